@@ -1,0 +1,1 @@
+"""Unit tests of the update agent; they need neither root nor a network."""
