@@ -1,0 +1,12 @@
+"""Keys and signed release repositories: what the publisher of releases runs, never the node.
+
+A repository is a directory that any static HTTP server can serve::
+
+    metadata/    N.root.json, N.targets.json, N.snapshot.json, timestamp.json (TUF, Ed25519)
+    targets/     CHANNEL/ARCHITECTURE/SHA256.manifest.json
+    artifacts/   SHA256, the kernels, initial RAM disks and root file systems by content
+
+``keys`` holds private keys, ``repository`` publishes and rotates, ``inspect`` checks a repository
+as a stranger would, ``storage`` writes files so that a cut leaves the old release served, ``cli``
+is ``kubesolo-release``.
+"""
