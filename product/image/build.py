@@ -1,0 +1,164 @@
+"""From a recipe to slot files and a disk image, every step cached by its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from product.image import disk, grub, initramfs, kernel, progress, rootfs
+from product.image.cache import Cache, digest_of, file_sha256, tree_digest
+from product.image.errors import RecipeError
+from product.image.locks import Lock
+from product.image.packages import fetch, unpack_all
+from product.image.recipe import Arch, Recipe
+from product.image.tools import IMAGES, HostTools
+from product.manifest import ARTIFACT_NAMES, MANIFEST_NAME, Artifact, Manifest
+
+DEFAULT_RECIPE = IMAGES / "appliance.toml"
+BUILDER = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The built files of one version: ``folder`` holds them as a slot does."""
+
+    folder: Path
+    version: str
+    arch: Arch
+    kernel: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        """The slot's manifest."""
+        return Manifest.parse((self.folder / MANIFEST_NAME).read_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A bootable disk image with ``slot`` in slot A; ``digest`` names its exact content."""
+
+    disk: Path
+    slot: Slot
+    digest: str
+
+    @property
+    def kernel(self) -> Path:
+        """The kernel, for a direct boot."""
+        return self.slot.kernel
+
+
+class Builder:
+    """Builds for one recipe and architecture; safe to use from several processes at once."""
+
+    def __init__(
+        self,
+        arch: Arch,
+        *,
+        cache: Cache | None = None,
+        tools: HostTools | None = None,
+        recipe: Path = DEFAULT_RECIPE,
+    ) -> None:
+        self.arch = arch
+        self.cache = cache or Cache()
+        self.recipe = Recipe.load(recipe)
+        lock_path = self.recipe.lock_path(arch)
+        self.lock = Lock.load(lock_path)
+        self.lock.check_request(self.recipe.request(arch), lock_path)
+        self.tools = tools or HostTools.prepare(self.cache)
+
+    def slot(self, version: str, overlays: tuple[Path, ...] = ()) -> Slot:
+        """Build the slot files of ``version``; ``overlays`` are laid over the recipe's own.
+
+        Raises RecipeError for a version that no manifest may carry.
+        """
+        if not version or any(c.isspace() or c in "/\\'\"" for c in version):
+            raise RecipeError(f"{version!r} is not a version")
+        every = (self.recipe.folder / "overlay", *overlays)
+        key = digest_of(
+            self.recipe.model_dump(),
+            [p.sha256 for p in self.lock.packages],
+            self.tools.digest,
+            self.arch,
+            version,
+            [tree_digest(path) for path in every],
+            tree_digest(self.recipe.folder / "boot"),
+            self._code_digest(),
+        )
+
+        def build(tree: Path) -> None:
+            with progress.step(f"build {self.recipe.name} {version} for {self.arch}"):
+                self._build_slot(version, every, tree)
+
+        folder = self.cache.tree(f"slot-{self.arch}", key, build)
+        return Slot(folder, version, self.arch, folder / ARTIFACT_NAMES[0])
+
+    def image(self, version: str, overlays: tuple[Path, ...] = ()) -> Image:
+        """Build the disk image whose slot A holds ``version``."""
+        slot = self.slot(version, overlays)
+        digest = digest_of(slot.folder.name, tree_digest(self.recipe.folder / "boot"))
+
+        def build(tree: Path) -> None:
+            with progress.step(f"assemble the disk image for {self.arch}"):
+                self._build_disk(slot, digest, tree)
+
+        folder = self.cache.tree(f"disk-{self.arch}", digest, build)
+        return Image(folder / "disk.img", slot, digest)
+
+    def _code_digest(self) -> str:
+        """Digest of the code that ships and of the code that builds."""
+        parts = [tree_digest(BUILDER)]
+        for name in rootfs.SHIPPED:
+            path = rootfs.PRODUCT / name
+            parts.append(tree_digest(path) if path.is_dir() else file_sha256(path))
+        return digest_of(parts)
+
+    def _build_slot(self, version: str, overlays: tuple[Path, ...], tree: Path) -> None:
+        prepared = kernel.prepare(self.lock, self.arch, self.cache, self.tools)
+        packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
+        shutil.copyfile(prepared.image, tree / "vmlinuz")
+        with progress.step("initramfs"):
+            init = (self.recipe.folder / "boot/init").read_bytes()
+            initramfs.build(
+                self.recipe, prepared, packages, init, self.tools, tree / "initramfs.img"
+            )
+        with progress.step("squashfs"), self.cache.scratch("root") as work:
+            rootfs.build(
+                self.recipe, packages, prepared, list(overlays), version, self.tools, work,
+                tree / "root.squashfs",
+            )  # fmt: skip
+        artifacts = tuple(
+            Artifact(name, (tree / name).stat().st_size, file_sha256(tree / name))
+            for name in ARTIFACT_NAMES
+        )
+        manifest = Manifest(version, self.arch.value, artifacts)
+        (tree / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+
+    def _build_disk(self, slot: Slot, digest: str, tree: Path) -> None:
+        with self.cache.scratch("disk") as work:
+            modules = work / "boot-packages"
+            unpack_all(list(fetch(self.lock.group("boot"), self.cache).values()), modules)
+            config = (self.recipe.folder / "boot/grub.cfg").read_bytes()
+            esp = work / "esp"
+            core = grub.write_esp(
+                self.recipe, modules / "usr/lib/grub", self.arch, config, self.tools, esp
+            )
+            boot_sector = modules / "usr/lib/grub/i386-pc/boot.img"
+            disk.build(
+                esp, slot.folder, core, boot_sector if core else None, disk.Identifiers(digest),
+                self.recipe.source_date, self.tools, work, tree / "disk.img",
+            )  # fmt: skip
+        (tree / "image.json").write_text(
+            json.dumps({"version": slot.version, "architecture": self.arch.value}) + "\n"
+        )
+
+
+def image_sha256(path: Path) -> str:
+    """SHA-256 of a whole disk image."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 24):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,191 @@
+"""The disk image: the fixed partition table, its file systems and the boot loader.
+
+Written by sfdisk, mtools and mke2fs straight into a sparse file: no root, no loop device. Every
+identifier is derived from the image's digest, every time stamp is the recipe's source date, so
+equal inputs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import uuid
+from pathlib import Path
+from typing import NamedTuple
+
+from product.image.errors import ImageError
+from product.image.tools import HostTools
+
+MIB = 1 << 20
+SECTOR = 512
+ESP_LABEL = "KSOLOEFI"
+SLOT_LABELS = {"A": "KSOLOA", "B": "KSOLOB"}
+DATA_LABEL = "KSOLODATA"
+ESP_MIB, SLOT_MIB, DATA_MIB = 256, 512, 64
+# Folders of the data partition; early boot binds them into place.
+DATA_FOLDERS = ("kubesolo", "containerd", "etc-kubesolo")
+_TYPE_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+_TYPE_LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+# GRUB cannot find a file system with the first, and does not know the second.
+EXT4_FEATURES = "^metadata_csum_seed,^orphan_file"
+# The BIOS core image lies between the partition table's end (sector 34) and the first partition.
+_BIOS_CORE_LBA = 40
+_FIRST_LBA = 2048
+
+
+class Partition(NamedTuple):
+    """One partition: its label, where it starts and how long it is, in MiB."""
+
+    label: str
+    start: int
+    size: int
+    type: str
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the start of the disk."""
+        return self.start * MIB
+
+
+def layout() -> tuple[Partition, ...]:
+    """The fixed layout, partition numbers in order."""
+    rows = (
+        (ESP_LABEL, ESP_MIB, _TYPE_ESP),
+        (SLOT_LABELS["A"], SLOT_MIB, _TYPE_LINUX),
+        (SLOT_LABELS["B"], SLOT_MIB, _TYPE_LINUX),
+        (DATA_LABEL, DATA_MIB, _TYPE_LINUX),
+    )
+    start = 1
+    partitions = []
+    for label, size, kind in rows:
+        partitions.append(Partition(label, start, size, kind))
+        start += size
+    return tuple(partitions)
+
+
+class Identifiers:
+    """GUIDs and serial numbers derived from one digest."""
+
+    def __init__(self, digest: str) -> None:
+        self._namespace = uuid.uuid5(uuid.NAMESPACE_OID, digest)
+
+    def guid(self, name: str) -> str:
+        """The identifier of one part of the disk."""
+        return str(uuid.uuid5(self._namespace, name)).upper()
+
+
+def build(
+    esp: Path,
+    slot: Path,
+    bios_core: Path | None,
+    bios_boot: Path | None,
+    identifiers: Identifiers,
+    source_date: int,
+    tools: HostTools,
+    work: Path,
+    target: Path,
+) -> None:
+    """Write the disk: ``esp`` is the folder of the first partition, ``slot`` fills slot A."""
+    environment = {"SOURCE_DATE_EPOCH": str(source_date)}
+    partitions = layout()
+    last = partitions[-1]
+    with target.open("wb") as stream:
+        # One MiB at the end for the backup of the partition table.
+        stream.truncate((last.start + last.size + 1) * MIB)
+    script = f"label: gpt\nlabel-id: {identifiers.guid('disk')}\nfirst-lba: {_FIRST_LBA}\n"
+    for part in partitions:
+        script += (
+            f"start={part.offset // SECTOR}, size={part.size * MIB // SECTOR}, type={part.type}, "
+            f"uuid={identifiers.guid(part.label)}, name={part.label}\n"
+        )
+    tools.run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", target, stdin=script.encode())
+    _fat(partitions[0], esp, identifiers, environment, tools, target)
+    contents = {
+        SLOT_LABELS["A"]: {path.name: path.read_bytes() for path in sorted(slot.iterdir())},
+        SLOT_LABELS["B"]: {},
+        DATA_LABEL: {f"{name}/": b"" for name in DATA_FOLDERS},
+    }
+    for part in partitions[1:]:
+        archive = work / f"{part.label}.tar"
+        archive.write_bytes(_tar(contents[part.label], source_date))
+        _ext4(part, archive, identifiers, environment, tools, target)
+    if bios_core is not None and bios_boot is not None:
+        _bios(bios_core.read_bytes(), bios_boot.read_bytes(), target)
+
+
+def _fat(
+    part: Partition,
+    folder: Path,
+    identifiers: Identifiers,
+    environment: dict[str, str],
+    tools: HostTools,
+    target: Path,
+) -> None:
+    image = f"{target}@@{part.offset}"
+    sectors = part.size * MIB // SECTOR
+    serial = identifiers.guid(f"fat {part.label}")[:8]
+    tools.run(
+        "mformat", "-i", image, "-F", "-T", str(sectors), "-h", "64", "-s", "32", "-H",
+        str(part.offset // SECTOR), "-N", serial, "-v", part.label, "::", environment=environment,
+    )  # fmt: skip
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    for name in names:
+        if (folder / name).is_dir():
+            tools.run("mmd", "-i", image, f"::{name.as_posix()}", environment=environment)
+        else:
+            tools.run(
+                "mcopy", "-i", image, folder / name, f"::{name.as_posix()}", environment=environment
+            )
+
+
+def _tar(files: dict[str, bytes], mtime: int) -> bytes:
+    output = io.BytesIO()
+    with tarfile.open(fileobj=output, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name.rstrip("/"))
+            info.mtime = mtime
+            info.size = len(data)
+            info.mode = 0o644
+            if name.endswith("/"):
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(info, io.BytesIO(data))
+    return output.getvalue()
+
+
+def _ext4(
+    part: Partition,
+    archive: Path,
+    identifiers: Identifiers,
+    environment: dict[str, str],
+    tools: HostTools,
+    target: Path,
+) -> None:
+    seed = identifiers.guid(f"hash {part.label}").lower()
+    # The archive carries owner 0: run by an ordinary user, `-d DIRECTORY` would store that user.
+    tools.run(
+        "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-L", part.label, "-m", "0",
+        "-U", identifiers.guid(f"fs {part.label}").lower(), "-O", EXT4_FEATURES, "-d", archive,
+        "-E", f"offset={part.offset},hash_seed={seed},root_owner=0:0,lazy_itable_init=1,nodiscard",
+        target, f"{part.size * 1024}k", environment=environment,
+    )  # fmt: skip
+
+
+def _bios(core: bytes, boot: bytes, target: Path) -> None:
+    """What grub-install does on a disk with a gap before its first partition.
+
+    boot.img goes into the MBR's code area and loads the core's first sector; that one's block list
+    says where the rest lies. Offsets are from GRUB's boot.S and diskboot.S.
+    """
+    sectors = -(-len(core) // SECTOR)
+    if _BIOS_CORE_LBA + sectors > _FIRST_LBA:
+        raise ImageError(f"GRUB's BIOS core image of {len(core)} bytes does not fit the gap")
+    loader = bytearray(boot[:440])
+    struct.pack_into("<Q", loader, 0x5C, _BIOS_CORE_LBA)
+    loader[0x66:0x68] = b"\x90\x90"
+    image = bytearray(core)
+    struct.pack_into("<QHH", image, 0x1F4, _BIOS_CORE_LBA + 1, sectors - 1, 0x820)
+    with target.open("r+b") as stream:
+        stream.write(loader)
+        stream.seek(_BIOS_CORE_LBA * SECTOR)
+        stream.write(image)

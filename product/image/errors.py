@@ -1,0 +1,33 @@
+"""Errors of the image builders."""
+
+from __future__ import annotations
+
+from product.errors import KubesoloError
+
+
+class ImageError(KubesoloError):
+    """Root of everything that the image builders raise on purpose."""
+
+
+class RecipeError(ImageError):
+    """A recipe that cannot be built: unknown key, wrong type, missing file."""
+
+
+class LockError(ImageError):
+    """A lock file that is damaged, stale or does not fit its recipe."""
+
+
+class CacheError(ImageError):
+    """The cache cannot be read or written."""
+
+
+class DownloadError(ImageError):
+    """A package could not be fetched, or is not the one that the lock names."""
+
+
+class ToolError(ImageError):
+    """A host program failed or is missing."""
+
+
+class UnsupportedHostError(ImageError):
+    """This host cannot run the builders."""

@@ -1,0 +1,44 @@
+"""The initramfs: busybox, the modules that find the disk, and ``images/boot/init``."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from product.image import cpio
+from product.image.kernel import Kernel, ModuleIndex
+from product.image.recipe import Recipe
+from product.image.tools import HostTools
+
+_FOLDERS = ("bin", "dev", "proc", "sys", "run", "mnt", "root", "tmp", "etc", "lib")
+
+
+def build(
+    recipe: Recipe, kernel: Kernel, root: Path, init: bytes, tools: HostTools, target: Path
+) -> None:
+    """Write the initramfs; ``root`` is the unpacked root tree that lends its static busybox."""
+    index = ModuleIndex(kernel)
+    missing_ok = True
+    early = index.closure(recipe.kernel.early, missing_ok=missing_ok)
+    storage = [
+        file
+        for file in index.closure(recipe.kernel.storage, missing_ok=missing_ok)
+        if file not in early
+    ]
+    entries = [cpio.directory(name) for name in _FOLDERS]
+    entries += [
+        # Without it the kernel gives init no standard streams; devtmpfs comes later.
+        cpio.character_device("dev/console", 5, 1),
+        cpio.file("bin/busybox", (root / "usr/bin/busybox").read_bytes(), executable=True),
+        cpio.symlink("bin/sh", "busybox"),
+        cpio.file("init", init, executable=True),
+        cpio.directory("lib/modules"),
+    ]
+    for file in [*early, *storage]:
+        name = f"lib/modules/{PurePosixPath(file).name}"
+        entries.append(cpio.file(name, (kernel.modules / file).read_bytes()))
+    for listing, files in (("early", early), ("storage", storage)):
+        text = "".join(f"{PurePosixPath(file).name}\n" for file in files)
+        entries.append(cpio.file(f"lib/modules/{listing}", text.encode()))
+    archive = cpio.archive(entries, recipe.source_date)
+    # Level 19 takes a second and is paid back in every slot's download.
+    target.write_bytes(tools.run("zstd", "-19", "-T1", "-q", "-c", stdin=archive))

@@ -1,0 +1,159 @@
+"""Make lock files: let apt resolve the packages of a recipe and check the archive's signature.
+
+apt runs with a private configuration: nothing of the host but its keyring and, through
+``product.image.mirror``, its mirror. So this one command needs a host with apt; building does not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from product.image import progress
+from product.image.cache import Cache
+from product.image.errors import LockError
+from product.image.locks import Lock, Package
+from product.image.mirror import Mirrors, find_mirrors
+from product.image.recipe import Arch, Recipe
+
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_URI = re.compile(r"^'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$")
+
+
+class Change(NamedTuple):
+    """One package whose locked version differs from the archive's; None stands for absent."""
+
+    name: str
+    locked: str | None
+    available: str | None
+
+
+class _Apt:
+    def __init__(self, folder: Path, suite: str, arch: Arch, mirrors: Mirrors) -> None:
+        if shutil.which("apt-get") is None:
+            raise LockError("locking needs apt-get, which this host lacks", hint="use Debian")
+        if not KEYRING.is_file():
+            raise LockError(f"{KEYRING} is missing", hint="install debian-archive-keyring")
+        self.folder = folder
+        self.mirrors = mirrors
+        for name in ("state/lists/partial", "cache/archives/partial", "etc/preferences.d", "none"):
+            (folder / name).mkdir(parents=True)
+        (folder / "status").touch()
+        signed = f"[signed-by={KEYRING}]"
+        (folder / "etc/sources.list").write_text(
+            f"deb {signed} {mirrors.debian} {suite} main\n"
+            f"deb {signed} {mirrors.debian} {suite}-updates main\n"
+            f"deb {signed} {mirrors.security} {suite}-security main\n"
+        )
+        options = {
+            "Dir": str(folder),
+            "Dir::State": f"{folder}/state",
+            "Dir::State::status": f"{folder}/status",
+            "Dir::Cache": f"{folder}/cache",
+            "Dir::Etc": f"{folder}/etc",
+            "Dir::Etc::sourceparts": f"{folder}/none",
+            "Dir::Etc::parts": f"{folder}/none",
+            "APT::Architecture": arch.debian,
+            "APT::Architectures": arch.debian,
+            "APT::Install-Recommends": "false",
+            "Acquire::Languages": "none",
+            "Acquire::ForceHash": "SHA256",
+            "APT::Get::AllowUnauthenticated": "false",
+        }
+        text = "".join(f'{key} "{value}";\n' for key, value in options.items())
+        (folder / "apt.conf").write_text(text)
+        self.run("apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update")
+
+    def run(self, *argv: str) -> str:
+        environment = {**os.environ, "APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C"}
+        result = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
+        if result.returncode:
+            lines = [line for line in result.stderr.splitlines() if line.startswith("E:")]
+            raise LockError(f"{' '.join(argv)} failed: {' '.join(lines) or result.stderr[-500:]}")
+        return result.stdout
+
+    def closure(self, names: tuple[str, ...], group: str, arch: Arch) -> list[Package]:
+        if not names:
+            return []
+        output = self.run("apt-get", "-qq", "--print-uris", "install", *names)
+        return [self._package(line, group, arch) for line in output.splitlines() if line]
+
+    def dependency(self, name: str) -> str:
+        """The one package that a meta package stands for."""
+        output = self.run("apt-cache", "depends", name)
+        match = re.search(r"^\s+Depends: (\S+)", output, re.M)
+        if match is None:
+            raise LockError(f"package {name} depends on nothing, a kernel's meta package would")
+        return match[1]
+
+    def _package(self, line: str, group: str, arch: Arch) -> Package:
+        match = _URI.match(line)
+        if match is None:
+            raise LockError(f"apt printed a line that is not understood: {line}")
+        url = match["url"]
+        security = url.startswith(self.mirrors.security + "/")
+        base = self.mirrors.security if security else self.mirrors.debian
+        name, version, architecture = match["file"].removesuffix(".deb").split("_")
+        return Package(
+            name=name,
+            version=version.replace("%3a", ":"),
+            architecture=architecture,
+            group=group,
+            archive="debian-security" if security else "debian",
+            path=url.removeprefix(base + "/").replace("%2b", "+").replace("%7e", "~"),
+            size=int(match["size"]),
+            sha256=match["sha256"],
+        )
+
+
+def resolve(recipe: Recipe, arch: Arch, cache: Cache, mirrors: Mirrors | None = None) -> Lock:
+    """The lock that the archive would give today. Raises LockError where apt refuses."""
+    extra = recipe.packages.of(arch)
+    with cache.scratch("relock") as folder:
+        apt = _Apt(folder, recipe.suite, arch, mirrors or find_mirrors())
+        excluded = set(recipe.packages.exclude)
+        rows = apt.closure(recipe.packages.root + extra.root, "root", arch)
+        packages = [row for row in rows if row.name not in excluded]
+        unused = excluded - {row.name for row in rows}
+        if unused:
+            progress.note(f"{recipe.name}: excluded but never pulled in: {sorted(unused)}")
+        for group, names in (
+            ("kernel", tuple(apt.dependency(name) for name in extra.kernel)),
+            ("boot", extra.boot),
+        ):
+            wanted = set(names)
+            packages += [row for row in apt.closure(names, group, arch) if row.name in wanted]
+    packages.sort(key=lambda row: (row.group, row.name))
+    return Lock(suite=recipe.suite, request=recipe.request(arch), packages=tuple(packages))
+
+
+def relock(recipe: Recipe, arch: Arch, cache: Cache) -> list[Change]:
+    """Write the lock file anew; returns what changed."""
+    path = recipe.lock_path(arch)
+    with progress.step(f"lock {path.name}"):
+        new = resolve(recipe, arch, cache)
+        old = Lock.load(path) if path.exists() else None
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(new.dump())
+    return changes(old, new)
+
+
+def outdated(recipe: Recipe, arch: Arch, cache: Cache) -> list[Change]:
+    """What a re-lock would change, without writing anything."""
+    with progress.step(f"check {recipe.lock_path(arch).name}"):
+        return changes(Lock.load(recipe.lock_path(arch)), resolve(recipe, arch, cache))
+
+
+def changes(old: Lock | None, new: Lock) -> list[Change]:
+    """Differences by package name, in order."""
+    before = {package.name: package.version for package in old.packages} if old else {}
+    after = {package.name: package.version for package in new.packages}
+    return [
+        Change(name, before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]

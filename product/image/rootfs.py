@@ -1,0 +1,193 @@
+"""The root file system: packages, the project's own code and modules in one squashfs.
+
+Two steps are cached apart: the packages' tree with its byte code, which changes with the lock, and
+the image, which changes with the version, the overlay or the code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from product.image import progress
+from product.image.cache import Cache, digest_of
+from product.image.errors import ImageError
+from product.image.kernel import Kernel, ModuleIndex
+from product.image.locks import Lock
+from product.image.packages import compile_globs, fetch, unpack_all
+from product.image.recipe import Arch, Recipe
+from product.image.tools import HostTools
+
+BLOCK_SIZE = 256 * 1024
+PYTHON = "usr/lib/python3.13"
+# Where the project's code lies in the guest; its launchers put it on the path themselves.
+CODE = "usr/lib/kubesolo/python"
+PRODUCT = Path(__file__).resolve().parents[1]
+# What of `product` ships in the guest.
+SHIPPED = ("__init__.py", "errors.py", "manifest.py", "agent", "channel")
+_MERGED = ("bin", "sbin", "lib", "lib64")
+_FOLDERS = (
+    "dev", "proc", "sys", "run", "tmp", "mnt/data", "root", "etc/kubesolo", "var/lib/kubesolo",
+    "var/lib/containerd", "var/log", "usr/local",
+)  # fmt: skip
+
+
+def packages_tree(recipe: Recipe, lock: Lock, arch: Arch, cache: Cache, tools: HostTools) -> Path:
+    """The packages of the image, pruned and byte-compiled."""
+    packages = lock.group("root")
+    key = digest_of([p.sha256 for p in packages], recipe.root.prune, tools.digest, 2)
+
+    def build(tree: Path) -> None:
+        blobs = fetch(packages, cache)
+        with progress.step(f"unpack {len(blobs)} packages of the {arch} root"):
+            for name in _MERGED:
+                (tree / "usr" / name).mkdir(parents=True)
+                (tree / name).symlink_to(f"usr/{name}")
+            unpack_all(list(blobs.values()), tree, compile_globs(recipe.root.prune))
+            _certificates(tree)
+        with progress.step("byte-compile Python"):
+            byte_compile(tree, [PYTHON, "usr/lib/python3/dist-packages"], tools)
+
+    return cache.tree(f"packages-{arch}", key, build)
+
+
+def _certificates(tree: Path) -> None:
+    """What ca-certificates' maintainer script would make: every authority in one file."""
+    found = sorted((tree / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+    if not found:
+        raise ImageError("the packages hold no certificate authorities")
+    target = tree / "etc/ssl/certs/ca-certificates.crt"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(b"".join(path.read_bytes() for path in found))
+    shutil.rmtree(tree / "usr/share/ca-certificates")
+
+
+def byte_compile(tree: Path, folders: list[str], tools: HostTools) -> None:
+    """Compile with the host tools' Python, which has the guest's version.
+
+    ``unchecked-hash`` byte code is valid whatever the sources' times are, and serves every
+    architecture. Raises ToolError for a source that does not compile.
+    """
+    tools.run(
+        "python3.13", "-I", "-S", "-m", "compileall", "-q", "-j1",
+        "--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", "/",
+        *[str(tree / folder) for folder in folders],
+        environment={"PYTHONHOME": str(tools.root / "usr"), "PYTHONHASHSEED": "0"},
+    )  # fmt: skip
+
+
+def build(
+    recipe: Recipe,
+    packages: Path,
+    kernel: Kernel,
+    overlays: list[Path],
+    version: str,
+    tools: HostTools,
+    work: Path,
+    target: Path,
+) -> None:
+    """Write the squashfs of one version. ``work`` is an empty scratch directory.
+
+    Later overlays win over earlier ones and over the packages.
+    """
+    tree = work / "root"
+    _link_tree(packages, tree)
+    for folder in _FOLDERS:
+        (tree / folder).mkdir(parents=True, exist_ok=True)
+    _modules(recipe, kernel, tree, tools)
+    _code(tree, tools)
+    _identity(recipe, kernel.arch, version, tree)
+    for overlay in overlays:
+        _copy_overlay(overlay, tree)
+    _applets(tree)
+    tools.run(
+        "mksquashfs", tree, target, "-comp", "zstd", "-Xcompression-level", "15",
+        "-b", str(BLOCK_SIZE), "-all-root", "-no-xattrs", "-noappend", "-no-progress", "-quiet",
+        "-exit-on-error", "-all-time", str(recipe.source_date),
+        "-mkfs-time", str(recipe.source_date),
+    )  # fmt: skip
+
+
+def _link_tree(source: Path, target: Path) -> None:
+    """Copy a tree by hard links: the cache's files are never written through them."""
+    for folder, names, files in os.walk(source):
+        here = target / Path(folder).relative_to(source)
+        here.mkdir()
+        for name in [n for n in names if (Path(folder) / n).is_symlink()]:
+            (here / name).symlink_to((Path(folder) / name).readlink())
+        for name in files:
+            os.link(Path(folder) / name, here / name, follow_symlinks=False)
+
+
+def _replace(path: Path, data: bytes, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+def _copy_overlay(overlay: Path, tree: Path) -> None:
+    if not overlay.is_dir():
+        raise ImageError(f"overlay {overlay} is not a directory")
+    for path in sorted(overlay.rglob("*")):
+        target = tree / path.relative_to(overlay)
+        if path.is_symlink():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            target.symlink_to(path.readlink())
+        elif path.is_file():
+            executable = bool(path.stat().st_mode & stat.S_IXUSR)
+            _replace(target, path.read_bytes(), 0o755 if executable else 0o644)
+
+
+def _modules(recipe: Recipe, kernel: Kernel, tree: Path, tools: HostTools) -> None:
+    index = ModuleIndex(kernel)
+    settings = recipe.kernel
+    names = [*settings.early, *settings.storage, *settings.modules]
+    folder = tree / "usr/lib/modules" / kernel.release
+    files = index.closure(names, missing_ok=True)
+    for file in files:
+        _replace(folder / file, (kernel.modules / file).read_bytes())
+    for listing in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+        _replace(folder / listing, (kernel.modules / listing).read_bytes())
+    tools.run("depmod", "-b", tree, kernel.release)
+
+
+def _code(tree: Path, tools: HostTools) -> None:
+    target = tree / CODE / "product"
+    ignore = shutil.ignore_patterns("__pycache__", "tests", "*.pyc")
+    for name in SHIPPED:
+        source = PRODUCT / name
+        if source.is_dir():
+            shutil.copytree(source, target / name, ignore=ignore)
+        else:
+            target.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target / name)
+    byte_compile(tree, [CODE], tools)
+
+
+def _applets(tree: Path) -> None:
+    """Give busybox's applets their names where no package has a program of that name."""
+    listing = tree / "usr/lib/kubesolo/applets"
+    for name in listing.read_text().split():
+        if not any(os.path.lexists(tree / "usr" / where / name) for where in ("bin", "sbin")):
+            (tree / "usr/bin" / name).symlink_to("busybox")
+
+
+def _identity(recipe: Recipe, arch: Arch, version: str, tree: Path) -> None:
+    release = {"version": version, "architecture": arch.value, "source_date": recipe.source_date}
+    text = json.dumps(release, sort_keys=True) + "\n"
+    _replace(tree / "usr/lib/kubesolo/release.json", text.encode())
+    _replace(
+        tree / "usr/lib/os-release",
+        (
+            'NAME="KubeSolo OS"\nID=kubesolo-os\nID_LIKE=debian\n'
+            f'VERSION_ID={version}\nPRETTY_NAME="KubeSolo OS {version}"\nVARIANT_ID={recipe.name}\n'
+        ).encode(),
+    )
+    for path, link in (("etc/os-release", "../usr/lib/os-release"),):
+        (tree / path).unlink(missing_ok=True)
+        (tree / path).symlink_to(link)
