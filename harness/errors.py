@@ -1,0 +1,53 @@
+"""What may go wrong between a scenario and its machine, as one tree."""
+
+from __future__ import annotations
+
+from product.errors import KubesoloError
+
+
+class HarnessError(KubesoloError):
+    """Root of the harness's errors."""
+
+
+class LaunchError(HarnessError):
+    """QEMU could not be started; the message carries the command's own words."""
+
+
+class WaitError(HarnessError):
+    """A wait ended without what it waited for."""
+
+
+class DeadlineError(WaitError):
+    """The deadline passed first."""
+
+
+class MachineExitedError(WaitError):
+    """The machine ended first."""
+
+
+class GuestFailureError(WaitError):
+    """The guest's console showed a failure first, such as a kernel panic."""
+
+
+class QmpError(HarnessError):
+    """QEMU refused a command, or the connection to it broke."""
+
+
+class ChannelError(HarnessError):
+    """The command channel's node end refused a request, or was restarted during one."""
+
+
+class CommandError(HarnessError):
+    """A command ran in the guest and ended otherwise than the scenario demanded."""
+
+
+class PoolError(HarnessError):
+    """The machine-wide budget can never satisfy a request."""
+
+
+class StateError(HarnessError):
+    """A snapshot could not be made or restored."""
+
+
+class UnsupportedError(HarnessError):
+    """This target or machine lacks an ability that was asked for."""

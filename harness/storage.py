@@ -1,0 +1,71 @@
+"""The files behind a machine's disks: overlays over bases that nobody writes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.arch import Firmware
+from harness.argv import Storage
+from harness.errors import LaunchError
+from harness.spec import MachineSpec
+from harness.tools import HostTools
+
+
+def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
+    """Overlays over the image and over the firmware's empty variables."""
+    if not spec.image.is_file():
+        raise LaunchError(f"there is no disk image {spec.image}", hint="build the image first")
+    size = spec.disk_size_mib * 1024 * 1024
+    smallest = spec.image.stat().st_size
+    if size < smallest:
+        raise LaunchError(
+            f"the disk of {spec.disk_size_mib} MiB is smaller than its image {spec.image} of "
+            f"{smallest} bytes",
+            hint="give the machine a larger disk",
+        )
+    commands = []
+    disk = directory / "disk.qcow2"
+    commands.append(_create(tools, spec.image, "raw", disk, size))
+    variables = None
+    if spec.firmware is Firmware.UEFI:
+        # Raw variables could not be part of a snapshot's forks.
+        variables = directory / "variables.qcow2"
+        template = tools.path(spec.arch.firmware_files.variables)
+        commands.append(_create(tools, template, "raw", variables))
+    _run(commands)
+    return Storage(disk, variables)
+
+
+def over(base: Storage, tools: HostTools, directory: Path) -> Storage:
+    """Overlays over another machine's overlays, which nobody may write from now on."""
+    disk = directory / "disk.qcow2"
+    commands = [_create(tools, base.disk, "qcow2", disk)]
+    variables = None
+    if base.variables is not None:
+        variables = directory / "variables.qcow2"
+        commands.append(_create(tools, base.variables, "qcow2", variables))
+    _run(commands)
+    return Storage(disk, variables)
+
+
+def _create(
+    tools: HostTools, base: Path, kind: str, overlay: Path, size: int | None = None
+) -> list[str]:
+    arguments = ["create", "-q", "-f", "qcow2", "-b", str(base.resolve()), "-F", kind]
+    return tools.argv("qemu-img", *arguments, str(overlay), *([str(size)] if size else []))
+
+
+def _run(commands: Sequence[list[str]]) -> None:
+    """Run all at once; raises LaunchError with the words of the first that fails."""
+    running = [
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        for command in commands
+    ]
+    words = [process.communicate()[1].decode(errors="replace").strip() for process in running]
+    for process, text in zip(running, words, strict=True):
+        if process.returncode != 0:
+            raise LaunchError(f"a disk overlay could not be made: {text}")
