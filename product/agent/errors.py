@@ -34,6 +34,13 @@ class ConfigError(AgentError):
     code = "bad-configuration"
 
 
+class UsageError(AgentError):
+    """Flags that do not go together."""
+
+    code = "usage"
+    exit_code = EXIT_USAGE
+
+
 class RefusedError(AgentError):
     """A gate refused; ``code`` is the gate's name."""
 

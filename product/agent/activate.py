@@ -1,0 +1,48 @@
+"""Arming the slot that was written, so that the next boot tries it."""
+
+from __future__ import annotations
+
+from product.agent.errors import AgentError
+from product.agent.node import Node
+from product.agent.reconcile import reconcile
+from product.agent.record import Record
+from product.agent.slots import SlotError, SlotStore
+from product.agent.state import Phase
+
+
+def activate(node: Node) -> str:
+    """Arm the staged slot, or find it armed already; returns it. The caller holds the lock.
+
+    By now the slot is unmounted: GRUB reads no journal, so what is not in place yet it cannot see.
+    Raises AgentError.
+    """
+    record = Record(node)
+    env = node.boot_env.read()
+    reconcile(record, env, node.boot.slot)
+    state = record.state
+    slot = state.to_slot
+    if state.phase is Phase.ACTIVATED and slot is not None:
+        return slot
+    if state.phase is not Phase.STAGED or slot is None:
+        raise AgentError(
+            f"nothing is staged: the update is {state.phase}",
+            hint="kubesolo-update apply stages a release",
+            code="nothing-staged",
+        )
+    if slot == node.boot.slot:
+        raise SlotError(f"slot {slot} was staged, and it is the one that runs now")
+    if env.tries(node.boot.slot):
+        raise AgentError(f"slot {node.boot.slot} is on trial itself", code="unconfirmed-boot")
+    _, digest = SlotStore(node.paths, node.volumes, node.boot).require_valid(slot)
+    if digest != state.to_digest:
+        raise SlotError(
+            f"slot {slot} holds another release than the one that was staged",
+            hint="kubesolo-update apply stages it anew",
+            code="digest-mismatch",
+        )
+    if not state.trial:
+        raise SlotError(f"the state names no trial for slot {slot}", code="nothing-staged")
+    node.boot_env.arm(slot, state.trial)
+    record.save(state.to(Phase.ACTIVATED))
+    record.note("activate", "activated")
+    return slot

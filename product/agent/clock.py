@@ -1,0 +1,31 @@
+"""Time as the agent sees it, so that tests can set it."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """The machine's clocks."""
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def local_minute(self) -> int:
+        """Minutes since local midnight, which is what maintenance windows speak of."""
+        local = time.localtime(self.now())
+        return local.tm_hour * 60 + local.tm_min
+
+    def monotonic(self) -> float:
+        """Seconds that never step back."""
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Let ``seconds`` pass."""
+        time.sleep(seconds)
+
+
+def timestamp(seconds: float) -> str:
+    """``seconds`` since 1970 as UTC in ISO 8601, such as ``2026-11-21T10:55:24Z``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -1,0 +1,34 @@
+"""``activate``: let the next boot try the slot that was written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from product.agent.activate import activate
+from product.agent.errors import EXIT_DONE
+from product.agent.gates import WINDOW_GATE, GateContext, require
+from product.agent.lock import exclusive
+from product.agent.node import Node
+from product.agent.power import reboot_in_window
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of activate."""
+    parser.add_argument("--reboot", action="store_true", help="reboot into it now")
+    parser.add_argument("--force", action="store_true", help="pass the maintenance window")
+
+
+def run(node: Node, options: argparse.Namespace) -> int:
+    """With --reboot, outside the window nothing is armed either."""
+    with exclusive(node.paths.lock):
+        if options.reboot:
+            require([WINDOW_GATE.ask(GateContext(node, options.config, options.force))])
+        slot = activate(node)
+        if options.json:
+            print(json.dumps({"activated": slot, "reboot": options.reboot}), flush=True)
+        else:
+            print(f"slot {slot} boots next, on trial", flush=True)
+        if options.reboot:
+            reboot_in_window(node, options.config, force=options.force)
+    return EXIT_DONE

@@ -1,0 +1,87 @@
+"""The node as the agent's commands use it: one object that tests can build in a directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from product.agent.boot import ESP_LABEL, BootInfo, Release, read_boot, read_release
+from product.agent.bootenv import BootEnv, GrubBootEnv
+from product.agent.clock import Clock
+from product.agent.paths import Paths
+from product.agent.state import LoadedState, UpdateState, load_state, save_state
+from product.agent.volumes import SystemVolumes, Volumes
+
+
+class Node:
+    """Paths, clocks, partitions, boot environment and the power switch."""
+
+    def __init__(
+        self,
+        paths: Paths | None = None,
+        *,
+        volumes: Volumes | None = None,
+        clock: Clock | None = None,
+        reboot: Callable[[], None] | None = None,
+    ) -> None:
+        self.paths = paths or Paths()
+        self.volumes: Volumes = volumes or SystemVolumes(self.paths)
+        self.clock = clock or Clock()
+        self.reboot = reboot or _reboot
+        self._boot: BootInfo | None = None
+        self._release: Release | None = None
+
+    @property
+    def boot(self) -> BootInfo:
+        """This boot. Raises BootInfoError."""
+        if self._boot is None:
+            self._boot = read_boot(self.paths)
+        return self._boot
+
+    @property
+    def release(self) -> Release:
+        """The image that runs. Raises BootInfoError."""
+        if self._release is None:
+            self._release = read_release(self.paths)
+        return self._release
+
+    @property
+    def boot_env(self) -> BootEnv:
+        """The boot loader's environment."""
+        return GrubBootEnv(self._esp, self.paths.environment)
+
+    def load_state(self, *, set_aside: bool = False) -> LoadedState:
+        """See product.agent.state."""
+        return load_state(self.paths.state, set_aside=set_aside)
+
+    def save_state(self, state: UpdateState) -> UpdateState:
+        """See product.agent.state."""
+        return save_state(self.paths.state, state, self.clock.now())
+
+    def print_console(self, line: str) -> None:
+        """One line for whoever watches the console; nothing depends on its being seen."""
+        text = " ".join(line.split()) + "\n"
+        try:
+            flags = os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC
+            descriptor = os.open(self.paths.console, flags)
+        except OSError:
+            return
+        try:
+            os.write(descriptor, text.encode())
+        except OSError:
+            return
+        finally:
+            os.close(descriptor)
+
+    def _esp(self, writable: bool) -> AbstractContextManager[str]:
+        device = self.boot.device(ESP_LABEL)
+        return self.volumes.mounted(device, self.paths.esp_mount, kind="vfat", writable=writable)
+
+
+def _reboot() -> None:
+    """An orderly stop of all services, then a reset."""
+    from product.agent import program
+
+    os.sync()
+    program.require(["/sbin/reboot"])

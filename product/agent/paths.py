@@ -1,0 +1,37 @@
+"""Where things lie on the node; ``root`` moves all of them, which is how tests run."""
+
+from __future__ import annotations
+
+
+class Paths:
+    """Absolute paths of the files that the agent reads and writes."""
+
+    def __init__(self, root: str = "/") -> None:
+        base = root.rstrip("/")
+        self.root = base or "/"
+        # Written by early boot and by the image.
+        self.boot = f"{base}/run/kubesolo/boot.json"
+        self.release = f"{base}/usr/lib/kubesolo/release.json"
+        self.payload = f"{base}/usr/lib/kubesolo/payload.json"
+        self.config = f"{base}/etc/kubesolo/update.conf"
+        # On the data partition.
+        self.data = f"{base}/var/lib/kubesolo"
+        self.state = f"{self.data}/update/state.json"
+        self.history = f"{self.data}/update/history.jsonl"
+        self.quarantine = f"{self.data}/update/quarantine.json"
+        self.metadata = f"{self.data}/update/metadata"
+        self.kubeconfig = f"{self.data}/pki/admin/admin.kubeconfig"
+        # Gone with the boot.
+        self.run = f"{base}/run/kubesolo"
+        self.lock = f"{self.run}/update.lock"
+        self.report = f"{self.run}/agent.json"
+        self.esp_mount = f"{self.run}/esp"
+        self.slot_mount = f"{self.run}/slot"
+        self.booted_mount = f"{self.run}/booted"
+        self.view_mount = f"{self.run}/view"
+        # Inside the mounted KSOLOEFI.
+        self.environment = "boot/grub/grubenv"
+        # The kernel.
+        self.console = f"{base}/dev/console"
+        self.drop_caches = f"{base}/proc/sys/vm/drop_caches"
+        self.mountinfo = f"{base}/proc/self/mountinfo"

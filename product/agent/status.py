@@ -1,0 +1,123 @@
+"""The status report: what ``kubesolo-update status --json`` prints.
+
+Schema 1, one JSON object; absent values are null:
+
+``schema``        1
+``version``, ``architecture``  of the running image
+``boot``          ``slot`` (A or B), ``boot_id``, ``mode``, ``data``
+``environment``   ``readable``, ``active_slot``, ``boot_counter``, ``boot_success`` (boolean)
+``confirmed``     the slot that runs is the active one and committed
+``pending``       another slot boots next
+``slots``         A and B, each ``version``, ``digest`` (SHA-256 of the manifest), ``problem``
+``update``        the state file's fields (see product.agent.state)
+``quarantine``    digest to ``version``, ``reason``, ``since``
+``last_boot_check``  what the boot-time service found (see product.agent.report); null until it has
+``problems``      what an operator should know, as sentences
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from product.agent.config import Config
+from product.agent.errors import AgentError
+from product.agent.node import Node
+from product.agent.quarantine import Quarantine
+from product.agent.report import read_report
+from product.agent.slots import SlotStore
+
+SCHEMA = 1
+
+
+class StatusReport(NamedTuple):
+    """The published report; field names are its JSON keys."""
+
+    schema: int
+    version: str
+    architecture: str
+    boot: dict[str, str]
+    environment: dict[str, object]
+    confirmed: bool
+    pending: bool
+    slots: dict[str, dict[str, str | None]]
+    update: dict[str, object]
+    quarantine: dict[str, dict[str, str]]
+    last_boot_check: dict[str, object] | None
+    problems: list[str]
+
+
+def collect(node: Node, config: Config) -> StatusReport:
+    """Look at everything, change nothing. Raises BootInfoError."""
+    boot, release = node.boot, node.release
+    env = node.boot_env.read()
+    loaded = node.load_state()
+    problems = [*boot.problems, *config.problems, *env.problems, *loaded.problems]
+    pending = env.valid and env.active_slot != boot.slot
+    slots = {}
+    store = SlotStore(node.paths, node.volumes, boot)
+    for slot in ("A", "B"):
+        content = store.inspect(slot, wait=slot == boot.slot)
+        version = content.manifest.version if content.manifest else None
+        slots[slot] = {"version": version, "digest": content.digest, "problem": content.problem}
+    if problem := slots[boot.slot]["problem"]:
+        problems.append(f"the running slot {boot.slot}: {problem}")
+    quarantine = {}
+    try:
+        entries = Quarantine(node.paths.quarantine).entries()
+        quarantine = {digest: entry._asdict() for digest, entry in entries.items()}
+    except AgentError as error:
+        problems.append(error.message)
+    report = read_report(node)
+    found = report.get("problems") if report else None
+    for text in found if isinstance(found, list) else []:
+        if str(text) not in problems:
+            problems.append(str(text))
+    return StatusReport(
+        SCHEMA,
+        release.version,
+        release.architecture,
+        {"slot": boot.slot, "boot_id": boot.boot_id, "mode": boot.mode, "data": boot.data},
+        {
+            "readable": env.valid,
+            "active_slot": env.active_slot,
+            "boot_counter": env.boot_counter,
+            "boot_success": env.boot_success,
+        },
+        env.confirms(boot.slot),
+        pending,
+        slots,
+        loaded.state._asdict(),
+        quarantine,
+        report,
+        problems,
+    )
+
+
+def as_text(report: StatusReport) -> str:
+    """The report for people."""
+    slot = report.boot["slot"]
+    trust = "confirmed" if report.confirmed else "on trial"
+    if report.pending:
+        trust = f"slot {report.environment['active_slot']} boots next"
+    lines = [f"KubeSolo OS {report.version} ({report.architecture}), slot {slot}, {trust}"]
+    if report.environment["boot_success"] is False:
+        lines[0] += f", {report.environment['boot_counter']} tries left"
+    for name, content in report.slots.items():
+        what = content["version"] or "empty"
+        lines.append(f"slot {name}: {what}" + (f" ({p})" if (p := content["problem"]) else ""))
+    update = report.update
+    lines.append(f"update: {update['phase']}" + _versions(update))
+    if update["last_error"]:
+        lines.append(f"  {update['last_error']}")
+    if update["health_check_failures"]:
+        lines.append(f"  failed health checks: {update['health_check_failures']}")
+    for digest, entry in report.quarantine.items():
+        lines.append(f"quarantined: {entry['version']} {digest[:12]} ({entry['reason']})")
+    lines += [f"problem: {problem}" for problem in report.problems]
+    return "\n".join(lines)
+
+
+def _versions(update: dict[str, object]) -> str:
+    if not update["to_version"]:
+        return ""
+    return f", {update['from_version']} to {update['to_version']}"

@@ -1,0 +1,155 @@
+"""Judging this boot: what the boot-time service does.
+
+A slot on trial is committed when all checks pass. When they do not, the boot is given up: by a
+reboot, which spends one of the boot loader's tries, or, after ``auto_rollback_after`` of them, by a
+return to the other slot. A confirmed slot is left alone whatever the checks would say, and where
+there is no way back the node stays up and reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from product.agent.bootenv import Environment
+from product.agent.config import Config
+from product.agent.errors import EXIT_DONE, EXIT_FAILED, AgentError
+from product.agent.health import HealthContext, Result, all_pass, describe_failures, run_until
+from product.agent.node import Node
+from product.agent.reconcile import ROLLED_BACK_PREFIX, Finding, reconcile
+from product.agent.record import Record
+from product.agent.report import write_report
+from product.agent.rollback import roll_back
+from product.agent.state import Phase
+
+
+class BootTrial:
+    """One run of the boot-time service; the caller holds the lock."""
+
+    def __init__(self, node: Node, config: Config, seconds: float) -> None:
+        """``seconds``: how long the checks may take to pass."""
+        self._node = node
+        self._config = config
+        self._seconds = seconds
+        self._record = Record(node)
+        self._record.problems[:0] = [*node.boot.problems, *config.problems]
+        self._results: Sequence[Result] = ()
+
+    def run(self) -> int:
+        """Judge, act, report; the exit code. May reboot the node."""
+        slot = self._node.boot.slot
+        env = self._node.boot_env.read()
+        self._record.problems += env.problems
+        if env.valid and env.active_slot != slot:
+            self._record.problems.append(
+                f"slot {slot} was booted although slot {env.active_slot} is the active one"
+            )
+        finding = reconcile(self._record, env, slot)
+        if finding in (Finding.ROLLED_BACK, Finding.LOST):
+            self._announce_rollback()
+        if env.tries(slot) or not env.valid:
+            context = HealthContext(self._node, self._config, unconfirmed=True)
+            self._results = run_until(context, self._seconds)
+            if not all_pass(self._results):
+                return self._give_up(env, finding)
+            try:
+                self._commit(env)
+            except AgentError as error:
+                return self._stay("commit", error.message)
+            confirmed = True
+        else:
+            confirmed = env.confirms(slot)
+        self._report("ready", confirmed=confirmed)
+        version = self._node.release.version
+        self._say(f"ready version={version} slot={slot} confirmed={int(confirmed)}")
+        return EXIT_DONE
+
+    def _commit(self, env: Environment) -> None:
+        """The boot environment first: what it says holds even if the power fails before the
+        state is written, and the next boot will find the update a success."""
+        slot = self._node.boot.slot
+        self._node.boot_env.commit(slot)
+        written = self._node.boot_env.read()
+        if not written.confirms(slot):
+            raise AgentError(
+                f"slot {slot} was committed, and the boot environment does not say so: {written}",
+                code="environment-unwritable",
+            )
+        if self._record.state.phase is Phase.VERIFYING:
+            self._record.try_save(self._record.state.succeed())
+            self._record.note("trial", "success")
+        elif self._record.state.health_check_failures:
+            self._record.try_save(self._record.state._replace(health_check_failures=0))
+
+    def _give_up(self, env: Environment, finding: Finding) -> int:
+        state = self._record.state
+        reason = describe_failures(self._results)
+        failures = state.health_check_failures + 1
+        state = state._replace(health_check_failures=failures)
+        if state.phase is Phase.VERIFYING:
+            state = state._replace(last_error=f"unhealthy: {reason}")
+        self._record.try_save(state)
+        if not env.valid and finding is not Finding.TRIAL:
+            # Nobody counts these boots, so a reboot could repeat for ever.
+            return self._stay("health", reason)
+        limit = self._config.auto_rollback_after
+        if (limit and failures >= limit) or not env.valid:
+            version = self._node.release.version
+            count = "1 failed health check" if failures == 1 else f"{failures} failed health checks"
+            return self._roll_back(f"{ROLLED_BACK_PREFIX}{count} of {version}: {reason}")
+        self._report("unhealthy", confirmed=False)
+        self._complain("health", reason)
+        self._node.reboot()
+        return EXIT_FAILED
+
+    def _roll_back(self, reason: str) -> int:
+        node, state = self._node, self._record.state
+        on_trial = state.to_slot == node.boot.slot
+        try:
+            roll_back(
+                node,
+                self._record,
+                leave=node.boot.slot,
+                reason=reason,
+                version=node.release.version,
+                digest=state.to_digest if on_trial else None,
+            )
+        except AgentError as error:
+            return self._stay("rollback", f"{reason}; no way back: {error.message}")
+        self._announce_rollback()
+        self._report("rolled_back", confirmed=False)
+        node.reboot()
+        return EXIT_FAILED
+
+    def _stay(self, cause: str, reason: str) -> int:
+        """Report and leave the node up: neither a reboot nor a rollback would help."""
+        self._record.problems.append(reason)
+        self._report("unhealthy", confirmed=False)
+        self._complain(cause, reason)
+        return EXIT_FAILED
+
+    def _complain(self, cause: str, reason: str) -> None:
+        version, slot = self._node.release.version, self._node.boot.slot
+        failures = self._record.state.health_check_failures
+        self._say(
+            f"unhealthy version={version} slot={slot} cause={cause} failures={failures} "
+            f"reason={reason}"
+        )
+
+    def _announce_rollback(self) -> None:
+        state = self._record.state
+        self._say(f"rolled back version={state.to_version} reason={state.last_error}")
+
+    def _report(self, outcome: str, *, confirmed: bool) -> None:
+        try:
+            write_report(
+                self._node,
+                outcome,
+                confirmed=confirmed,
+                results=self._results,
+                problems=self._record.problems,
+            )
+        except OSError as error:
+            self._say(f"cannot write {self._node.paths.report}: {error.strerror}")
+
+    def _say(self, text: str) -> None:
+        self._node.print_console(f"kubesolo-update: {text}")
