@@ -17,13 +17,17 @@ def build(
 ) -> None:
     """Write the initramfs; ``root`` is the unpacked root tree that lends its static busybox."""
     index = ModuleIndex(kernel)
-    missing_ok = True
-    early = index.closure(recipe.kernel.early, missing_ok=missing_ok)
-    storage = [
-        file
-        for file in index.closure(recipe.kernel.storage, missing_ok=missing_ok)
-        if file not in early
-    ]
+    settings = recipe.kernel
+    listings: dict[str, list[str]] = {}
+    for listing, wanted in (
+        ("early", settings.early),
+        ("watchdog", settings.watchdog_fallback),
+        ("storage", settings.storage),
+    ):
+        taken = {file for files in listings.values() for file in files}
+        # A driver that only the other architecture has is not an error here.
+        files = index.closure(wanted, missing_ok=True)
+        listings[listing] = [file for file in files if file not in taken]
     entries = [cpio.directory(name) for name in _FOLDERS]
     entries += [
         # Without it the kernel gives init no standard streams; devtmpfs comes later.
@@ -33,10 +37,10 @@ def build(
         cpio.file("init", init, executable=True),
         cpio.directory("lib/modules"),
     ]
-    for file in [*early, *storage]:
+    for file in [file for files in listings.values() for file in files]:
         name = f"lib/modules/{PurePosixPath(file).name}"
         entries.append(cpio.file(name, (kernel.modules / file).read_bytes()))
-    for listing, files in (("early", early), ("storage", storage)):
+    for listing, files in listings.items():
         text = "".join(f"{PurePosixPath(file).name}\n" for file in files)
         entries.append(cpio.file(f"lib/modules/{listing}", text.encode()))
     archive = cpio.archive(entries, recipe.source_date)

@@ -76,6 +76,7 @@ class Kernel(_Model):
     """Which modules go where, and the command line."""
 
     early: tuple[str, ...] = ()
+    watchdog_fallback: tuple[str, ...] = ()
     storage: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     cmdline: tuple[str, ...] = ()

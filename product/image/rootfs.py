@@ -146,7 +146,7 @@ def _copy_overlay(overlay: Path, tree: Path) -> None:
 def _modules(recipe: Recipe, kernel: Kernel, tree: Path, tools: HostTools) -> None:
     index = ModuleIndex(kernel)
     settings = recipe.kernel
-    names = [*settings.early, *settings.storage, *settings.modules]
+    names = [*settings.early, *settings.watchdog_fallback, *settings.storage, *settings.modules]
     folder = tree / "usr/lib/modules" / kernel.release
     files = index.closure(names, missing_ok=True)
     for file in files:

@@ -1,0 +1,54 @@
+"""Fixtures that tests of every package share: host programs, built images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from product.image.build import Builder, Image
+from product.image.cache import Cache
+from product.image.recipe import Arch
+from product.image.tools import HostTools
+
+pytest_plugins = ["harness.plugin"]
+
+
+@pytest.fixture(scope="session")
+def cache() -> Cache:
+    """The user's cache."""
+    return Cache()
+
+
+@pytest.fixture(scope="session")
+def host_tools(cache: Cache) -> HostTools:
+    """The locked host programs."""
+    return HostTools.prepare(cache)
+
+
+class Images(Mapping[str, Image]):
+    """Disk images by architecture, built when first asked for."""
+
+    def __init__(self, cache: Cache, tools: HostTools, version: str = "0.1.0") -> None:
+        self._cache = cache
+        self._tools = tools
+        self._version = version
+
+    def builder(self, arch: str) -> Builder:
+        """The builder for one architecture."""
+        return Builder(Arch(arch), cache=self._cache, tools=self._tools)
+
+    def __getitem__(self, arch: str) -> Image:
+        return self.builder(arch).image(self._version)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(arch.value for arch in Arch)
+
+    def __len__(self) -> int:
+        return len(Arch)
+
+
+@pytest.fixture(scope="session")
+def images(cache: Cache, host_tools: HostTools) -> Images:
+    """The image under test of each architecture, at the version that updates start from."""
+    return Images(cache, host_tools)

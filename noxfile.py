@@ -1,0 +1,147 @@
+"""What people and CI run: ``./noxw -l`` lists it, ``./noxw -s demo`` and ``-s tests`` are the two.
+
+All sessions share one virtual environment in the user's cache, named by the digest of the locked
+requirements: a clean clone on a machine that has run before starts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+HERE = Path(__file__).parent.resolve()
+REQUIREMENTS = HERE / "requirements" / "dev.txt"
+PACKAGES = ("product", "harness", "scenarios")
+SHELL_SCRIPTS = (
+    "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
+    "images/overlay/usr/lib/kubesolo/lib.sh", "images/overlay/usr/lib/kubesolo/stages/*",
+    "images/overlay/usr/lib/kubesolo/services/*/run", "images/overlay/usr/lib/kubesolo/dhcp",
+    "images/overlay/usr/sbin/reboot", "images/overlay/usr/sbin/poweroff",
+)  # fmt: skip
+
+nox.options.sessions = ["tests"]
+nox.options.default_venv_backend = "none"
+
+
+def cache_root() -> Path:
+    """The project's cache; product.image.cache says the same."""
+    if explicit := os.environ.get("KUBESOLO_CACHE"):
+        return Path(explicit).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path("~/.cache").expanduser()) / "kubesolo-os"
+
+
+def project_python(session: nox.Session) -> str:
+    """The shared environment's interpreter, made if it is not there."""
+    digest = hashlib.sha256(sys.version.encode() + sys.executable.encode())
+    digest.update(REQUIREMENTS.read_bytes())
+    environment = cache_root() / "venv" / digest.hexdigest()[:16]
+    python = environment / "bin" / "python"
+    ready = environment / "ready"
+    if not ready.exists():
+        session.log("preparing the project's virtual environment (once)")
+        shutil.rmtree(environment, ignore_errors=True)
+        session.run(sys.executable, "-m", "venv", str(environment), external=True, silent=True)
+        session.run(
+            str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check",
+            "--require-hashes", "-r", str(REQUIREMENTS), external=True,
+        )  # fmt: skip
+        ready.touch()
+    # Programs of the environment, such as shellcheck, are found by name.
+    session.env["PATH"] = f"{environment / 'bin'}:{os.environ.get('PATH', '')}"
+    session.env["PYTHONPATH"] = str(HERE)
+    return str(python)
+
+
+def python(session: nox.Session, *arguments: str) -> None:
+    """Run the project's interpreter with ``arguments``."""
+    session.run(project_python(session), *arguments, external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Build, boot, update 0.1.0 to 0.2.0, survive a bad 0.2.1 (-- --arch aarch64)."""
+    python(session, "-m", "harness", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Lint, types, unit tests and the core scenarios on both architectures."""
+    lint(session)
+    types(session)
+    unit(session)
+    scenarios(session)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of Python (ruff) and of shell (shellcheck)."""
+    python(session, "-m", "ruff", "check", ".")
+    python(session, "-m", "ruff", "format", "--check", ".")
+    scripts = sorted(str(path) for pattern in SHELL_SCRIPTS for path in HERE.glob(pattern))
+    session.run("shellcheck", "--shell=busybox", "--severity=style", *scripts, external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types (mypy --strict)."""
+    python(session, "-m", "mypy")
+
+
+@nox.session
+def unit(session: nox.Session) -> None:
+    """Unit tests, beside the code that they test (-- pytest arguments)."""
+    arguments = session.posargs if session.posargs and "unit" in sys.argv else []
+    python(session, "-m", "pytest", "-q", "-n", "2", "product", "harness", *arguments)
+
+
+@nox.session
+def scenarios(session: nox.Session) -> None:
+    """Scenarios over whole machines (-- --arch aarch64 -k rollback, any pytest argument)."""
+    chosen = session.posargs
+    arguments = chosen if chosen else ["--arch", "all"]
+    python(session, "-m", "pytest", "-n", "2", "--dist", "worksteal", "scenarios", *arguments)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print every measured figure with its conditions and its budget."""
+    python(session, "-m", "harness.bench", *session.posargs)
+
+
+@nox.session
+def image(session: nox.Session) -> None:
+    """Build the disk image (-- --arch aarch64 --version 1.2.3 --output disk.img)."""
+    python(session, "-m", "product.image", "build", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Renew the lock files from the Debian archive, checking its signature."""
+    python(session, "-m", "product.image", "lock", *session.posargs)
+
+
+@nox.session
+def outdated(session: nox.Session) -> None:
+    """Say which locked packages the archive has newer versions of; changes nothing."""
+    python(session, "-m", "product.image", "outdated", *session.posargs)
+
+
+@nox.session
+def requirements(session: nox.Session) -> None:
+    """Renew the locked Python requirements."""
+    for source, target, extra in (
+        ("requirements/nox.in", "requirements/nox.txt", []),
+        ("pyproject.toml", "requirements/dev.txt", ["--extra", "dev"]),
+    ):
+        python(
+            session, "-m", "piptools", "compile", "--upgrade", "--quiet", "--generate-hashes",
+            "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host",
+            "--strip-extras", "--no-annotate", "--no-header", "--allow-unsafe", *extra,
+            "-o", target, source,
+        )  # fmt: skip

@@ -1,0 +1,115 @@
+"""The image builder's command line, on the build host."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from product.errors import KubesoloError
+from product.image import progress
+from product.image.build import DEFAULT_RECIPE, Builder, image_sha256
+from product.image.cache import Cache
+from product.image.recipe import Arch, Recipe
+from product.image.relock import Change, outdated, relock
+from product.image.tools import IMAGES, host_arch
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the host's if absent.")]
+RecipeOption = Annotated[Path, typer.Option(help="Recipe file.")]
+OverlayOption = Annotated[
+    list[Path] | None, typer.Option(help="Directory laid over the root; may be repeated.")
+]
+
+
+@app.command()
+def build(
+    arch: ArchOption = None,
+    version: Annotated[str, typer.Option(help="Version of slot A.")] = "0.1.0",
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overlay: OverlayOption = None,
+    output: Annotated[Path | None, typer.Option(help="Copy the disk image here.")] = None,
+) -> None:
+    """Build the disk image whose slot A holds one version; print its path."""
+    builder = Builder(arch or host_arch(), recipe=recipe)
+    image = builder.image(version, tuple(overlay or ()))
+    path = image.disk
+    if output is not None:
+        copy_sparse(path, output)
+        path = output
+    print(path)
+    progress.note(f"sha256 {image_sha256(path)}")
+
+
+@app.command()
+def slot(
+    arch: ArchOption = None,
+    version: Annotated[str, typer.Option(help="Version of the release.")] = "0.1.0",
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    overlay: OverlayOption = None,
+) -> None:
+    """Build the files of one slot, as a release is published from; print their directory."""
+    print(Builder(arch or host_arch(), recipe=recipe).slot(version, tuple(overlay or ())).folder)
+
+
+@app.command()
+def lock(recipe: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
+    """Renew lock files from the archive; prints what changed."""
+    for path, arch in _locks(recipe):
+        _print_changes(path, arch, relock(Recipe.load(path), arch, Cache()))
+
+
+@app.command(name="outdated")
+def check_outdated(recipe: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
+    """Print what a re-lock would change; exit status 1 if anything."""
+    found = False
+    for path, arch in _locks(recipe):
+        changes = outdated(Recipe.load(path), arch, Cache())
+        _print_changes(path, arch, changes)
+        found = found or bool(changes)
+    if found:
+        raise typer.Exit(1)
+
+
+def _locks(recipes: list[Path] | None) -> list[tuple[Path, Arch]]:
+    paths = recipes or sorted(IMAGES.glob("*.toml"))
+    return [(path, arch) for path in paths for arch in Arch]
+
+
+def _print_changes(path: Path, arch: Arch, changes: list[Change]) -> None:
+    for change in changes:
+        print(
+            f"{path.stem} {arch}: {change.name} {change.locked or '-'} -> {change.available or '-'}"
+        )
+    if not changes:
+        print(f"{path.stem} {arch}: up to date")
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a disk image, keeping its holes: most of it is empty."""
+    block = 1 << 20
+    zero = bytes(block)
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(block):
+            if chunk == zero:
+                writer.seek(block, 1)
+            else:
+                writer.write(chunk)
+        writer.truncate(reader.tell())
+    shutil.copymode(source, target)
+
+
+def main() -> int:
+    """Run the command line; every expected error is one line and a hint, exit status 1."""
+    try:
+        app()
+    except KubesoloError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
