@@ -1,0 +1,192 @@
+"""The host's cores and memory, shared by every process that starts machines.
+
+A lease is an entry in one small file under a lock. A process that wants more than is left queues:
+it leaves a named pipe that a releasing process writes into, and watches the leaseholders' process
+descriptors, so that neither a release nor a death is missed and nothing is polled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import json
+import os
+import select
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+from harness.deadline import Deadline
+from harness.errors import DeadlineError, PoolError
+from harness.process import alive, start_time
+
+# What the rest of the host keeps for itself.
+_MEMORY_SHARE = 0.8
+
+
+class _Entry(TypedDict):
+    """One lease or one place in the queue, and the process that it belongs to."""
+
+    ticket: str
+    pid: int
+    started: int
+    cores: int
+    mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What all machines together may take."""
+
+    cores: int
+    mib: int
+
+    @classmethod
+    def of_host(cls) -> Budget:
+        """This process's cores and four fifths of the memory that is available now."""
+        available = 0
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    available = int(line.split()[1]) // 1024
+        return cls(len(os.sched_getaffinity(0)), int(available * _MEMORY_SHARE))
+
+
+class Pool:
+    """The budget kept in ``directory``; the first process to come decides how large it is."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, directory: Path, budget: Budget | None = None) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._budget = budget
+
+    @contextlib.contextmanager
+    def lease(self, cores: int, mib: int, deadline: Deadline) -> Iterator[None]:
+        """Hold ``cores`` and ``mib`` within this scope, in the order of asking.
+
+        More cores than the host has are allowed to a machine that runs alone. Raises PoolError
+        where the host can never give as much memory, DeadlineError.
+        """
+        ticket = f"{os.getpid()}-{next(self._numbers)}"
+        self._acquire(ticket, cores, mib, deadline)
+        try:
+            yield
+        finally:
+            with self._state() as state:
+                state["leases"] = [e for e in state["leases"] if e["ticket"] != ticket]
+
+    def _acquire(self, ticket: str, cores: int, mib: int, deadline: Deadline) -> None:
+        entry = _Entry(
+            ticket=ticket,
+            pid=os.getpid(),
+            started=start_time(os.getpid()) or 0,
+            cores=cores,
+            mib=mib,
+        )
+        path = self._directory / f"{ticket}.wake"
+        os.mkfifo(path)
+        # Open for both, so that it never reports an end while nobody writes.
+        pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            with self._state() as state:
+                self._check(entry, state)
+                state["queue"].append(entry)
+            while not self._granted(entry):
+                self._wait(pipe, deadline, entry)
+        finally:
+            with self._state() as state:
+                state["queue"] = [e for e in state["queue"] if e["ticket"] != ticket]
+            os.close(pipe)
+            path.unlink(missing_ok=True)
+
+    def _check(self, entry: _Entry, state: dict[str, Any]) -> None:
+        if entry["mib"] > state["mib"]:
+            raise PoolError(
+                f"a machine needs {entry['mib']} MiB, this host has {state['mib']} MiB for all",
+                hint="use a host with more memory, or a smaller machine",
+            )
+
+    def _granted(self, entry: _Entry) -> bool:
+        """Take the lease if it is this entry's turn and there is room."""
+        with self._state() as state:
+            queue: list[_Entry] = state["queue"]
+            leases: list[_Entry] = state["leases"]
+            if queue[0]["ticket"] != entry["ticket"]:
+                return False
+            cores = sum(lease["cores"] for lease in leases) + entry["cores"]
+            mib = sum(lease["mib"] for lease in leases) + entry["mib"]
+            if mib > state["mib"] or (leases and cores > state["cores"]):
+                return False
+            queue.pop(0)
+            leases.append(entry)
+            return True
+
+    def _wait(self, pipe: int, deadline: Deadline, entry: _Entry) -> None:
+        """Return when something may have changed. Raises DeadlineError."""
+        with self._state() as state:
+            before = [e for e in (*state["leases"], *state["queue"]) if e != entry]
+        with contextlib.ExitStack() as stack:
+            watched = [pipe]
+            for pid in {other["pid"] for other in before} - {os.getpid()}:
+                try:
+                    descriptor = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    return  # Gone already: look again.
+                stack.callback(os.close, descriptor)
+                watched.append(descriptor)
+            if not select.select(watched, [], [], deadline.remaining)[0]:
+                raise DeadlineError(
+                    f"waited {deadline.seconds:.0f} s for {entry['cores']} cores and "
+                    f"{entry['mib']} MiB; processes {sorted({e['pid'] for e in before})} have them"
+                )
+        with contextlib.suppress(BlockingIOError):
+            os.read(pipe, 4096)
+
+    @contextlib.contextmanager
+    def _state(self) -> Iterator[dict[str, Any]]:
+        """The state under its lock; without dead owners' entries. A change wakes every waiter."""
+        with (self._directory / "pool.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            path = self._directory / "pool.json"
+            try:
+                state = json.loads(path.read_text())
+            except (OSError, ValueError):
+                state = {}
+            leases = [e for e in state.get("leases", []) if _lives(e)]
+            queue = [e for e in state.get("queue", []) if _lives(e)]
+            if not leases and not queue:
+                # Nobody is there: measure the host anew.
+                budget = self._budget or Budget.of_host()
+                state = {"cores": budget.cores, "mib": budget.mib}
+            state.update(leases=leases, queue=queue)
+            before = json.dumps(state)
+            yield state
+            after = json.dumps(state)
+            partial = path.with_suffix(".part")
+            partial.write_text(after)
+            partial.replace(path)
+            if after != before:
+                self._wake(state["queue"])
+
+    def _wake(self, queue: list[_Entry]) -> None:
+        for entry in queue:
+            path = self._directory / f"{entry['ticket']}.wake"
+            try:
+                pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENXIO):
+                    raise
+                continue
+            with contextlib.suppress(BlockingIOError):
+                os.write(pipe, b"x")
+            os.close(pipe)
+
+
+def _lives(entry: _Entry) -> bool:
+    # A zombie holds nothing, and its descriptor says that it has ended.
+    return alive(entry["pid"]) and start_time(entry["pid"]) == entry["started"]

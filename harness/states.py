@@ -1,0 +1,179 @@
+"""Booted nodes kept as snapshots, so that a scenario starts from one instead of from a boot.
+
+A state is a directory of read-only bases: the memory and devices of a paused machine, the overlays
+of its disk and of its firmware's variables, and what proves that a machine was restored from it.
+Every fork writes into overlays of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.argv import Storage
+from harness.errors import StateError
+from harness.journal import Source
+from harness.machine import Host, Machine, Saved
+from harness.spec import MachineSpec
+
+# Part of every key: raise it when snapshots are made or restored otherwise.
+VERSION = 1
+
+# In the guest's memory alone, so that it cannot survive a reboot.
+_NONCE_PATH = "/run/harness-nonce"
+
+_UNUSED_DAYS = 3
+_REPLY = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a snapshot depends on: image content, machine, QEMU's kind, and how it was prepared."""
+
+    image: str
+    spec: MachineSpec
+    accelerator: str
+    name: str
+    inputs: str = ""
+
+    @property
+    def digest(self) -> str:
+        """32 hex digits."""
+        # The image's path is no part of it: its content is.
+        spec = self.spec.model_dump(mode="json", exclude={"image"})
+        parts = [VERSION, self.image, spec, self.accelerator, self.name, self.inputs]
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """A snapshot on disk. ``facts`` are what its maker knew, such as the agent's ready line."""
+
+    saved: Saved
+    boot_id: str
+    nonce: str
+    facts: dict[str, str]
+
+
+class States:
+    """The store below ``root``, shared by all workers."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = root
+
+    @contextlib.contextmanager
+    def obtain(
+        self, key: Key, make: Callable[[Path], tuple[Machine, dict[str, str]]]
+    ) -> Iterator[SavedState]:
+        """The state for ``key``, made first where there is none; it stays while in this scope.
+
+        ``make`` gets a directory for artefacts and returns a running machine, which becomes the
+        state, and facts. One worker makes a state; the others wait for it. A make that fails
+        leaves nothing and raises its error.
+        """
+        folder = self._root / key.digest
+        with (self._root / f"{key.digest}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            state = self._load(folder, key)
+            if state is None:
+                # Not an upgrade of the shared lock: two workers would wait for each other.
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                state = self._load(folder, key) or self._make(folder, key, make)
+                os.utime(folder)  # The next call lets go for a moment: look used.
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            os.utime(folder)
+            yield state
+
+    def _load(self, folder: Path, key: Key) -> SavedState | None:
+        try:
+            meta = json.loads((folder / "state.json").read_text())
+        except (OSError, ValueError):
+            return None
+        if meta["image"] != str(key.spec.image.resolve()) or not key.spec.image.exists():
+            return None  # Its disk lies over an image at another place.
+        variables = folder / "variables.qcow2"
+        storage = Storage(folder / "disk.qcow2", variables if variables.exists() else None)
+        saved = Saved(folder / "memory", storage)
+        return SavedState(saved, meta["boot_id"], meta["nonce"], meta["facts"])
+
+    def _make(
+        self, folder: Path, key: Key, make: Callable[[Path], tuple[Machine, dict[str, str]]]
+    ) -> SavedState:
+        self._evict()
+        shutil.rmtree(folder, ignore_errors=True)
+        partial = self._root / f"{key.digest}.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        machine, facts = make(partial / "artefacts")
+        try:
+            nonce = secrets.token_hex(16)
+            deadline = machine.deadline(_REPLY)
+            machine.channel.put(nonce.encode(), _NONCE_PATH, deadline)
+            boot_id = str(machine.channel.ping(deadline)["boot_id"])
+            machine.save(partial)
+        except BaseException:
+            machine.close()
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        machine.close()
+        meta = {
+            "key": key.spec.model_dump(mode="json"),
+            "name": key.name,
+            "image": str(key.spec.image.resolve()),
+            "boot_id": boot_id,
+            "nonce": nonce,
+            "facts": facts,
+        }
+        (partial / "state.json").write_text(json.dumps(meta, indent=1) + "\n")
+        partial.rename(folder)
+        state = self._load(folder, key)
+        if state is None:
+            raise StateError(f"the state just written to {folder} cannot be read")
+        return state
+
+    def _evict(self) -> None:
+        """Remove states that nobody has used for some days and nobody uses now."""
+        oldest = time.time() - _UNUSED_DAYS * 24 * 3600
+        for folder in self._root.iterdir():
+            if not folder.is_dir() or folder.suffix or folder.stat().st_mtime >= oldest:
+                continue
+            path = self._root / f"{folder.name}.lock"
+            with path.open("a") as lock, contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def fork(state: SavedState, spec: MachineSpec, host: Host, artefacts: Path, name: str) -> Machine:
+    """A running machine that goes on from ``state``, with the present time and its own entropy.
+
+    Raises StateError where the guest is not the one that was saved: it rebooted, or answers from
+    another boot.
+    """
+    machine = Machine(spec, host, artefacts, name=name, base=state.saved.storage)
+    try:
+        machine.power_on(state.saved)
+        deadline = machine.deadline(_REPLY)
+        boot_id = machine.channel.ping(deadline).get("boot_id")
+        if boot_id != state.boot_id:
+            raise StateError(f"{name} answers from boot {boot_id}, saved was {state.boot_id}")
+        machine.channel.resync(deadline)
+        nonce = machine.channel.get(_NONCE_PATH, deadline).decode(errors="replace")
+        if nonce != state.nonce:
+            raise StateError(f"{name} was not restored: its memory holds {nonce!r}")
+        machine.journal.append(Source.HARNESS, "note", "restored from a snapshot, proven by nonce")
+    except BaseException:
+        machine.close()
+        raise
+    return machine
