@@ -239,6 +239,18 @@ class Journal:
 
     # Evidence
 
+    def guest_seconds(self) -> float:
+        """Seconds during which QEMU ran."""
+        total = 0.0
+        since: float | None = None
+        for event in self.events():
+            if event.source is Source.HARNESS and event.kind == "start":
+                since = event.time
+            elif event.source is Source.HARNESS and event.kind == "exit" and since is not None:
+                total += event.time - since
+                since = None
+        return total if since is None else total + time.monotonic() - since
+
     def document(self) -> dict[str, Any]:
         """The journal as timeline.json holds it."""
         return {
