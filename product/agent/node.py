@@ -63,7 +63,7 @@ class Node:
         """One line for whoever watches the console; nothing depends on its being seen."""
         text = " ".join(line.split()) + "\n"
         try:
-            flags = os.O_WRONLY | os.O_NOCTTY | os.O_CLOEXEC
+            flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC
             descriptor = os.open(self.paths.console, flags)
         except OSError:
             return

@@ -1,0 +1,203 @@
+"""The command line: exit codes, JSON, and what it costs to start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from product.agent.cli import COMMANDS
+from product.agent.lock import exclusive
+from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
+
+# What the node pays seconds for.
+COSTLY = {
+    "asyncio",
+    "cryptography",
+    "dataclasses",
+    "email",
+    "http",
+    "inspect",
+    "logging",
+    "pathlib",
+    "pydantic",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "tuf",
+    "typer",
+    "urllib",
+    "urllib3",
+}
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        ([], 2),
+        (["--help"], 0),
+        (["metrics"], 2),
+        (["dance"], 2),
+        (["status", "--help"], 0),
+        (["status", "--dance"], 2),
+        (["apply", "--auto-rollback-after", "-1"], 2),
+        (["apply", "--serv", "x"], 2),
+        (["quarantine", "clear"], 2),
+        (["quarantine", "clear", "abcdef01", "--all"], 2),
+        (["status"], 0),
+        (["history"], 0),
+        (["quarantine"], 0),
+        (["healthcheck"], 0),
+    ],
+)
+def test_exit_codes(world: World, argv: list[str], code: int) -> None:
+    assert world.run(*argv) == code
+
+
+def test_the_second_agent_is_busy(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.offered = FakeRelease("0.2.0")
+    with exclusive(world.paths.lock):
+        for command in ("check", "apply", "activate", "rollback"):
+            assert world.run(command) == 12
+        assert "is at work (process" in capsys.readouterr().err
+        assert world.run("status") == 0
+    assert world.run("apply") == 0
+
+
+def test_the_overview_names_every_command(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.run("--help")
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
+
+
+def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.update(FakeRelease("0.2.0"))
+    world.power_on()
+    capsys.readouterr()
+    assert world.run("status", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert list(report) == [
+        "schema",
+        "version",
+        "architecture",
+        "boot",
+        "environment",
+        "confirmed",
+        "pending",
+        "slots",
+        "update",
+        "quarantine",
+        "last_boot_check",
+        "problems",
+    ]
+    assert report["version"] == "0.2.0"
+    assert report["boot"] == {
+        "slot": "B",
+        "boot_id": "boot-2",
+        "mode": "normal",
+        "data": "persistent",
+    }
+    assert report["environment"] == {
+        "readable": True,
+        "active_slot": "B",
+        "boot_counter": 2,
+        "boot_success": False,
+    }
+    assert (report["confirmed"], report["pending"]) == (False, False)
+    assert report["slots"]["A"]["version"] == "0.1.0"
+    assert report["slots"]["B"]["digest"] == FakeRelease("0.2.0").digest
+    assert report["update"]["phase"] == "activated"
+    assert report["last_boot_check"] is None
+    assert report["problems"] == []
+    world.boot_service()
+    world.run("status", "--json")
+    report = json.loads(capsys.readouterr().out)
+    assert report["confirmed"]
+    assert report["last_boot_check"]["outcome"] == "ready"
+    assert [c["name"] for c in report["last_boot_check"]["health"]][:2] == [
+        "disk_writable",
+        "slot_integrity",
+    ]
+
+
+def test_a_report_of_another_boot_is_not_shown(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.write_file(world.paths.report, '{"boot_id": "boot-0", "outcome": "ready"}')
+    world.run("status", "--json")
+    assert json.loads(capsys.readouterr().out)["last_boot_check"] is None
+
+
+def test_status_while_a_slot_is_written(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.volumes.busy.add(SLOT_DEVICES["B"])
+    assert world.run("status") == 0
+    assert "slot B: empty (it is in use by another process)" in capsys.readouterr().out
+
+
+def test_status_for_people_names_what_is_wrong(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.update(FakeRelease("0.2.1"))
+    capsys.readouterr()
+    world.run("status")
+    assert "slot B boots next, 3 tries left" in capsys.readouterr().out
+    for _ in range(4):
+        world.power_on()
+    world.boot_service()
+    world.run("status")
+    text = capsys.readouterr().out
+    assert "KubeSolo OS 0.1.0 (x86_64), slot A, confirmed" in text
+    assert "update: rolled_back, 0.1.0 to 0.2.1" in text
+    assert "rolled back: 3 failed boots of 0.2.1" in text
+    assert "quarantined: 0.2.1" in text
+    world.env_path.write_bytes(b"")
+    world.run("status")
+    assert "problem: the boot environment is garbage: it is empty" in capsys.readouterr().out
+
+
+def test_flags_lie_over_the_file(world: World) -> None:
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply", "--channel", "edge") == 11
+    other = Path(world.paths.root) / "other.json"
+    assert world.run("apply", "--state", str(other)) == 0
+    assert json.loads(other.read_text())["phase"] == "staged"
+
+
+def test_json_errors(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.run("activate", "--json") == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "nothing-staged"
+    assert error["hint"]
+
+
+@pytest.mark.parametrize("command", [["status", "--json"], ["healthcheck", "--boot"]])
+def test_the_boot_path_imports_nothing_costly(world: World, command: list[str]) -> None:
+    """In a fresh interpreter, with the same directory as its node."""
+    program = (
+        "import sys, json\n"
+        "from pathlib import Path\n"
+        "before = set(sys.modules)\n"
+        "from product.agent.cli import main\n"
+        "from product.agent.node import Node\n"
+        "from product.agent.paths import Paths\n"
+        "from product.agent import program\n"
+        "program.run = lambda argv: (0, '')\n"
+        f"node = Node(Paths({world.paths.root!r}))\n"
+        f"code = main({command!r}, node)\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)), file=sys.stderr)\n"
+    ).replace("from pathlib import Path\n", "")
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    modules = json.loads(done.stderr.splitlines()[-1])
+    loaded = {name.partition(".")[0] for name in modules}
+    assert "product" in loaded
+    assert loaded & COSTLY == set()

@@ -1,0 +1,164 @@
+"""The gates: their order, their names, and what --force may pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from product.agent.config import Config
+from product.agent.errors import RefusedError
+from product.agent.gates import GATES, GateContext, ask, require
+from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
+
+if TYPE_CHECKING:
+    from product.agent.trust import TrustedRelease
+
+
+NAMES = [
+    "maintenance_window",
+    "channel",
+    "architecture",
+    "downgrade",
+    "min_compatible_version",
+    "quarantine",
+    "free_space",
+    "node_block_label",
+]
+
+
+def context(world: World, release: FakeRelease, *, force: bool = False) -> GateContext:
+    return GateContext(world.node(), Config(), force, cast("TrustedRelease", release))
+
+
+def results(verdicts: object) -> dict[str, str]:
+    return {v.gate: v.result for v in verdicts}  # type: ignore[attr-defined]
+
+
+def test_order_and_names() -> None:
+    assert [gate.name for gate in GATES] == NAMES
+
+
+def test_a_good_release_passes_all(world: World) -> None:
+    verdicts = ask(GATES, context(world, FakeRelease("0.2.0")))
+    assert results(verdicts) == {**dict.fromkeys(NAMES, "pass"), "node_block_label": "bypassed"}
+    assert "no kubeconfig" in verdicts[-1].reason
+    require(verdicts)
+
+
+def closed(world: World, release: FakeRelease) -> None:
+    world.clock.minute = 0
+
+
+def other_channel(world: World, release: FakeRelease) -> None:
+    release.channel = "beta"
+
+
+def other_architecture(world: World, release: FakeRelease) -> None:
+    release.architecture = "aarch64"
+
+
+def older(world: World, release: FakeRelease) -> None:
+    release.version = "0.0.9"
+
+
+def needs_more(world: World, release: FakeRelease) -> None:
+    release.min_compatible_version = "v0.1.1-rc1"
+
+
+def quarantined(world: World, release: FakeRelease) -> None:
+    world.write_file(
+        world.paths.quarantine,
+        json.dumps({release.digest: {"version": "0.2.0", "reason": "panics", "since": "2026"}}),
+    )
+
+
+def unreadable_quarantine(world: World, release: FakeRelease) -> None:
+    world.write_file(world.paths.quarantine, "{")
+
+
+def too_small(world: World, release: FakeRelease) -> None:
+    world.volumes.unmountable.add(SLOT_DEVICES["B"])
+    # Nine tenths of this are the release's bytes and 9 % more: just short of the headroom.
+    world.volumes.bytes = release.manifest.total_size * 109 * 10 // 900
+
+
+def kubeconfig(world: World, release: FakeRelease) -> None:
+    world.write_file(world.paths.kubeconfig, "apiVersion: v1\n")
+
+
+@pytest.mark.parametrize(
+    ("gate", "change", "forcible"),
+    [
+        ("maintenance_window", closed, True),
+        ("channel", other_channel, False),
+        ("architecture", other_architecture, False),
+        ("downgrade", older, False),
+        ("min_compatible_version", needs_more, False),
+        ("quarantine", quarantined, False),
+        ("quarantine", unreadable_quarantine, False),
+        ("free_space", too_small, False),
+        ("node_block_label", kubeconfig, True),
+    ],
+)
+def test_each_gate_refuses_by_its_name_and_force_skips_two(
+    world: World, gate: str, change: Callable[[World, FakeRelease], None], forcible: bool
+) -> None:
+    release = FakeRelease("0.2.0")
+    change(world, release)
+    asked = context(world, release)._replace(config=Config(maintenance_window="11:00-13:00"))
+    verdicts = ask(GATES, asked)
+    assert [v.gate for v in verdicts] == NAMES[: NAMES.index(gate) + 1]
+    with pytest.raises(RefusedError) as refused:
+        require(verdicts)
+    assert refused.value.code == gate
+    assert refused.value.exit_code == 11
+    forced = results(ask(GATES, asked._replace(force=True)))
+    assert forced[gate] == ("bypassed" if forcible else "refuse")
+
+
+def test_just_enough_space_is_enough(world: World) -> None:
+    release = FakeRelease("0.2.0")
+    too_small(world, release)
+    world.volumes.bytes = release.manifest.total_size * 1101 * 10 // 9000 + 10
+    assert results(ask(GATES, context(world, release)))["free_space"] == "pass"
+
+
+def test_an_equal_minimum_passes(world: World) -> None:
+    release = FakeRelease("0.2.0")
+    release.min_compatible_version = "v0.1.0"
+    assert results(ask(GATES, context(world, release)))["min_compatible_version"] == "pass"
+
+
+def test_versions_that_cannot_be_read_refuse(world: World) -> None:
+    release = FakeRelease("latest")
+    with pytest.raises(RefusedError) as refused:
+        require(ask(GATES, context(world, release)))
+    assert refused.value.code == "downgrade"
+
+
+def test_an_unreadable_window_is_closed(world: World) -> None:
+    asked = context(world, FakeRelease("0.2.0"))
+    asked = asked._replace(config=Config(maintenance_window="whenever"))
+    assert results(ask(GATES, asked)) == {"maintenance_window": "refuse"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [(other_architecture, "architecture"), (older, "downgrade"), (other_channel, "channel")],
+)
+def test_a_refused_apply_writes_nothing_and_says_why(
+    world: World, change: Callable[[World, FakeRelease], None], code: str
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+    change(world, world.offered)
+    assert world.run("apply") == 11
+    assert world.state()["phase"] == "failed"
+    assert str(world.state()["last_error"]).startswith(f"{code}: ")
+    assert world.history() == ["apply refused"]
+    assert list(world.directory("B").iterdir()) == []
+    assert world.run("check") == 11
+    assert not Path(world.paths.quarantine).exists()
