@@ -106,7 +106,7 @@ class Cache:
     def verified_blob(self, sha256: str, size: int) -> Path | None:
         """The blob if it is here with the right size and content; a corrupt one is removed.
 
-        The content is hashed once and remembered by inode, size and change time, so that an
+        The content is hashed once and remembered by inode, size and time, so that an
         unchanged build does not read every package again.
         """
         path = self.blob(sha256)
@@ -114,13 +114,14 @@ class Cache:
             status = path.stat()
         except FileNotFoundError:
             return None
-        mark = f"{status.st_ino}:{status.st_size}:{status.st_ctime_ns}"
+        mark = f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
         marker = path.with_suffix(".ok")
         with contextlib.suppress(OSError):
             if status.st_size == size and marker.read_text() == mark:
                 return path
         if status.st_size == size and file_sha256(path) == sha256:
-            marker.write_text(mark)
+            with contextlib.suppress(OSError):
+                marker.write_text(mark)
             return path
         marker.unlink(missing_ok=True)
         path.unlink(missing_ok=True)

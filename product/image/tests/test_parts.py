@@ -1,0 +1,141 @@
+"""The builders' parts: cpio, GRUB's environment block, module closures, mirrors, unpacking."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from product.image import cpio, grub
+from product.image.cache import Cache
+from product.image.errors import DownloadError, ImageError, RecipeError
+from product.image.kernel import ModuleIndex, prepare
+from product.image.locks import Lock
+from product.image.mirror import find_mirrors
+from product.image.packages import compile_globs, unpack
+from product.image.recipe import Arch, Recipe
+from product.image.tools import IMAGES, HostTools
+
+
+def test_cpio_reads_back() -> None:
+    archive = cpio.archive(
+        [
+            cpio.directory("d"),
+            cpio.file("d/program", b"#!/bin/sh\n", executable=True),
+            cpio.file("d/odd", b"12345"),
+            cpio.symlink("link", "d/odd"),
+        ],
+        1_000_000_000,
+    )
+    assert len(archive) % 512 == 0
+    names = [name for name, _, _ in _read(archive)]
+    assert names == ["d", "d/program", "d/odd", "link", "TRAILER!!!"]
+    assert {name: data for name, _, data in _read(archive)}["d/odd"] == b"12345"
+    assert [mode for _, mode, _ in _read(archive)][:4] == [0o40755, 0o100755, 0o100644, 0o120777]
+
+
+def _read(archive: bytes) -> list[tuple[str, int, bytes]]:
+    entries = []
+    at = 0
+    while True:
+        assert archive[at : at + 6] == b"070701"
+        fields = [int(archive[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        size, length = fields[6], fields[11]
+        name = archive[at + 110 : at + 110 + length - 1].decode()
+        at += 110 + length
+        at += -at % 4
+        entries.append((name, fields[1], archive[at : at + size]))
+        at += size + (-size % 4)
+        if name == "TRAILER!!!":
+            return entries
+
+
+def test_the_factory_environment_is_one_confirmed_sector() -> None:
+    block = grub.environment_block(grub.FACTORY)
+    assert len(block) == 1024
+    assert block.startswith(b"# GRUB Environment Block\nactive_slot=A\n")
+    assert b"\r" not in block
+    assert block[512:] == b"#" * 512
+    with pytest.raises(ImageError, match="first sector"):
+        grub.environment_block({"name": "x" * 500})
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_module_closures_load_in_order(cache: Cache, host_tools: HostTools, arch: Arch) -> None:
+    recipe = Recipe.load(IMAGES / "appliance.toml")
+    kernel = prepare(Lock.load(recipe.lock_path(arch)), arch, cache, host_tools)
+    index = ModuleIndex(kernel)
+    files = index.closure(["virtio_net"])
+    names = [Path(file).stem for file in files]
+    assert names.index("failover") < names.index("net_failover") < names.index("virtio_net")
+    assert index.closure(["virtio_pci"]) == [], "built in"
+    assert index.has("ext4")
+    with pytest.raises(RecipeError, match="has no module 'frobnicator'"):
+        index.closure(["frobnicator"])
+    assert index.closure(["frobnicator"], missing_ok=True) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("sources.list", "deb [signed-by=/k.gpg] http://mirror.example.org/debian trixie main\n"),
+        ("sources.list.d/a.list", "deb http://mirror.example.org/debian/ sid main\n"),
+        (
+            "sources.list.d/a.sources",
+            "Types: deb\nURIs: file:/local\n http://mirror.example.org/debian\nSuites: trixie\n",
+        ),
+    ],
+)
+def test_the_mirror_is_the_hosts_own(
+    tmp_path: Path, file: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("KUBESOLO_DEBIAN_MIRROR", "KUBESOLO_DEBIAN_SECURITY_MIRROR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / file).write_text(text)
+    mirrors = find_mirrors(tmp_path)
+    assert mirrors.debian == "http://mirror.example.org/debian"
+    assert mirrors.url("debian-security", "pool/x.deb") == (
+        "http://mirror.example.org/debian-security/pool/x.deb"
+    )
+    monkeypatch.setenv("KUBESOLO_DEBIAN_MIRROR", "http://other.example.org/debian")
+    assert find_mirrors(tmp_path).debian == "http://other.example.org/debian"
+
+
+def _deb(path: Path, names: dict[str, bytes]) -> Path:
+    def tar(members: dict[str, bytes]) -> bytes:
+        output = io.BytesIO()
+        with tarfile.open(fileobj=output, mode="w:gz") as archive:
+            for name, data in members.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+        return output.getvalue()
+
+    control = b"Package: thing\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\n"
+    parts = {
+        "debian-binary": b"2.0\n",
+        "control.tar.gz": tar({"./control": control}),
+        "data.tar.gz": tar(names),
+    }
+    output = b"!<arch>\n"
+    for name, data in parts.items():
+        output += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode()
+        output += data + b"\n" * (len(data) % 2)
+    path.write_bytes(output)
+    return path
+
+
+def test_unpack_prunes_and_refuses_to_leave_its_root(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    good = _deb(tmp_path / "good.deb", {"./usr/bin/x": b"x", "./usr/share/doc/x": b"doc"})
+    assert unpack(good, root, compile_globs(["usr/share/doc/*"])) == ["usr/bin/x"]
+    assert (root / "usr/bin/x").read_bytes() == b"x"
+    assert not (root / "usr/share").exists()
+    for name in ("../evil", "/etc/evil", "./usr/../../evil"):
+        bad = _deb(tmp_path / "bad.deb", {name: b"!"})
+        with pytest.raises(DownloadError, match="outside of its root"):
+            unpack(bad, root)
+    assert not (tmp_path / "evil").exists()
