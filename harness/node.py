@@ -37,8 +37,8 @@ class Node:
     """One node of a scenario: off until ``at``, ``boot`` or ``power_on``.
 
     Every method that waits raises what a wait of the journal raises, and every command
-    ChannelError where it could not run at all. ``make_seconds`` is the time that went into making
-    states which later scenarios share.
+    ChannelError where it could not run at all. ``make_seconds`` went into states that later scenarios
+    share: into making them, or into waiting for another worker that did.
     """
 
     def __init__(
@@ -102,17 +102,16 @@ class Node:
         """
         self._must_not_be_started()
 
-        def make(artefacts: Path) -> tuple[Machine, dict[str, str]]:
+        def make() -> tuple[Machine, dict[str, str]]:
             maker = Node(
                 self.spec,
                 self._host,
-                artefacts,
+                self._artefacts.with_name(f"{self._artefacts.name}-making-{name}"),
                 image=self._image,
                 states=self._states,
-                name=f"{name}-maker",
+                name=f"{self.name}-making-{name}",
                 reproduce=self._reproduce,
             )
-            begun = time.monotonic()
             try:
                 prepare(maker)
                 ready = maker.wait_ready()
@@ -120,11 +119,13 @@ class Node:
             except BaseException:
                 maker.close()
                 raise
-            finally:
-                self.make_seconds += time.monotonic() - begun
 
         key = Key(self._image, self.spec, self._host.accelerator, name, inputs)
-        state = self._scope.enter_context(self._states.obtain(key, make))
+        begun = time.monotonic()
+        try:
+            state = self._scope.enter_context(self._states.obtain(key, make))
+        finally:
+            self.make_seconds += time.monotonic() - begun
         ready = Ready.parse(state.facts["ready"])
         if ready is None:
             raise StateError(f"state {name} was saved without a ready line: {state.facts}")

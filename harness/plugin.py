@@ -24,10 +24,12 @@ from harness.spec import MachineSpec
 from harness.states import States
 from harness.tools import HostTools
 from harness.webserver import WebServer
+from product.errors import KubesoloError
 from product.image.cache import default_root
 
 BACKEND = "qemu"
 
+_HERE = Path(__file__).resolve().parent
 _FAILURE = pytest.StashKey[str]()
 _RESULT = "scenario"  # the user property that carries a scenario's result to the controller
 
@@ -118,7 +120,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let the fixtures' ends know that the test failed, and why."""
+    """Let the fixtures' ends know that the test failed, and why.
+
+    Where the harness explains the failure, only the test's own frames are shown.
+    """
+    if call.excinfo is not None and isinstance(call.excinfo.value, KubesoloError):
+        own = call.excinfo.traceback.filter(lambda entry: _HERE not in Path(entry.path).parents)
+        if own:
+            call.excinfo.traceback = own
     report = yield
     if report.failed and call.when in ("setup", "call"):
         item.stash[_FAILURE] = str(call.excinfo.value) if call.excinfo else "failed"

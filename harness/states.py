@@ -71,16 +71,17 @@ class States:
     def __init__(self, root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
+        self._failed: dict[str, str] = {}  # by key, why making it failed in this process
 
     @contextlib.contextmanager
     def obtain(
-        self, key: Key, make: Callable[[Path], tuple[Machine, dict[str, str]]]
+        self, key: Key, make: Callable[[], tuple[Machine, dict[str, str]]]
     ) -> Iterator[SavedState]:
         """The state for ``key``, made first where there is none; it stays while in this scope.
 
-        ``make`` gets a directory for artefacts and returns a running machine, which becomes the
-        state, and facts. One worker makes a state; the others wait for it. A make that fails
-        leaves nothing and raises its error.
+        ``make`` returns a running machine, which becomes the state, and facts. One worker makes a
+        state; the others wait for it. A make that fails leaves nothing and raises its error; in
+        this process it is not tried again, and whoever wants the state gets StateError at once.
         """
         folder = self._root / key.digest
         with (self._root / f"{key.digest}.lock").open("a") as lock:
@@ -90,7 +91,7 @@ class States:
                 # Not an upgrade of the shared lock: two workers would wait for each other.
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                state = self._load(folder, key) or self._make(folder, key, make)
+                state = self._load(folder, key) or self._try(folder, key, make)
                 os.utime(folder)  # The next call lets go for a moment: look used.
                 fcntl.flock(lock, fcntl.LOCK_SH)
             os.utime(folder)
@@ -108,15 +109,26 @@ class States:
         saved = Saved(folder / "memory", storage)
         return SavedState(saved, meta["boot_id"], meta["nonce"], meta["facts"])
 
+    def _try(
+        self, folder: Path, key: Key, make: Callable[[], tuple[Machine, dict[str, str]]]
+    ) -> SavedState:
+        if (reason := self._failed.get(key.digest)) is not None:
+            raise StateError(f"state {key.name} could not be made before: {reason}")
+        try:
+            return self._make(folder, key, make)
+        except Exception as error:
+            self._failed[key.digest] = str(error).partition("\n")[0]
+            raise
+
     def _make(
-        self, folder: Path, key: Key, make: Callable[[Path], tuple[Machine, dict[str, str]]]
+        self, folder: Path, key: Key, make: Callable[[], tuple[Machine, dict[str, str]]]
     ) -> SavedState:
         self._evict()
         shutil.rmtree(folder, ignore_errors=True)
         partial = self._root / f"{key.digest}.part"
         shutil.rmtree(partial, ignore_errors=True)
+        machine, facts = make()
         partial.mkdir()
-        machine, facts = make(partial / "artefacts")
         try:
             nonce = secrets.token_hex(16)
             deadline = machine.deadline(_REPLY)
