@@ -1,0 +1,1 @@
+"""Starting: the boot environment, the menu, power cuts while booting."""

@@ -1,0 +1,118 @@
+"""Signed releases for scenarios: good ones, and ones broken the way real ones have been.
+
+A broken release differs from a good one by an overlay under ``fixtures/overlays``; everything else
+is what ships. Slots are built once and cached; repositories are signed anew in every run, because
+their metadata expires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from product.image.build import Builder, Slot
+from product.release.keys import KeyDirectory
+from product.release.repository import Overrides, Repository, utc_now
+
+OVERLAYS = Path(__file__).resolve().parents[1] / "fixtures" / "overlays"
+
+FACTORY = "0.1.0"
+GOOD = "0.2.0"
+BAD = "0.2.1"
+NEWER = "0.3.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One release alone in a repository of its own; ``pubkey`` is the PEM that a node pins."""
+
+    version: str
+    repository: Path
+    pubkey: bytes
+    slot: Slot
+
+
+class Releases:
+    """Releases for one architecture, signed by one set of keys."""
+
+    def __init__(self, builder: Builder, folder: Path) -> None:
+        self._builder = builder
+        self._folder = folder
+        self._made: dict[str, Release] = {}
+        self._keys = KeyDirectory.generate(folder / "keys")
+
+    @property
+    def good(self) -> Release:
+        """0.2.0, which works."""
+        return self._release("good", GOOD)
+
+    @property
+    def newer(self) -> Release:
+        """0.3.0, which works."""
+        return self._release("newer", NEWER)
+
+    @property
+    def older(self) -> Release:
+        """0.0.9: older than the factory's."""
+        return self._release("older", "0.0.9")
+
+    @property
+    def panicking_init(self) -> Release:
+        """0.2.1, whose init ends at once."""
+        return self._release("panicking-init", BAD, overlay="panicking-init")
+
+    @property
+    def hanging_init(self) -> Release:
+        """0.2.1, whose init hangs."""
+        return self._release("hanging-init", BAD, overlay="hanging-init")
+
+    @property
+    def read_only_data(self) -> Release:
+        """0.2.1, which boots and leaves the data partition read-only."""
+        return self._release("read-only-data", BAD, overlay="read-only-data")
+
+    def slot(self, version: str, overlay: str | None = None) -> Slot:
+        """The built files of a release."""
+        return self._builder.slot(version, (OVERLAYS / overlay,) if overlay else ())
+
+    def sign(
+        self,
+        name: str,
+        slot: Slot,
+        *,
+        keys: KeyDirectory | None = None,
+        channel: str = "stable",
+        overrides: Overrides | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        min_compatible_version: str | None = None,
+    ) -> Release:
+        """Publish ``slot`` into a new repository; whatever is not given is as usual."""
+        signers = keys or self._keys
+        repository = Repository.create(self._folder / name, signers, clock=clock)
+        repository.publish(
+            slot.folder,
+            channel=channel,
+            notes=f"scenario {name}",
+            overrides=overrides,
+            min_compatible_version=min_compatible_version,
+        )
+        # The node pins the usual key even where another one signs.
+        pubkey = self._keys.public_pem("root")
+        return Release(slot.version, repository.directory, pubkey, slot)
+
+    def publish_next(self, release: Release, slot: Slot) -> Release:
+        """Replace the release of a repository by another, as a publisher does."""
+        repository = Repository.open(release.repository, self._keys)
+        repository.publish(slot.folder, channel="stable", notes="the next one")
+        return Release(slot.version, release.repository, release.pubkey, slot)
+
+    def strangers_keys(self) -> KeyDirectory:
+        """Keys that no node pins."""
+        return KeyDirectory.generate(self._folder / "stranger")
+
+    def _release(self, name: str, version: str, overlay: str | None = None) -> Release:
+        if name not in self._made:
+            self._made[name] = self.sign(name, self.slot(version, overlay))
+        return self._made[name]

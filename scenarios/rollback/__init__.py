@@ -1,0 +1,1 @@
+"""Bad releases: the node returns to the slot that worked."""

@@ -1,0 +1,114 @@
+"""Three failed boots return the node to the slot that worked, whatever made them fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.node import Node, State
+from harness.patterns import Pattern
+from harness.scenario import scenario
+from scenarios.releases import Releases
+from scenarios.steps import REFUSED, Update, on_slot, read_data, write_data
+
+Serve = Callable[..., Update]
+
+# A hang lasts until the watchdog's 60 s are over.
+HANG_SECONDS = 150.0
+
+
+def _rolls_back(node: Node, update: Update, *, seconds_each: float = 60.0) -> None:
+    """Reboot into the armed slot and watch three tries and the return."""
+    write_data(node, "kept")
+    with node.expect_boots(4, seconds_each=seconds_each) as boots:
+        node.reboot()
+    ready = node.wait_ready()
+    assert boots.slots == ["B", "B", "B", "A"]
+    assert boots.counters[:3] == [2, 1, 0]
+    assert boots.rollbacks == ["A"]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
+    _explained(node, update)
+
+
+def _explained(node: Node, update: Update, reason: str | None = None) -> None:
+    status = node.status()
+    assert status.update.phase == "rolled_back"
+    assert status.update.last_error == (
+        reason or f"rolled back: 3 failed boots of {update.release.version}"
+    )
+    assert read_data(node) == "kept"
+    # The release is not taken again until an operator says so.
+    node.fail(["kubesolo-update", "apply"], exit=REFUSED)
+    assert node.status().update.last_error.startswith("quarantine: ")
+
+
+@scenario()
+def test_kernel_panic(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.panicking_init)
+    update.stage()
+    with node.expecting(Pattern.PANIC, Pattern.INIT_EXITED):
+        _rolls_back(node, update)
+
+
+@scenario()
+def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.hanging_init)
+    update.stage()
+    _rolls_back(node, update, seconds_each=HANG_SECONDS)
+
+
+@scenario()
+def test_missing_kernel(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.good)
+    update.stage()
+    node.succeed(on_slot("B", "rm /run/look/vmlinuz"))
+    with node.expecting(Pattern.GRUB):
+        _rolls_back(node, update)
+
+
+@scenario()
+def test_corrupted_squashfs(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.good)
+    update.stage()
+    # One block in the middle: the file system mounts, and its bytes are not the release's.
+    node.succeed(
+        on_slot(
+            "B",
+            "dd if=/dev/urandom of=/run/look/root.squashfs bs=4096 seek=1000 count=1 conv=notrunc",
+        )
+    )
+    _rolls_back(node, update)
+
+
+@scenario()
+def test_failing_health_check(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.read_only_data, healthcheck_deadline="3", auto_rollback_after="0")
+    update.stage()
+    _rolls_back(node, update)
+
+
+@scenario()
+def test_health_checks_that_fail_often_enough_roll_back_at_once(
+    node: Node, releases: Releases, serve: Serve
+) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(
+        releases.good,
+        healthcheck_url="http://10.0.2.2:9/",
+        healthcheck_deadline="3",
+        auto_rollback_after="2",
+    )
+    update.stage()
+    write_data(node, "kept")
+    with node.expect_boots(3) as boots:
+        node.reboot()
+    node.wait_ready()
+    assert boots.slots == ["B", "B", "A"]
+    assert boots.rollbacks == []
+    status = node.status()
+    assert status.update.phase == "rolled_back"
+    assert status.update.last_error.startswith("rolled back: 2 failed health checks of 0.2.0: ")

@@ -1,0 +1,1 @@
+"""Releases that a node must refuse, each by its name."""

@@ -1,0 +1,128 @@
+"""Steps that scenarios are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.boots import Ready
+from harness.channel import CompletedCommand
+from harness.node import Node
+from harness.webserver import WebServer
+from scenarios.releases import Release
+
+KEY_PATH = "/etc/kubesolo/update.pem"
+CONF_PATH = "/etc/kubesolo/update.conf"
+# Exit codes of kubesolo-update.
+UP_TO_DATE, FAILED, AVAILABLE, REFUSED, BUSY = 0, 1, 10, 11, 12
+# Generous: a slow emulated node writes and reads back some 60 MB.
+APPLY_SECONDS = 180.0
+
+_DEVICES = {"A": "/dev/vda2", "B": "/dev/vda3"}
+
+
+def offer(node: Node, release: Release, server: WebServer, **settings: str) -> None:
+    """Write the node's configuration, as an operator does."""
+    node.put(release.pubkey, KEY_PATH)
+    values = {"server": server.url, "channel": "stable", "pubkey": KEY_PATH, **settings}
+    node.put("".join(f"{key}={value}\n" for key, value in values.items()), CONF_PATH)
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One release on offer to one node."""
+
+    node: Node
+    release: Release
+    server: WebServer
+
+    def check(self, *, exit: int) -> CompletedCommand:
+        """Look for the release; exit status as given."""
+        done = self.node.run(["kubesolo-update", "check"])
+        assert done.exit == exit, done
+        return done
+
+    def apply(self) -> CompletedCommand:
+        """Write it into the passive slot."""
+        return self.node.succeed(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
+
+    def refused(self, code: str, *, exit: int) -> CompletedCommand:
+        """Applying fails with this exit status, and state and output name ``code``."""
+        before = slot_digests(self.node)
+        done = self.node.fail(["kubesolo-update", "apply"], exit=exit, seconds=APPLY_SECONDS)
+        status = self.node.status()
+        assert status.update.last_error.startswith(f"{code}: "), status.update.last_error
+        assert status.update.phase == "failed", status.update
+        after = slot_digests(self.node)
+        active = status.slots.booted
+        assert after[active] == before[active], "the active slot was touched"
+        return done
+
+    def activate(self) -> None:
+        """Arm the boot loader for it."""
+        self.node.succeed(["kubesolo-update", "activate"])
+
+    def stage(self) -> None:
+        """Write and arm it."""
+        self.apply()
+        self.activate()
+
+    def install(self) -> Ready:
+        """The whole way of a good release: write, arm, reboot, wait until it has been judged."""
+        self.stage()
+        self.node.reboot()
+        return self.node.wait_ready()
+
+
+def slot_digests(node: Node) -> dict[str, str]:
+    """A digest over the content of each slot's files, read past the agent; unreadable is ''."""
+    script = """
+    mkdir -p /run/look
+    for device in $1 $2; do
+        blockdev --flushbufs $device
+        if mount -t ext4 -o ro,noload $device /run/look 2> /dev/null; then
+            (cd /run/look && find . -type f | sort | xargs sha256sum | sha256sum)
+            umount /run/look
+        else echo unreadable; fi
+    done
+    """
+    done = node.succeed(["/bin/sh", "-c", script, "sh", _DEVICES["A"], _DEVICES["B"]], seconds=120)
+    first, second = done.text.split("\n")
+    return {"A": first, "B": second}
+
+
+def write_data(node: Node, text: str, name: str = "proof") -> None:
+    """Put something on the data partition that must survive, and flush it."""
+    node.put(text, f"/var/lib/kubesolo/{name}")
+    node.succeed(f"sync /var/lib/kubesolo/{name} && sync")
+
+
+def read_data(node: Node, name: str = "proof") -> str:
+    """What is there now."""
+    return node.get(f"/var/lib/kubesolo/{name}").decode()
+
+
+def on_slot(slot: str, command: str) -> str:
+    """A shell command on the files of a slot, mounted at /run/look for it."""
+    return (
+        f"mkdir -p /run/look && mount -t ext4 {_DEVICES[slot]} /run/look && "
+        f"{{ {command}; }}; status=$?; umount /run/look && sync; exit $status"
+    )
+
+
+def boot_environment(node: Node) -> bytes:
+    """The block as it lies on the disk."""
+    script = (
+        "mkdir -p /run/look && mount -t vfat -o ro /dev/vda1 /run/look && "
+        "base64 /run/look/boot/grub/grubenv; umount /run/look"
+    )
+    import base64
+
+    return base64.b64decode(node.succeed(script).stdout)
+
+
+def write_boot_environment(node: Node, shell: str) -> None:
+    """Run a shell command that damages ``$env``, the block's file, then unmount cleanly."""
+    node.succeed(
+        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        f"env=/run/look/boot/grub/grubenv && {{ {shell}; }} && umount /run/look && sync"
+    )

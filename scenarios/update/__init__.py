@@ -1,0 +1,1 @@
+"""Updates: the A/B switch, interruptions, what an update leaves alone."""

@@ -1,0 +1,48 @@
+"""The A/B switch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.node import Node, State
+from harness.scenario import scenario
+from scenarios.releases import Releases
+from scenarios.steps import AVAILABLE, UP_TO_DATE, Update, read_data, slot_digests, write_data
+
+Serve = Callable[..., Update]
+
+
+@scenario()
+def test_update_switches_to_the_other_slot_and_commits(
+    node: Node, releases: Releases, serve: Serve
+) -> None:
+    node.at(State.READY, slot="A")
+    write_data(node, "kept")
+    update = serve(releases.good)
+    before = slot_digests(node)
+    update.check(exit=AVAILABLE)
+    update.stage()
+    with node.expect_boots(1) as boots:
+        node.reboot()
+        ready = node.wait_ready()
+    assert boots.slots == ["B"]
+    assert boots.counters == [2]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    status = node.status()
+    assert status.slots.active == status.slots.booted == "B"
+    assert status.update.phase == "success"
+    assert (status.update.from_version, status.update.to_version) == ("0.1.0", "0.2.0")
+    assert read_data(node) == "kept"
+    assert slot_digests(node)["A"] == before["A"]
+    update.check(exit=UP_TO_DATE)
+
+
+@scenario()
+def test_a_second_update_returns_to_slot_a(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    serve(releases.good).install()
+    with node.expect_boots(1) as boots:
+        ready = serve(releases.newer).install()
+    assert boots.slots == ["A"]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.3.0", "A", True)
+    assert node.status().update.from_version == "0.2.0"
