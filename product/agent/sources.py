@@ -241,7 +241,7 @@ class _Fetch:
         if size > self._artifact.size:
             self._restart()
             return
-        while chunk := os.read(self._descriptor, _CHUNK):
+        while self._done < size and (chunk := os.read(self._descriptor, _CHUNK)):
             self._hash.update(chunk)
             self._done += len(chunk)
         self._inherited = self._done
