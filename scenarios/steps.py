@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from dataclasses import dataclass
+
+import pexpect
 
 from harness.boots import Ready
 from harness.channel import CompletedCommand
@@ -53,7 +57,7 @@ class Update:
         assert status.update.last_error.startswith(f"{code}: "), status.update.last_error
         assert status.update.phase == "failed", status.update
         after = slot_digests(self.node)
-        active = status.slots.booted
+        active = status.boot.slot
         assert after[active] == before[active], "the active slot was touched"
         return done
 
@@ -115,8 +119,6 @@ def boot_environment(node: Node) -> bytes:
         "mkdir -p /run/look && mount -t vfat -o ro /dev/vda1 /run/look && "
         "base64 /run/look/boot/grub/grubenv; umount /run/look"
     )
-    import base64
-
     return base64.b64decode(node.succeed(script).stdout)
 
 
@@ -126,3 +128,28 @@ def write_boot_environment(node: Node, shell: str) -> None:
         "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
         f"env=/run/look/boot/grub/grubenv && {{ {shell}; }} && umount /run/look && sync"
     )
+
+
+# Entries of the boot menu in its order.
+MENU = (
+    "KubeSolo OS",
+    "KubeSolo OS, debug",
+    "KubeSolo OS, emergency shell",
+    "Switch to the other slot by hand",
+)
+_DOWN = "\x1b[B"
+
+
+def boot_menu(node: Node, entry: str) -> None:
+    """Reboot and choose an entry as a person at the serial console does, holding Escape."""
+    position = node.machine.console.position
+    node.reboot()
+    terminal = node.expect(seconds=60, since=position)
+    # The firmware forgets keys that came before it: press until the menu shows.
+    for _ in range(200):
+        terminal.send("\x1b")
+        if terminal.expect([re.escape(MENU[-1]), pexpect.TIMEOUT], timeout=0.2) == 0:
+            break
+    for _ in range(MENU.index(entry)):
+        terminal.send(_DOWN)
+    terminal.send("\r")

@@ -29,7 +29,7 @@ def test_update_switches_to_the_other_slot_and_commits(
     assert boots.counters == [2]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     status = node.status()
-    assert status.slots.active == status.slots.booted == "B"
+    assert status.environment.active_slot == status.boot.slot == "B"
     assert status.update.phase == "success"
     assert (status.update.from_version, status.update.to_version) == ("0.1.0", "0.2.0")
     assert read_data(node) == "kept"

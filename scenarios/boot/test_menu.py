@@ -1,0 +1,60 @@
+"""What a person at the console gets, and what nobody gets without asking."""
+
+from __future__ import annotations
+
+from harness.arch import Firmware
+from harness.node import Node, State
+from harness.scenario import scenario
+from scenarios.steps import boot_menu
+
+
+@scenario()
+def test_the_emergency_shell_is_a_shell_on_the_console(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    boot_menu(node, "KubeSolo OS, emergency shell")
+    terminal = node.expect(seconds=60, since=0)
+    terminal.expect(r"emergency shell; exit goes on with the boot")
+    terminal.sendline("echo answer-$((40 + 2))")
+    terminal.expect("answer-42")
+    terminal.sendline("exit")
+    assert node.wait_ready().slot == "A"
+    assert node.status().boot.mode == "shell"
+
+
+@scenario()
+def test_the_debug_entry_gives_a_root_shell(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    boot_menu(node, "KubeSolo OS, debug")
+    ready = node.wait_ready()
+    assert ready.confirmed
+    assert node.status().boot.mode == "debug"
+    terminal = node.expect(seconds=60)
+    terminal.sendline("echo answer-$((40 + 2))")
+    terminal.expect("answer-42")
+
+
+@scenario()
+def test_the_default_entry_offers_no_login(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    assert "getty" not in node.succeed("ls /run/service").text
+    assert node.succeed("mount").text.count(" / type squashfs (ro") == 1
+    node.fail("touch /usr/bin/x")
+    node.fail("touch /etc/x")
+
+
+@scenario(arch="x86_64", firmware=Firmware.BIOS)
+def test_a_bios_boots_it_too(node: Node) -> None:
+    ready = node.boot()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
+    node.fail("test -d /sys/firmware/efi")
+
+
+@scenario()
+def test_the_first_boot_grows_the_data_partition(node: Node) -> None:
+    """The image's own is 64 MiB; the machine's disk leaves over a GiB."""
+    node.at(State.READY, slot="A")
+    size = int(node.succeed("df -k /var/lib/kubesolo | tail -n 1 | awk '{print $2}'").text)
+    assert size > 1_000_000
+    node.reboot()
+    node.wait_ready()
+    assert node.status().problems == []

@@ -1,0 +1,69 @@
+"""Power cuts while the node boots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.node import Node, State
+from harness.scenario import scenario
+from scenarios.releases import Releases
+from scenarios.steps import Update, boot_environment, read_data, write_data
+
+Serve = Callable[..., Update]
+
+# Ten moments of a boot, in its order: what the console says when the plug is pulled.
+MOMENTS = (
+    r"kubesolo: boot slot=A",
+    r"kubesolo: stage initramfs",
+    r"kubesolo: stage switch_root",
+    r"enter stage: /etc/runit/1",
+    r"kubesolo: stage 00-mount",
+    r"kubesolo: stage 20-data",
+    r"kubesolo: stage 30-modules",
+    r"kubesolo: stage 90-services",
+    r"enter stage: /etc/runit/2",
+    r"kubesolo-update: ready",
+)
+
+
+@scenario()
+def test_a_cut_in_an_unconfirmed_boot_spends_one_try(
+    node: Node, releases: Releases, serve: Serve
+) -> None:
+    node.at(State.READY, slot="A")
+    serve(releases.good).stage()
+    write_data(node, "kept")
+    since = node.journal.cursor
+    with node.expect_boots(2) as boots:
+        node.reboot()
+        node.wait_console(r"kubesolo: stage 20-data", since=since)
+        node.power_cut()
+        ready = node.boot()
+    assert boots.slots == ["B", "B"]
+    assert boots.counters == [2, 1]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    assert node.status().update.phase == "success"
+    assert read_data(node) == "kept"
+
+
+@scenario()
+def test_a_confirmed_slot_survives_ten_cuts(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    write_data(node, "kept")
+    before = boot_environment(node)
+    node.power_cut()
+    with node.expect_boots(11) as boots:
+        for moment in MOMENTS:
+            since = node.journal.cursor
+            node.power_on()
+            node.wait_console(moment, since=since)
+            node.power_cut()
+        ready = node.boot()
+    assert boots.slots == ["A"] * 11
+    assert boots.successes == [True] * 11
+    assert (ready.slot, ready.confirmed) == ("A", True)
+    assert boot_environment(node) == before, "a confirmed boot writes nothing"
+    status = node.status()
+    assert status.boot.data == "persistent"
+    assert status.problems == []
+    assert read_data(node) == "kept"

@@ -1,0 +1,54 @@
+"""Going back by hand: through the agent, and at the boot menu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.node import Node, State
+from harness.scenario import scenario
+from scenarios.releases import Releases
+from scenarios.steps import REFUSED, Update, boot_menu, read_data, write_data
+
+Serve = Callable[..., Update]
+
+
+@scenario()
+def test_an_operator_returns_to_the_former_slot(
+    node: Node, releases: Releases, serve: Serve
+) -> None:
+    node.at(State.READY, slot="A")
+    write_data(node, "kept")
+    update = serve(releases.good)
+    update.install()
+    with node.expect_boots(1) as boots:
+        node.succeed(["kubesolo-update", "rollback"])
+        node.reboot()
+        ready = node.wait_ready()
+    assert boots.slots == ["A"]
+    assert boots.successes == [True]
+    assert (ready.version, ready.confirmed) == ("0.1.0", True)
+    status = node.status()
+    assert status.update.phase == "rolled_back"
+    assert status.update.last_error == "manual rollback"
+    assert read_data(node) == "kept"
+    node.fail(["kubesolo-update", "apply"], exit=REFUSED)
+
+
+@scenario()
+def test_a_fresh_image_has_nothing_to_return_to(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    done = node.fail(["kubesolo-update", "rollback"])
+    assert b"slot B" in done.stderr
+    assert node.status().environment.active_slot == "A"
+
+
+@scenario()
+def test_the_boot_menu_switches_the_slot(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    serve(releases.good).install()
+    with node.expect_boots(1) as boots:
+        boot_menu(node, "Switch to the other slot by hand")
+    ready = node.wait_ready()
+    assert boots.slots == ["A"]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
+    assert node.status().environment.active_slot == "A"

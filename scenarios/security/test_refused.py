@@ -1,0 +1,107 @@
+"""Releases that a node must refuse, each by its name, with the active slot untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from harness.arch import Arch
+from harness.node import Node, State
+from harness.scenario import scenario
+from product.release.repository import Overrides, utc_now
+from scenarios.releases import Releases
+from scenarios.steps import FAILED, REFUSED, Update, offer
+
+if TYPE_CHECKING:
+    from conftest import Images
+
+Serve = Callable[..., Update]
+
+
+def _artifact(update: Update) -> str:
+    return f"/artifacts/{update.release.slot.manifest.artifact('root.squashfs').sha256}"
+
+
+@scenario()
+def test_tampered_artifact(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.good)
+    tampered = update.server.tamper(_artifact(update), at=1 << 20)
+    update.refused("digest-mismatch", exit=FAILED)
+    assert tampered.count > 0
+    assert node.status().slots.B.version is None, "a half slot looks whole"
+
+
+@scenario()
+def test_wrong_size(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.good)
+    short = update.server.truncate(_artifact(update), to=1 << 20)
+    update.refused("size-mismatch", exit=FAILED)
+    assert short.count > 0
+
+
+@scenario()
+def test_wrong_key(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    stranger = releases.sign("wrong-key", releases.good.slot, keys=releases.strangers_keys())
+    serve(stranger).refused("untrusted-signature", exit=FAILED)
+
+
+@scenario()
+def test_expired_metadata(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    past = Overrides(expires=utc_now() - timedelta(hours=1))
+    expired = releases.sign("expired", releases.good.slot, overrides=past)
+    serve(expired).refused("expired", exit=FAILED)
+
+
+@scenario()
+def test_downgrade(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    serve(releases.older).refused("downgrade", exit=REFUSED)
+
+
+@scenario()
+def test_wrong_architecture(
+    node: Node, releases: Releases, serve: Serve, images: Images, arch: Arch
+) -> None:
+    node.at(State.READY, slot="A")
+    other = next(name for name in images if name != arch.value)
+    foreign = images.builder(other).slot("0.2.0")
+    misplaced = Overrides(architecture_path=arch.value)
+    serve(releases.sign("foreign", foreign, overrides=misplaced)).refused(
+        "architecture", exit=REFUSED
+    )
+
+
+@scenario()
+def test_old_metadata_again(node: Node, releases: Releases, serve: Serve) -> None:
+    """A server, or somebody before it, that hands out what was valid before the last release."""
+    node.at(State.READY, slot="A")
+    first = releases.sign("replayed", releases.good.slot)
+    old = serve(first)
+    newer = releases.publish_next(
+        releases.sign("replayed-newer", releases.good.slot), releases.newer.slot
+    )
+    serve(newer).check(exit=10)
+    offer(node, first, old.server)
+    old.refused("metadata-rollback", exit=FAILED)
+
+
+@scenario()
+def test_too_large_a_step(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    stepping = releases.sign("stepping", releases.newer.slot, min_compatible_version="0.2.0")
+    serve(stepping).refused("min_compatible_version", exit=REFUSED)
+
+
+@scenario()
+def test_outside_the_maintenance_window(node: Node, releases: Releases, serve: Serve) -> None:
+    """A window of zero length never opens, and asks nobody; --force passes it."""
+    node.at(State.READY, slot="A")
+    update = serve(releases.good, maintenance_window="03:00-03:00")
+    update.refused("maintenance_window", exit=REFUSED)
+    assert update.server.requests == []
+    node.succeed(["kubesolo-update", "apply", "--force"], seconds=180)

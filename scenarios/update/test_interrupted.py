@@ -1,0 +1,108 @@
+"""An update that is cut off leaves the active slot alone, and the next one succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness import fault
+from harness.channel import PendingCommand
+from harness.node import Node, State
+from harness.scenario import scenario
+from harness.webserver import Fault
+from scenarios.releases import Releases
+from scenarios.steps import APPLY_SECONDS, FAILED, Update, read_data, slot_digests, write_data
+
+Serve = Callable[..., Update]
+
+# Into the largest artifact, far enough to have something to resume.
+HELD_AFTER = 8 << 20
+
+KILL_AGENT = """
+for process in /proc/[0-9]*; do
+    if tr '\\0' ' ' < $process/cmdline | grep -q 'kubesolo-update apply'; then
+        kill -9 ${process#/proc/} && exit 0
+    fi
+done
+exit 1
+"""
+
+
+def _path(update: Update) -> str:
+    return f"/artifacts/{update.release.slot.manifest.artifact('root.squashfs').sha256}"
+
+
+def _apply_until_held(update: Update) -> tuple[PendingCommand, Fault]:
+    """Start an apply and return in the middle of its largest download."""
+    held = update.server.hold(_path(update), HELD_AFTER)
+    running = update.node.start(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
+    held.wait_fired(update.node.machine.deadline(90))
+    return running, held
+
+
+def _apply_again(update: Update, before: dict[str, str]) -> None:
+    """A second apply succeeds and leaves the active slot as it was."""
+    assert slot_digests(update.node)["A"] == before["A"]
+    update.apply()
+    assert update.node.status().update.phase == "staged"
+    assert slot_digests(update.node)["A"] == before["A"]
+    assert read_data(update.node) == "kept"
+
+
+@scenario()
+def test_killed(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    write_data(node, "kept")
+    before = slot_digests(node)
+    update = serve(releases.good)
+    running, held = _apply_until_held(update)
+    node.succeed(KILL_AGENT)
+    assert running.wait(node.machine.deadline(30)).exit != 0
+    held.release()
+    _apply_again(update, before)
+    ranges = [r.range for r in update.server.requests if r.path == _path(update) and r.range]
+    assert ranges, "the second apply began from nothing"
+
+
+@scenario()
+def test_power_cut(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    write_data(node, "kept")
+    before = slot_digests(node)
+    update = serve(releases.good)
+    _, held = _apply_until_held(update)
+    node.power_cut()
+    held.release()
+    with node.expect_boots(1) as boots:
+        node.boot()
+    assert boots.slots == ["A"]
+    _apply_again(update, before)
+
+
+@scenario()
+def test_network_lost(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    write_data(node, "kept")
+    before = slot_digests(node)
+    update = serve(releases.good)
+    running, held = _apply_until_held(update)
+    fault.set_link(node.machine, up=False)
+    held.release()
+    done = running.wait(node.machine.deadline(APPLY_SECONDS))
+    assert done.exit == FAILED, done
+    assert node.status().update.last_error.startswith("server-unreachable: ")
+    fault.set_link(node.machine, up=True)
+    _apply_again(update, before)
+
+
+@scenario()
+def test_cut_between_arming_and_reboot(node: Node, releases: Releases, serve: Serve) -> None:
+    """Armed is armed: the next boot, planned or not, tries the new slot."""
+    node.at(State.READY, slot="A")
+    write_data(node, "kept")
+    serve(releases.good).stage()
+    node.power_cut()
+    with node.expect_boots(1) as boots:
+        ready = node.boot()
+    assert boots.slots == ["B"]
+    assert (ready.version, ready.confirmed) == ("0.2.0", True)
+    assert read_data(node) == "kept"
