@@ -37,8 +37,8 @@ class Node:
     """One node of a scenario: off until ``at``, ``boot`` or ``power_on``.
 
     Every method that waits raises what a wait of the journal raises, and every command
-    ChannelError where it could not run at all. ``make_seconds`` went into states that later scenarios
-    share: into making them, or into waiting for another worker that did.
+    ChannelError where it could not run at all. ``make_seconds`` went into states that
+    later scenarios share: into making them, or into waiting for another worker that did.
     """
 
     def __init__(

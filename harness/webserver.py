@@ -83,7 +83,7 @@ class WebServer:
         self.directory = directory
         self.ranges = ranges
         self._journal = journal
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._faults: list[Fault] = []
         self._requests: list[Request] = []
         handler = partial(_Handler, self)
@@ -115,6 +115,16 @@ class WebServer:
     def requests(self) -> list[Request]:
         """Every request answered so far, in the order of their ends."""
         with self._lock:
+            return list(self._requests)
+
+    def wait_requests(self, count: int, deadline: Deadline) -> list[Request]:
+        """Requests once at least ``count`` have been answered: a client may have its whole answer
+        before the server has noted it. Raises DeadlineError."""
+        with self._lock:
+            if not self._lock.wait_for(lambda: len(self._requests) >= count, deadline.remaining):
+                raise DeadlineError(
+                    f"{len(self._requests)} of {count} requests within {deadline.seconds:.0f} s"
+                )
             return list(self._requests)
 
     def fail(self, pattern: str, status: int = 503, *, times: int | None = None) -> Fault:
@@ -192,6 +202,7 @@ class WebServer:
         """Record an answered request."""
         with self._lock:
             self._requests.append(request)
+            self._lock.notify_all()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
