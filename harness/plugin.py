@@ -88,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what has an architecture once for each that is selected and possible."""
-    if "arch" not in metafunc.fixturenames:
+    if "arch" not in metafunc.fixturenames or _has_own_arch(metafunc):
         return
     option = metafunc.config.getoption("--arch")
     selected = list(Arch) if option == "all" else [Arch(option)]
@@ -97,6 +97,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     }
     chosen = [arch for arch in selected if not allowed or arch in allowed]
     metafunc.parametrize("arch", chosen, ids=[arch.value for arch in chosen], scope="session")
+
+
+def _has_own_arch(metafunc: pytest.Metafunc) -> bool:
+    """Whether the test gives itself an argument or a fixture of that name."""
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs["argnames"]
+        if "arch" in ([n.strip() for n in names.split(",")] if isinstance(names, str) else names):
+            return True
+    definitions = metafunc.definition._fixtureinfo.name2fixturedefs.get("arch", ())
+    return any(definition.func.__module__ != __name__ for definition in definitions)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
