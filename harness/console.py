@@ -79,6 +79,14 @@ class Recorder:
             self._record(bytes(self._line))
             self._line = bytearray()
 
+    def end(self) -> None:
+        """The machine's console ended: subscribers get an empty piece."""
+        self.flush()
+        with self._lock:
+            subscribers = list(self._subscribers)
+        for subscriber in subscribers:
+            subscriber(b"")
+
     def close(self) -> None:
         """Close both logs."""
         self.flush()

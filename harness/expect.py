@@ -71,10 +71,6 @@ class ConsoleExpect(_Spawn):
         """Type ``text`` and the Enter key, which is a carriage return on a serial line."""
         return self.send(text) + self.send(b"\r")
 
-    def end(self) -> None:
-        """Make a reader see the console's end."""
-        self._queue.put(_END)
-
     def __enter__(self) -> ConsoleExpect:
         return self
 

@@ -133,7 +133,12 @@ class Machine:
                 end.close()
         qmp_socket, console, stream = self._sockets
         self._channel = Channel(stream, self.journal)
-        self._pump.add(console, self.console.feed, ended[0].set)
+
+        def console_ended() -> None:
+            self.console.end()
+            ended[0].set()
+
+        self._pump.add(console, self.console.feed, console_ended)
         self._pump.add(stream, self._channel.feed, ended[1].set)
         self._qmp = Qmp(self.name, self.journal, self.artefacts / "qmp.log")
         try:
@@ -296,7 +301,6 @@ class Machine:
         deadline = Deadline.after(_DRAIN)
         for ended in self._ended:
             ended.wait(deadline.remaining)
-        self.console.flush()
 
     def _disconnect(self) -> None:
         """Forget a QEMU that has ended."""

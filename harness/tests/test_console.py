@@ -159,7 +159,7 @@ def test_expect_sees_the_past_from_its_position_and_the_future(
         assert line_pair[1].recv(100) == b"boot\r"
         with pytest.raises(pexpect.TIMEOUT):
             session.expect(b"never", timeout=0.05)
-        session.end()
+        recorder.end()
         with pytest.raises(pexpect.EOF):
             session.expect(b"never")
     recorder.feed(b"not listened to any more")
