@@ -188,7 +188,7 @@ class Machine:
         """``seconds`` from now on the reference machine, longer where this one is slower."""
         return Deadline.after(seconds, self.host.scale)
 
-    def qmp(self, command: str, **arguments: object) -> object:
+    def qmp(self, command: str, /, **arguments: object) -> object:
         """Execute a QMP command. Raises QmpError."""
         if self._qmp is None:
             raise HarnessError(f"{self.name} is off: it cannot execute {command}")

@@ -102,7 +102,7 @@ class Qmp:
             data = message.get("data", {})
             self._journal.append(Source.QMP, "event", str(message["event"]), **_mapping(data))
 
-    def command(self, name: str, deadline: Deadline, **arguments: Any) -> Any:
+    def command(self, name: str, deadline: Deadline, /, **arguments: Any) -> Any:
         """Execute a command; an underscore in an argument's name stands for a hyphen.
 
         Returns QEMU's answer. Raises QmpError with QEMU's own reason, DeadlineError.
