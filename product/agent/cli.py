@@ -42,6 +42,7 @@ CONFIG_FLAGS = (
     ("healthcheck_url", str, "URL", "must answer 200 for a boot to be a good one"),
     ("auto_rollback_after", int, "N", "failed health checks before a rollback; 0 is never"),
     ("kube_system_settle", int, "SECONDS", "how long kube-system pods must have been running"),
+    ("healthcheck_deadline", int, "SECONDS", "how long a boot on trial has to become healthy"),
 )
 
 
@@ -85,9 +86,11 @@ def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
         prog=f"kubesolo-update {name}", description=COMMANDS[name], allow_abbrev=False
     )
     for flag, kind, metavar, text in CONFIG_FLAGS:
-        option = f"--{flag.replace('_', '-')}"
+        options = [f"--{flag.replace('_', '-')}"]
+        if flag == "healthcheck_deadline":
+            options.append("--deadline")
         convert = _count if kind is int else str
-        parser.add_argument(option, dest=flag, type=convert, metavar=metavar, help=text)
+        parser.add_argument(*options, dest=flag, type=convert, metavar=metavar, help=text)
     parser.add_argument("--conf", metavar="FILE", help="configuration file")
     parser.add_argument("--state", metavar="FILE", help="state file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

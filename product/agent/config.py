@@ -22,7 +22,8 @@ class Config(NamedTuple):
 
     ``server`` is the base URL of a release repository, ``pubkey`` the path of a PEM file,
     ``kube_system_settle`` is in seconds, ``auto_rollback_after`` is a number of failed health
-    checks of an unconfirmed slot, 0 meaning that only the boot counter rolls back.
+    checks of an unconfirmed slot, 0 meaning that only the boot counter rolls back,
+    ``healthcheck_deadline`` the seconds that an unconfirmed boot has to become healthy.
     """
 
     server: str | None = None
@@ -34,6 +35,7 @@ class Config(NamedTuple):
     healthcheck_url: str | None = None
     auto_rollback_after: int = 3
     kube_system_settle: int = 30
+    healthcheck_deadline: int = 120
     problems: tuple[str, ...] = ()
 
     def require_usable(self) -> None:
@@ -53,7 +55,7 @@ TEXT_KEYS = (
     "pubkey",
     "healthcheck_url",
 )
-NUMBER_KEYS = ("auto_rollback_after", "kube_system_settle")
+NUMBER_KEYS = ("auto_rollback_after", "kube_system_settle", "healthcheck_deadline")
 
 
 def load_config(path: str, flags: Mapping[str, str | int | None] | None = None) -> Config:

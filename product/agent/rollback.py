@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from product.agent.boot import other_slot
 from product.agent.bootenv import Environment
-from product.agent.errors import AgentError
 from product.agent.node import Node
 from product.agent.quarantine import Quarantine
 from product.agent.reconcile import MANUAL_REASON
@@ -33,21 +32,16 @@ def roll_back(
 def roll_back_manually(node: Node, record: Record, env: Environment) -> str:
     """What ``kubesolo-update rollback`` does; returns the slot that boots next.
 
-    An armed slot that was never booted is only let go; one that ran is quarantined.
+    An armed slot that did not come to run is only let go; any other is quarantined.
     """
     leave = (env.active_slot if env.valid else None) or node.boot.slot
     version, digest = None, None
-    if leave == node.boot.slot:
-        version = node.release.version
-        digest = SlotStore(node.paths, node.volumes, node.boot).inspect(leave).digest
+    if leave == node.boot.slot or record.state.phase is not Phase.ACTIVATED:
+        content = SlotStore(node.paths, node.volumes, node.boot).inspect(leave)
+        version = content.manifest.version if content.manifest else record.state.to_version
+        digest = content.digest
         if digest is None and record.state.to_slot == leave:
             digest = record.state.to_digest
-    elif record.state.phase is not Phase.ACTIVATED:
-        raise AgentError(
-            f"slot {node.boot.slot} runs although slot {leave} is the active one",
-            hint="reboot first: it was chosen by hand, and nothing says which one to leave",
-            code="slot-mismatch",
-        )
     roll_back(node, record, leave=leave, reason=MANUAL_REASON, version=version, digest=digest)
     return other_slot(leave)
 

@@ -19,17 +19,17 @@ from product.agent.reconcile import ROLLED_BACK_PREFIX, Finding, reconcile
 from product.agent.record import Record
 from product.agent.report import write_report
 from product.agent.rollback import roll_back
+from product.agent.slots import SlotStore
 from product.agent.state import Phase
 
 
 class BootTrial:
     """One run of the boot-time service; the caller holds the lock."""
 
-    def __init__(self, node: Node, config: Config, seconds: float) -> None:
-        """``seconds``: how long the checks may take to pass."""
+    def __init__(self, node: Node, config: Config) -> None:
+        """Reads the state, setting garbage aside."""
         self._node = node
         self._config = config
-        self._seconds = seconds
         self._record = Record(node)
         self._record.problems[:0] = [*node.boot.problems, *config.problems]
         self._results: Sequence[Result] = ()
@@ -46,9 +46,9 @@ class BootTrial:
         finding = reconcile(self._record, env, slot)
         if finding in (Finding.ROLLED_BACK, Finding.LOST):
             self._announce_rollback()
-        if env.tries(slot) or not env.valid:
+        if env.tries(slot) or not env.valid or self._stranded(env):
             context = HealthContext(self._node, self._config, unconfirmed=True)
-            self._results = run_until(context, self._seconds)
+            self._results = run_until(context, self._config.healthcheck_deadline)
             if not all_pass(self._results):
                 return self._give_up(env, finding)
             try:
@@ -62,6 +62,17 @@ class BootTrial:
         version = self._node.release.version
         self._say(f"ready version={version} slot={slot} confirmed={int(confirmed)}")
         return EXIT_DONE
+
+    def _stranded(self, env: Environment) -> bool:
+        """Whether the boot loader came here because the confirmed slot holds nothing to boot.
+
+        Until this slot is committed in its place, no update could be applied any more.
+        """
+        node = self._node
+        if env.active_slot is None or env.active_slot == node.boot.slot or not env.boot_success:
+            return False
+        content = SlotStore(node.paths, node.volumes, node.boot).inspect(env.active_slot)
+        return content.problem is not None
 
     def _commit(self, env: Environment) -> None:
         """The boot environment first: what it says holds even if the power fails before the
@@ -88,7 +99,7 @@ class BootTrial:
         if state.phase is Phase.VERIFYING:
             state = state._replace(last_error=f"unhealthy: {reason}")
         self._record.try_save(state)
-        if not env.valid and finding is not Finding.TRIAL:
+        if not env.tries(self._node.boot.slot) and finding is not Finding.TRIAL:
             # Nobody counts these boots, so a reboot could repeat for ever.
             return self._stay("health", reason)
         limit = self._config.auto_rollback_after

@@ -104,7 +104,21 @@ class SystemVolumes:
 
     def make(self, device: str, label: str) -> None:
         """See Volumes."""
-        command = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", label, "-O", UNREADABLE_BY_GRUB]
+        command = [
+            "mke2fs",
+            "-q",
+            "-F",
+            "-t",
+            "ext4",
+            "-b",
+            "4096",
+            "-m",
+            "0",
+            "-L",
+            label,
+            "-O",
+            UNREADABLE_BY_GRUB,
+        ]
         program.require([*command, device])
 
     def size(self, device: str) -> int:

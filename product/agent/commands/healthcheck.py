@@ -10,8 +10,6 @@ from product.agent.health import HealthContext, Result, all_pass, run_once
 from product.agent.node import Node
 from product.errors import KubesoloError
 
-DEADLINE = 120
-
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of healthcheck."""
@@ -19,13 +17,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--boot",
         action="store_true",
         help="what the boot service runs: explain the last boots, then commit or give up this one",
-    )
-    parser.add_argument(
-        "--deadline",
-        type=float,
-        default=DEADLINE,
-        metavar="SECONDS",
-        help="how long --boot waits for the checks to pass (%(default)s)",
     )
 
 
@@ -47,7 +38,7 @@ def _judge_boot(node: Node, options: argparse.Namespace) -> int:
 
     try:
         with exclusive(node.paths.lock):
-            return BootTrial(node, options.config, options.deadline).run()
+            return BootTrial(node, options.config).run()
     except (KubesoloError, OSError) as error:
         # Whoever watches the console would otherwise wait for a line that never comes.
         node.print_console(f"kubesolo-update: unhealthy cause=agent reason={error}")

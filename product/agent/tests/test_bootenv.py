@@ -127,6 +127,7 @@ DAMAGE = {
     "long": block(GOOD, 2048),
     "one byte more": block(GOOD, 1024) + b"\n",
     "carriage returns": block(GOOD.replace(b"\n", b"\r\n")),
+    "a carriage return in a foreign variable": block(GOOD + b"saved_entry=x\r\n"),
     "no header": GOOD.ljust(1024, b"#"),
     "unknown slot": block(b"active_slot=C\nboot_counter=2\nboot_success=0\n"),
     "no variables": block(b""),

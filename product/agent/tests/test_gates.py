@@ -61,6 +61,11 @@ def other_architecture(world: World, release: FakeRelease) -> None:
     release.architecture = "aarch64"
 
 
+def foreign_content(world: World, release: FakeRelease) -> None:
+    manifest = release.manifest._replace(architecture="aarch64")
+    release.forced_manifest = manifest
+
+
 def older(world: World, release: FakeRelease) -> None:
     release.version = "0.0.9"
 
@@ -96,6 +101,7 @@ def kubeconfig(world: World, release: FakeRelease) -> None:
         ("maintenance_window", closed, True),
         ("channel", other_channel, False),
         ("architecture", other_architecture, False),
+        ("architecture", foreign_content, False),
         ("downgrade", older, False),
         ("min_compatible_version", needs_more, False),
         ("quarantine", quarantined, False),

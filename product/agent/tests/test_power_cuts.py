@@ -6,6 +6,7 @@ exhaustive loop cuts before the first, after the first, and so on, until a run g
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from product.agent.tests.world import FakeRelease, World
+from product.manifest import Manifest
 
 GOOD = FakeRelease("0.2.0")
 BAD = FakeRelease("0.2.1")
@@ -84,11 +86,26 @@ def settle(world: World) -> str:
     raise AssertionError("the node never came to rest")
 
 
+def require_whole_or_unsealed(world: World, slot: str) -> None:
+    """A slot with a manifest holds all of what the manifest lists."""
+    path = world.directory(slot) / "manifest.json"
+    if path.exists():
+        for artifact in Manifest.parse(path.read_bytes()).artifacts:
+            data = (world.directory(slot) / artifact.name).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == artifact.sha256
+
+
 def test_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cuts = 0
-    for steps, world in worlds(tmp_path, monkeypatch, lambda w: setattr(w, "offered", GOOD)):
+
+    def prepare(world: World) -> None:
+        world.offered = GOOD
+        world.fill("B", FakeRelease("0.0.9"))
+
+    for steps, world in worlds(tmp_path, monkeypatch, prepare):
         before = {p.name: p.read_bytes() for p in world.directory("A").iterdir()}
         through = cut_after(steps, monkeypatch, partial(world.run, "apply"))
+        require_whole_or_unsealed(world, "B")
         assert settle(world) == "A"
         assert {p.name: p.read_bytes() for p in world.directory("A").iterdir()} == before
         assert world.quarantined() == []

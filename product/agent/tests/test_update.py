@@ -168,11 +168,13 @@ def test_an_unreadable_environment_is_repaired_by_a_good_boot(
 
 
 def test_an_unreadable_environment_never_causes_a_reboot_loop(world: World) -> None:
+    world.fill("B", GOOD)
     world.env_path.write_bytes(b"")
     world.break_disk()
     world.power_on()
     assert world.boot_service() == 1
     assert world.reboots == 0
+    assert world.env_path.read_bytes() == b"", "a slot was confirmed that nobody tried"
     assert world.console()[0].startswith("kubesolo-update: unhealthy version=0.1.0 slot=A")
 
 
@@ -211,6 +213,39 @@ def test_no_way_back_stays_up(world: World) -> None:
     assert world.reboots == reboots
     assert world.env()["active_slot"] == "B"
     assert "no way back" in world.console()[0]
+
+
+def test_a_node_that_was_rescued_from_an_empty_slot_can_update_again(world: World) -> None:
+    world.set_env(active_slot="B", boot_counter="0", boot_success="1")
+    world.power_on(slot="A")
+    assert world.boot_service() == 0
+    assert (world.env()["active_slot"], world.env()["boot_success"]) == ("A", "1")
+    report = json.loads(Path(world.paths.report).read_text())
+    assert report["problems"] == ["slot A was booted although slot B is the active one"]
+    world.update(GOOD)
+    assert world.power_on() == "B"
+
+
+def test_a_rescued_node_that_is_unhealthy_stays_up(world: World) -> None:
+    world.set_env(active_slot="B", boot_counter="0", boot_success="1")
+    world.power_on(slot="A")
+    world.break_disk()
+    before = world.env()
+    assert world.boot_service() == 1
+    assert (world.env(), world.reboots) == (before, 0)
+
+
+def test_choosing_the_other_good_slot_by_hand_is_for_this_boot_only(world: World) -> None:
+    world.update(GOOD)
+    world.power_on()
+    world.boot_service()
+    before = world.env()
+    world.power_on(slot="A")
+    assert world.boot_service() == 0
+    assert world.env() == before
+    assert world.run("rollback") == 0, "an operator may make it last"
+    assert world.env()["active_slot"] == "A"
+    assert world.quarantined() == [GOOD.digest]
 
 
 def test_manual_rollback_of_a_confirmed_release(world: World) -> None:

@@ -119,9 +119,12 @@ class FakeRelease:
         self.min_compatible_version: str | None = None
         self.release_date: str | None = None
         self.notes = ""
+        self.forced_manifest: Manifest | None = None
 
     @property
     def manifest(self) -> Manifest:
+        if self.forced_manifest:
+            return self.forced_manifest
         artifacts = tuple(
             Artifact(name, len(data), hashlib.sha256(data).hexdigest())
             for name, data in self.content.items()
