@@ -66,7 +66,7 @@ def python(session: nox.Session, *arguments: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Build, boot, update 0.1.0 to 0.2.0, survive a bad 0.2.1 (-- --arch aarch64)."""
-    python(session, "-m", "harness", "demo", *session.posargs)
+    python(session, "-m", "scenarios.demo", *session.posargs)
 
 
 @nox.session

@@ -138,17 +138,19 @@ MENU = (
     "Switch to the other slot by hand",
 )
 _DOWN = "\x1b[B"
+_F4 = "\x1bOS"
 
 
 def boot_menu(node: Node, entry: str) -> None:
-    """Reboot and choose an entry as a person at the serial console does, holding Escape."""
+    """Reboot and choose an entry as a person at the serial console does, holding F4."""
     position = node.machine.console.position
     node.reboot()
     terminal = node.expect(seconds=60, since=position)
-    # The firmware forgets keys that came before it: press until the menu shows.
-    for _ in range(200):
-        terminal.send("\x1b")
-        if terminal.expect([re.escape(MENU[-1]), pexpect.TIMEOUT], timeout=0.2) == 0:
+    # The firmware forgets keys that came before it: press until the menu shows. Escape would open
+    # the firmware's own menu.
+    for _ in range(1200):
+        terminal.send(_F4)
+        if terminal.expect([re.escape(MENU[-1]), pexpect.TIMEOUT], timeout=0.05) == 0:
             break
     for _ in range(MENU.index(entry)):
         terminal.send(_DOWN)

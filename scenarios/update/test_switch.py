@@ -40,9 +40,12 @@ def test_update_switches_to_the_other_slot_and_commits(
 @scenario()
 def test_a_second_update_returns_to_slot_a(node: Node, releases: Releases, serve: Serve) -> None:
     node.at(State.READY, slot="A")
-    serve(releases.good).install()
+    first = releases.sign("two-in-a-row", releases.good.slot)
+    update = serve(first)
+    update.install()
+    second = releases.publish_next(first, releases.newer.slot)
     with node.expect_boots(1) as boots:
-        ready = serve(releases.newer).install()
+        ready = Update(node, second, update.server).install()
     assert boots.slots == ["A"]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.3.0", "A", True)
     assert node.status().update.from_version == "0.2.0"

@@ -1,0 +1,174 @@
+"""The main job, once, for people to watch: ``./noxw -s demo [-- --arch aarch64]``.
+
+Builds the image and three signed releases, boots, updates 0.1.0 to 0.2.0, then applies a release
+whose init panics and watches the boot loader return. Every part is the one that the scenarios use.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness import accel
+from harness.arch import Arch, Firmware
+from harness.machine import Host
+from harness.node import Node
+from harness.patterns import Pattern
+from harness.pool import Pool
+from harness.report import write_report
+from harness.session import Session
+from harness.spec import MachineSpec
+from harness.states import States
+from harness.webserver import WebServer
+from product.errors import KubesoloError
+from product.image import progress, recipe
+from product.image.build import Builder
+from product.image.cache import Cache
+from product.image.tools import HostTools, host_arch
+from scenarios.releases import Release, Releases
+from scenarios.steps import Update, offer
+
+OUTPUT = Path("out/demo")
+
+
+@dataclass
+class Story:
+    """What happened, in order: description, seconds, outcome."""
+
+    rows: list[tuple[str, float, str]] = field(default_factory=list)
+
+    @contextmanager
+    def chapter(self, title: str) -> Iterator[list[str]]:
+        """Time one part; the yielded list takes its outcome."""
+        outcome: list[str] = []
+        begun = time.monotonic()
+        with progress.step(title):
+            yield outcome
+        self.rows.append((title, time.monotonic() - begun, "; ".join(outcome)))
+
+    def table(self, title: str) -> Table:
+        """The story as a table."""
+        table = Table(title=title)
+        for name in ("what", "seconds", "outcome"):
+            table.add_column(name, justify="right" if name == "seconds" else "left")
+        for what, seconds, outcome in self.rows:
+            table.add_row(what, f"{seconds:.1f}", outcome)
+        return table
+
+
+def _update(node: Node, release: Release, server: WebServer) -> Update:
+    offer(node, release, server)
+    return Update(node, release, server)
+
+
+def tell(node: Node, releases: Releases, story: Story) -> None:
+    """The main job on one node."""
+    with story.chapter("boot 0.1.0") as outcome:
+        ready = node.boot()
+        outcome.append(f"slot {ready.slot}, {ready.version}, confirmed")
+    first = releases.sign("demo", releases.good.slot)
+    with WebServer(first.repository) as server:
+        update = _update(node, first, server)
+        with story.chapter("apply 0.2.0 to slot B, verify, arm") as outcome:
+            update.stage()
+            outcome.append("signed, downloaded, read back, boot counter 3")
+        with story.chapter("boot 0.2.0, health check, commit") as outcome:
+            with node.expect_boots(1) as boots:
+                node.reboot()
+                ready = node.wait_ready()
+            if (ready.slot, ready.version, ready.confirmed) != ("B", "0.2.0", True):
+                raise KubesoloError(f"the update ended in slot {ready.slot} with {ready.version}")
+            outcome.append(f"slot {boots.slots[0]}, confirmed")
+        bad = releases.publish_next(first, releases.panicking_init.slot)
+        update = Update(node, bad, server)
+        with story.chapter("apply 0.2.1, whose init panics, to slot A") as outcome:
+            update.stage()
+            outcome.append("armed")
+        with story.chapter("three failed boots and the way back") as outcome:
+            with (
+                node.expecting(Pattern.PANIC, Pattern.INIT_EXITED),
+                node.expect_boots(4) as boots,
+            ):
+                node.reboot()
+                # The last of the four is the one that gets ready.
+            ready = node.wait_ready()
+            if (ready.slot, ready.version, ready.confirmed) != ("B", "0.2.0", True):
+                raise KubesoloError(f"the rollback ended in slot {ready.slot} with {ready.version}")
+            outcome.append(f"slots {' '.join(boots.slots)}")
+            outcome.append(str(node.status().update.last_error))
+
+
+def run(arch: Arch) -> Path:
+    """Build, tell, write the evidence; returns its directory."""
+    cache = Cache()
+    story = Story()
+    console = Console(highlight=False)
+    with story.chapter("host programs"):
+        tools = HostTools.prepare(cache)
+    builder = Builder(recipe.Arch(arch.value), cache=cache, tools=tools)
+    with story.chapter(f"image 0.1.0 for {arch.value}"):
+        image = builder.image("0.1.0")
+    with tempfile.TemporaryDirectory(prefix="kubesolo-demo-") as folder:
+        releases = Releases(builder, Path(folder))
+        with story.chapter("releases 0.2.0 and 0.2.1"):
+            slots = (releases.good.slot, releases.panicking_init.slot)
+            progress.note(
+                ", ".join(f"{s.version}: {s.manifest.total_size >> 20} MiB" for s in slots)
+            )
+        harness_cache = cache.root / "harness"
+        with story.chapter("accelerator") as outcome:
+            found = accel.probe(tools, image.kernel, arch, harness_cache)
+            outcome.append(found.name)
+        artefacts = OUTPUT / arch.value
+        session = Session(
+            f"demo[{arch.value}]",
+            MachineSpec(arch=arch, image=image.disk, firmware=Firmware.UEFI),
+            Host(tools, found.name, found.scale, harness_cache / "runs"),
+            image=image.digest,
+            states=States(harness_cache / "states"),
+            pool=Pool(harness_cache / "pool"),
+            artefacts=artefacts.absolute(),
+            reproduce=f"./noxw -s demo -- --arch {arch.value}",
+        )
+        failure: str | None = None
+        try:
+            tell(session.node(), releases, story)
+        except BaseException as error:
+            failure = str(error) or type(error).__name__
+            raise
+        finally:
+            session.close(failure)
+            report = write_report(OUTPUT, OUTPUT / "report.html")
+            console.print(story.table(f"KubeSolo OS on {arch.value} ({found.name})"))
+            node = artefacts / "node"
+            console.print(f"console log       {node / 'console.log'}")
+            console.print(f"timeline picture  {node / 'timeline.svg'}")
+            console.print(f"report            {report}")
+    return artefacts
+
+
+def main(
+    arch: Annotated[str, typer.Option(help="x86_64 or aarch64; the host's if absent.")] = "",
+) -> None:
+    """Build, boot, update, survive a bad update."""
+    run(Arch(arch or host_arch().value))
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except KubesoloError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)
