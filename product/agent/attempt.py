@@ -47,7 +47,10 @@ def find_release(node: Node, config: Config) -> TrustedRelease | None:
     from product.agent import trust
 
     release = trust.find_release(
-        config, architecture=node.release.architecture, metadata_dir=Path(node.paths.metadata)
+        config,
+        architecture=node.release.architecture,
+        metadata_dir=Path(node.paths.metadata),
+        release_file=Path(node.paths.release),
     )
     if release is None or parse_version(release.version) == parse_version(node.release.version):
         return None

@@ -74,7 +74,7 @@ class SystemVolumes:
         """See Volumes."""
         with self._turn(device, wait):
             os.makedirs(at, exist_ok=True)
-            self._clear(device, at)
+            self._clear(device)
             options = "rw,noatime" if writable else "ro"
             options += ",nosuid,nodev,noexec"
             if kind == "ext4" and not writable and not wait:
@@ -99,27 +99,15 @@ class SystemVolumes:
 
     def check(self, device: str) -> bool:
         """See Volumes."""
-        # 1 says that errors were corrected.
-        return program.run(["e2fsck", "-p", device])[0] in (0, 1)
+        with self._turn(device, wait=True):
+            self._clear(device)
+            # 1 says that errors were corrected.
+            return program.run(["e2fsck", "-p", device])[0] in (0, 1)
 
     def make(self, device: str, label: str) -> None:
         """See Volumes."""
-        command = [
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-b",
-            "4096",
-            "-m",
-            "0",
-            "-L",
-            label,
-            "-O",
-            UNREADABLE_BY_GRUB,
-        ]
-        program.require([*command, device])
+        command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0"]
+        program.require([*command, "-L", label, "-O", UNREADABLE_BY_GRUB, device])
 
     def size(self, device: str) -> int:
         """See Volumes."""
@@ -152,11 +140,10 @@ class SystemVolumes:
             fields = [line.split(" ") for line in file]
         return [(f[2], f[4].replace("\\040", " ").replace("\\011", "\t")) for f in fields]
 
-    def _clear(self, device: str, at: str) -> None:
+    def _clear(self, device: str) -> None:
         """Unmount what a killed agent left behind; the turn says that nobody uses it."""
         for found, point in self._mounts():
-            ours = found == _number(device) and point.startswith(f"{self._paths.run}/")
-            if ours or point == at:
+            if found == _number(device) and point.startswith(f"{self._paths.run}/"):
                 self._unmount(point)
 
     def _unmount(self, at: str) -> None:

@@ -97,6 +97,9 @@ def test_what_a_killed_agent_left_is_unmounted_first(programs: Programs) -> None
         assert programs.ran[0] == ["umount", left]
         assert programs.ran[1][0] == "mount"
     assert volumes.mounted_elsewhere("/dev/null", left) == "/somewhere else"
+    programs.ran.clear()
+    assert volumes.check("/dev/null")
+    assert programs.ran == [["umount", left], ["e2fsck", "-p", "/dev/null"]]
 
 
 def test_a_partition_that_does_not_mount_is_an_error(programs: Programs) -> None:
@@ -116,7 +119,10 @@ def test_a_missing_device_is_an_error(programs: Programs) -> None:
 
 @needs_e2fsprogs
 def test_make_and_check_a_real_file_system(tmp_path: Path) -> None:
-    volumes = SystemVolumes(Paths(str(tmp_path)))
+    paths = Paths(str(tmp_path))
+    Path(paths.mountinfo).parent.mkdir(parents=True)
+    Path(paths.mountinfo).write_text("")
+    volumes = SystemVolumes(paths)
     device = tmp_path / "slot.img"
     device.write_bytes(b"")
     os.truncate(device, 16 * 1024 * 1024)

@@ -143,7 +143,10 @@ class FakeRelease:
 class World:
     """One node, its disk, its boot loader and its server."""
 
-    def __init__(self, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, base: Path, monkeypatch: pytest.MonkeyPatch, *, real_server: bool = False
+    ) -> None:
+        """With ``real_server``, releases come by HTTP through the agent's own trust."""
         self.paths = Paths(str(base / "root"))
         self.volumes = FakeVolumes(base / "dev")
         self.clock = FakeClock()
@@ -159,7 +162,7 @@ class World:
             "trust": SimpleNamespace(find_release=self._find),
             "sources": SimpleNamespace(fetch_artifact=self._fetch),
         }
-        for name, fake in fakes.items():
+        for name, fake in ({} if real_server else fakes).items():
             monkeypatch.setitem(sys.modules, f"product.agent.{name}", fake)
             monkeypatch.setattr(product.agent, name, fake, raising=False)
         self.write_file(self.paths.config, "server=http://server/\npubkey=/etc/kubesolo/pub.pem\n")
