@@ -32,11 +32,14 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 class Publisher:
     """A repository with its keys, whose clock the test sets."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, online_keys: Path | None = None) -> None:
         self.base = base
         self.now = NOW - timedelta(days=1)
         self.directory = base / "repository"
         self.keys = KeyDirectory.generate(base / "keys")
+        if online_keys is not None:
+            for role in ("targets", "snapshot", "timestamp"):
+                shutil.copy(online_keys / f"{role}.pem", base / "keys")
         self.repository = Repository.create(self.directory, self.keys, clock=lambda: self.now)
         self.pubkey = base / "pin.pem"
         self.pubkey.write_bytes(self.keys.public_pem("root"))
@@ -182,6 +185,7 @@ def test_a_first_root_below_its_own_threshold_is_refused(tmp_path: Path) -> None
         document["signatures"].pop()
         root.write_text(json.dumps(document))
         assert node.refusal().code == "untrusted-signature"
+        assert list(node.store.iterdir()) == []
 
 
 def test_metadata_signed_by_somebody_else_is_refused(
@@ -239,7 +243,8 @@ def test_another_publisher_starts_from_nothing(
     for _ in range(3):
         publisher.publish("0.2.0")
     node.find()
-    other = Publisher(tmp_path / "other")
+    # Even one that signs with the same keys below its root.
+    other = Publisher(tmp_path / "other", online_keys=publisher.keys.path)
     other.publish("0.4.0")
     server.directory = other.directory
     publisher.pubkey.write_bytes(other.pubkey.read_bytes())
