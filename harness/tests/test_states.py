@@ -1,0 +1,202 @@
+"""The store of snapshots: what a key depends on, who makes a state, what makes it useless."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from harness.argv import Storage
+from harness.deadline import Deadline
+from harness.errors import StateError
+from harness.machine import Machine, Saved
+from harness.spec import MachineSpec
+from harness.states import Key, States
+
+LIMIT = 20.0
+
+
+def spec(image: Path, **fields: Any) -> MachineSpec:
+    return MachineSpec.model_validate({"arch": "x86_64", "image": image, **fields})
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.img"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def key(image: Path) -> Key:
+    return Key("digest", spec(image), "tcg", "ready")
+
+
+class FakeChannel:
+    """A guest that takes a file and answers."""
+
+    def put(self, data: bytes, path: str, deadline: Deadline) -> None:
+        self.planted = data.decode()
+
+    def ping(self, deadline: Deadline) -> dict[str, str]:
+        return {"boot_id": "boot-1"}
+
+
+class FakeMachine:
+    """What the store needs of a machine."""
+
+    def __init__(self) -> None:
+        self.channel = FakeChannel()
+        self.closed = False
+
+    def deadline(self, seconds: float) -> Deadline:
+        return Deadline.after(seconds)
+
+    def save(self, directory: Path) -> Saved:
+        (directory / "memory").write_text("memory")
+        (directory / "disk.qcow2").write_text("disk")
+        return Saved(directory / "memory", Storage(directory / "disk.qcow2", None))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Maker:
+    """Counts how often a state was made."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeMachine] = []
+
+    def __call__(self) -> tuple[Machine, dict[str, str]]:
+        machine = FakeMachine()
+        self.made.append(machine)
+        return cast(Machine, machine), {"ready": "line"}
+
+
+def test_a_state_is_made_once_and_found_again(tmp_path: Path, key: Key) -> None:
+    make = Maker()
+    for _ in range(2):
+        with States(tmp_path / "states").obtain(key, make) as state:
+            assert state.boot_id == "boot-1"
+            assert state.facts == {"ready": "line"}
+            assert state.nonce == make.made[0].channel.planted
+            assert state.saved.memory.read_text() == "memory"
+    assert len(make.made) == 1
+    assert make.made[0].closed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image": "other"},
+        {"accelerator": "kvm"},
+        {"name": "updated"},
+        {"inputs": "release"},
+        {"spec": {"memory_mib": 768}},
+        {"spec": {"smbios": ()}},
+    ],
+)
+def test_whatever_matters_is_in_the_key(image: Path, key: Key, change: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"image": "digest", "accelerator": "tcg", "name": "ready"}
+    fields.update(change)
+    other = Key(**{**fields, "spec": spec(image, **change.get("spec", {}))})
+    assert other.digest != key.digest
+
+
+def test_where_the_image_lies_is_not(tmp_path: Path, key: Key) -> None:
+    assert Key("digest", spec(tmp_path / "other.img"), "tcg", "ready").digest == key.digest
+
+
+def test_an_image_that_moved_makes_the_state_useless(tmp_path: Path, image: Path, key: Key) -> None:
+    """The state's disk lies over the image at its old place."""
+    make = Maker()
+    with States(tmp_path / "states").obtain(key, make):
+        pass
+    moved = image.rename(tmp_path / "moved.img")
+    with States(tmp_path / "states").obtain(Key("digest", spec(moved), "tcg", "ready"), make):
+        pass
+    assert len(make.made) == 2
+
+
+@pytest.mark.parametrize("damage", ["{", ""])
+def test_a_damaged_state_is_made_again(tmp_path: Path, key: Key, damage: str) -> None:
+    make = Maker()
+    with States(tmp_path / "states").obtain(key, make) as state:
+        (state.saved.memory.parent / "state.json").write_text(damage)
+    with States(tmp_path / "states").obtain(key, make):
+        pass
+    assert len(make.made) == 2
+
+
+def test_two_that_want_it_at_once_make_it_once(tmp_path: Path, key: Key) -> None:
+    make = Maker()
+    inside = threading.Barrier(2, timeout=LIMIT)
+
+    def want() -> None:
+        with States(tmp_path / "states").obtain(key, make):
+            inside.wait()  # Both hold it together.
+
+    threads = [threading.Thread(target=want) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(make.made) == 1
+
+
+def test_a_failed_make_leaves_nothing_and_is_remembered(tmp_path: Path, key: Key) -> None:
+    calls = []
+
+    def fail() -> tuple[Machine, dict[str, str]]:
+        calls.append(1)
+        raise StateError("the guest never came up\nlast lines")
+
+    states = States(tmp_path / "states")
+    with pytest.raises(StateError, match="never came up"), states.obtain(key, fail):
+        pytest.fail("a state that could not be made was given")
+    with pytest.raises(StateError, match="before: the guest never"), states.obtain(key, fail):
+        pytest.fail("a state that could not be made was given")
+    assert len(calls) == 1
+    assert [p.name for p in (tmp_path / "states").iterdir() if p.is_dir()] == []
+
+
+def test_a_machine_that_cannot_be_saved_is_ended(tmp_path: Path, key: Key) -> None:
+    class Broken(FakeMachine):
+        def save(self, directory: Path) -> Saved:
+            raise StateError("no space")
+
+    machine = Broken()
+    with (
+        pytest.raises(StateError, match="no space"),
+        States(tmp_path / "states").obtain(key, lambda: (cast(Machine, machine), {})),
+    ):
+        pytest.fail("a state that could not be saved was given")
+    assert machine.closed
+    assert [p.name for p in (tmp_path / "states").iterdir() if p.is_dir()] == []
+
+
+def test_old_states_go_unless_somebody_uses_them(tmp_path: Path, image: Path) -> None:
+    states = States(tmp_path / "states")
+    keys = {name: Key("digest", spec(image), "tcg", name) for name in ("old", "used", "new")}
+    make = Maker()
+    with states.obtain(keys["old"], make):
+        pass
+    with states.obtain(keys["used"], make):
+        long_ago = time.time() - 30 * 24 * 3600
+        for name in ("old", "used"):
+            os.utime(tmp_path / "states" / keys[name].digest, (long_ago, long_ago))
+        with states.obtain(keys["new"], make):
+            present = {p.name for p in (tmp_path / "states").iterdir() if p.is_dir()}
+    assert present == {keys["used"].digest, keys["new"].digest}
+
+
+def test_what_it_was_made_of_is_written_beside_it(tmp_path: Path, key: Key) -> None:
+    with States(tmp_path / "states").obtain(key, Maker()) as state:
+        meta = json.loads((state.saved.memory.parent / "state.json").read_text())
+    assert meta["name"] == "ready"
+    assert meta["key"]["memory_mib"] == 512
