@@ -96,22 +96,29 @@ def types(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """Unit tests, beside the code that they test (-- pytest arguments)."""
-    arguments = session.posargs if session.posargs and "unit" in sys.argv else []
-    python(session, "-m", "pytest", "-q", "-n", "2", "product", "harness", *arguments)
+    chosen = session.posargs if "tests" not in sys.argv else []
+    paths = [] if any(Path(word.split("::")[0]).exists() for word in chosen) else list(PACKAGES[:2])
+    python(session, "-m", "pytest", "-q", "-n", "auto", *paths, *chosen)
 
 
 @nox.session
 def scenarios(session: nox.Session) -> None:
-    """Scenarios over whole machines (-- --arch aarch64 -k rollback, any pytest argument)."""
-    chosen = session.posargs
-    arguments = chosen if chosen else ["--arch", "all"]
-    python(session, "-m", "pytest", "-n", "2", "--dist", "worksteal", "scenarios", *arguments)
+    """Scenarios over whole machines (-- --arch aarch64 -k rollback, any pytest argument).
+
+    Leaves the evidence, an HTML report and JUnit XML under out/scenarios.
+    """
+    chosen = session.posargs if "tests" not in sys.argv else []
+    paths = [] if any(word.startswith("scenarios/") for word in chosen) else ["scenarios"]
+    python(
+        session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",
+        "--junitxml=out/scenarios/junit.xml", *paths, *chosen,
+    )  # fmt: skip
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print every measured figure with its conditions and its budget."""
-    python(session, "-m", "harness.bench", *session.posargs)
+    python(session, "-m", "scenarios.bench", *session.posargs)
 
 
 @nox.session
