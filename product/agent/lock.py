@@ -15,8 +15,9 @@ from product.agent.errors import AgentError, BusyError
 
 
 @contextmanager
-def exclusive(path: str) -> Iterator[None]:
-    """Hold the lock at ``path``. Raises BusyError at once where another process holds it."""
+def exclusive(path: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock at ``path``. Where another process holds it, take a turn with ``wait``, else
+    raise BusyError at once."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -26,7 +27,7 @@ def exclusive(path: str) -> Iterator[None]:
         ) from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise BusyError(

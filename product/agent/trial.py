@@ -4,6 +4,8 @@ A slot on trial is committed when all checks pass. When they do not, the boot is
 reboot, which spends one of the boot loader's tries, or, after ``auto_rollback_after`` of them, by a
 return to the other slot. A confirmed slot is left alone whatever the checks would say, and where
 there is no way back the node stays up and reports.
+
+What a confirmed boot does not need (slots, hashing) is imported only by those that do.
 """
 
 from __future__ import annotations
@@ -18,8 +20,6 @@ from product.agent.node import Node
 from product.agent.reconcile import ROLLED_BACK_PREFIX, Finding, reconcile
 from product.agent.record import Record
 from product.agent.report import write_report
-from product.agent.rollback import roll_back
-from product.agent.slots import SlotStore
 from product.agent.state import Phase
 
 
@@ -71,6 +71,8 @@ class BootTrial:
         node = self._node
         if env.active_slot is None or env.active_slot == node.boot.slot or not env.boot_success:
             return False
+        from product.agent.slots import SlotStore
+
         content = SlotStore(node.paths, node.volumes, node.boot).inspect(env.active_slot)
         return content.problem is not None
 
@@ -113,6 +115,8 @@ class BootTrial:
         return EXIT_FAILED
 
     def _roll_back(self, reason: str) -> int:
+        from product.agent.rollback import roll_back
+
         node, state = self._node, self._record.state
         on_trial = state.to_slot == node.boot.slot
         try:

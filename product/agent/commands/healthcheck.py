@@ -37,7 +37,8 @@ def _judge_boot(node: Node, options: argparse.Namespace) -> int:
     from product.agent.trial import BootTrial
 
     try:
-        with exclusive(node.paths.lock):
+        # Whoever else is at work, a boot that nobody judges would be given up in the end.
+        with exclusive(node.paths.lock, wait=True):
             return BootTrial(node, options.config).run()
     except (KubesoloError, OSError) as error:
         # Whoever watches the console would otherwise wait for a line that never comes.
