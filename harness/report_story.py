@@ -11,7 +11,7 @@ import enum
 import os.path
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -23,6 +23,8 @@ _BOOT = re.compile(r"kubesolo: boot slot=([AB]) counter=(\d) success=([01])")
 _SAME_FAILURE = 2.0
 # A watchdog's event comes this long before the reset that it causes, at most.
 _WATCHDOG_RESET = 1.0
+# A failed wait's message (harness.journal), quoted as Python quotes.
+_WAITED = re.compile(r"""waited ([\d.]+) s for .* in step ["'](.+?)["']: nothing within""")
 _SIGKILL = -9
 _SHELLS = ("sh", "ash", "bash")
 
@@ -132,6 +134,7 @@ class Story:
     decisions: list[Mark]  # of the boot loader and of the agent
     faults: list[Mark]  # and resets, failures, ends
     console: list[str]
+    step_ends: list[tuple[str, float]]
 
     @classmethod
     def of(cls, timeline: Mapping[str, Any]) -> Self:
@@ -148,6 +151,11 @@ class Story:
             decisions=list(_decisions(events)),
             faults=list(_faults(events)),
             console=[_text(event) for event in events if _is(event, Source.CONSOLE, "line")],
+            step_ends=[
+                (_text(event), _time(event))
+                for event in events
+                if _is(event, Source.HARNESS, "step") and _data(event).get("phase") == "end"
+            ],
         )
 
     @property
@@ -155,10 +163,22 @@ class Story:
         """The boots that the boot loader, or a snapshot, got to run."""
         return [boot for boot in self.boots if boot.slot is not None or boot.restored]
 
-    @property
-    def unexpected(self) -> Mark | None:
-        """The first failure that nobody expected."""
-        return next((mark for mark in self.faults if mark.tone is Tone.FAILURE), None)
+    def deciding(self, failure: str) -> Mark | None:
+        """The moment that ended a scenario with ``failure``, where this machine's journal has it.
+
+        That is the first failure that nobody expected, or the end of the wait that gave up.
+        """
+        if not failure:
+            return None
+        for mark in self.faults:
+            if mark.tone is Tone.FAILURE:
+                return mark
+        if waited := _WAITED.match(failure):
+            step = waited[2].rpartition(" > ")[2]
+            for title, time in reversed(self.step_ends):
+                if title == step:
+                    return Mark(time, f"gave up after {waited[1]} s", Tone.FAILURE, failure)
+        return None
 
 
 def short_name(command: str) -> str:
@@ -294,7 +314,7 @@ def _decisions(events: Iterable[Mapping[str, Any]]) -> Iterator[Mark]:
                 break
 
 
-def _faults(events: list[Mapping[str, Any]]) -> Iterator[Mark]:
+def _faults(events: Sequence[Mapping[str, Any]]) -> Iterator[Mark]:
     watchdog = -_WATCHDOG_RESET
     seen: dict[str, float] = {}
     for number, event in enumerate(events):
@@ -325,7 +345,7 @@ def _faults(events: list[Mapping[str, Any]]) -> Iterator[Mark]:
             yield Mark(time, "QEMU ended", Tone.FAILURE, text)
 
 
-def _ended_badly(data: Mapping[str, Any], later: list[Mapping[str, Any]]) -> bool:
+def _ended_badly(data: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> bool:
     """Whether QEMU ended by itself; the harness kills it for a power cut and at the end."""
     status = data.get("status")
     if status != _SIGKILL:
