@@ -19,22 +19,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness import accel
-from harness.arch import Arch, Firmware
-from harness.machine import Host
+from harness.arch import Arch
 from harness.node import Node
 from harness.patterns import Pattern
-from harness.pool import Pool
 from harness.report import write_report
-from harness.session import Session
-from harness.spec import MachineSpec
-from harness.states import States
 from harness.webserver import WebServer
 from product.errors import KubesoloError
 from product.image import progress, recipe
 from product.image.build import Builder
 from product.image.cache import Cache
 from product.image.tools import HostTools, host_arch
+from scenarios.local import Bench
 from scenarios.releases import Release, Releases
 from scenarios.steps import Update, offer
 
@@ -108,53 +103,34 @@ def tell(node: Node, releases: Releases, story: Story) -> None:
             outcome.append(str(node.status().update.last_error))
 
 
-def run(arch: Arch) -> Path:
-    """Build, tell, write the evidence; returns its directory."""
-    cache = Cache()
+def run(arch: Arch) -> None:
+    """Build, tell, write the evidence."""
     story = Story()
     console = Console(highlight=False)
+    cache = Cache()
     with story.chapter("host programs"):
         tools = HostTools.prepare(cache)
     builder = Builder(recipe.Arch(arch.value), cache=cache, tools=tools)
-    with story.chapter(f"image 0.1.0 for {arch.value}"):
-        image = builder.image("0.1.0")
+    with story.chapter(f"image 0.1.0 for {arch.value}, accelerator") as outcome:
+        bench = Bench.prepare(builder)
+        outcome.append(bench.host.accelerator)
+    artefacts = OUTPUT / arch.value
     with tempfile.TemporaryDirectory(prefix="kubesolo-demo-") as folder:
         releases = Releases(builder, Path(folder))
-        with story.chapter("releases 0.2.0 and 0.2.1"):
-            slots = (releases.good.slot, releases.panicking_init.slot)
-            progress.note(
-                ", ".join(f"{s.version}: {s.manifest.total_size >> 20} MiB" for s in slots)
-            )
-        harness_cache = cache.root / "harness"
-        with story.chapter("accelerator") as outcome:
-            found = accel.probe(tools, image.kernel, arch, harness_cache)
-            outcome.append(found.name)
-        artefacts = OUTPUT / arch.value
-        session = Session(
-            f"demo[{arch.value}]",
-            MachineSpec(arch=arch, image=image.disk, firmware=Firmware.UEFI),
-            Host(tools, found.name, found.scale, harness_cache / "runs"),
-            image=image.digest,
-            states=States(harness_cache / "states"),
-            pool=Pool(harness_cache / "pool"),
-            artefacts=artefacts.absolute(),
-            reproduce=f"./noxw -s demo -- --arch {arch.value}",
-        )
-        failure: str | None = None
+        with story.chapter("releases 0.2.0 and 0.2.1") as outcome:
+            for slot in (releases.good.slot, releases.panicking_init.slot):
+                outcome.append(f"{slot.version}: {slot.manifest.total_size / 1e6:.0f} MB")
+        reproduce = f"./noxw -s demo -- --arch {arch.value}"
         try:
-            tell(session.node(), releases, story)
-        except BaseException as error:
-            failure = str(error) or type(error).__name__
-            raise
+            with bench.session(f"demo[{arch.value}]", artefacts, reproduce) as session:
+                tell(session.node(), releases, story)
         finally:
-            session.close(failure)
             report = write_report(OUTPUT, OUTPUT / "report.html")
-            console.print(story.table(f"KubeSolo OS on {arch.value} ({found.name})"))
+            console.print(story.table(f"KubeSolo OS on {arch.value} ({bench.host.accelerator})"))
             node = artefacts / "node"
             console.print(f"console log       {node / 'console.log'}")
             console.print(f"timeline picture  {node / 'timeline.svg'}")
             console.print(f"report            {report}")
-    return artefacts
 
 
 def main(

@@ -1,0 +1,278 @@
+"""Measured figures with their conditions and budgets: ``./noxw -s bench [-- --arch aarch64]``.
+
+Nothing here asserts a time: a budget that is missed is printed as missed. Figures are medians of a
+few runs on whatever machine this is; the budgets are for 2 cores under TCG.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from harness.journal import Event, Source
+from harness.node import Node, State
+from harness.webserver import WebServer
+from product.errors import KubesoloError
+from product.image import progress
+from product.image.build import DEFAULT_RECIPE, Builder
+from product.image.cache import Cache
+from product.image.recipe import Arch
+from product.image.tools import HostTools
+from scenarios.local import Bench
+from scenarios.releases import Releases
+from scenarios.steps import offer
+
+OUTPUT = Path("out/bench")
+RUNS = 3
+# Wall seconds, bytes or ratios; for 2 cores under TCG.
+ROOT_BYTES = 30e6
+BOOT_SECONDS = {"x86_64": 12.0, "aarch64": 7.0}
+FORK_SECONDS = 1.5
+OVERHEAD_SECONDS = 0.150
+APPLY_RATIO = 1.5
+WARM_BUILD_SECONDS = 30.0
+UNCHANGED_SECONDS = 2.0
+
+# Console lines that end the phases of a boot.
+PHASES = (
+    ("firmware", r"kubesolo: boot slot="),
+    ("boot loader and kernel", r"kubesolo: stage initramfs"),
+    ("initramfs", r"kubesolo: stage switch_root"),
+    ("boot stages", r"enter stage: /etc/runit/2"),
+    ("agent", r"kubesolo-update: ready"),
+)
+
+
+@dataclass
+class Figures:
+    """Rows of the result: name, value, unit, budget."""
+
+    rows: list[tuple[str, float, str, float | None]] = field(default_factory=list)
+
+    def add(self, name: str, value: float, unit: str, budget: float | None = None) -> None:
+        """Take one figure and show it."""
+        self.rows.append((name, value, unit, budget))
+        progress.note(f"{name}: {value:.2f} {unit}")
+
+    def table(self, title: str) -> Table:
+        """All figures; a missed budget says so."""
+        table = Table(title=title)
+        for name in ("figure", "value", "unit", "budget", ""):
+            table.add_column(name, justify="right" if name in ("value", "budget") else "left")
+        for name, value, unit, budget in self.rows:
+            verdict = "" if budget is None else ("ok" if value <= budget else "MISSED")
+            limit = "" if budget is None else f"{budget:g}"
+            table.add_row(name, f"{value:.2f}", unit, limit, verdict)
+        return table
+
+
+def _timed(action: Callable[[], object]) -> float:
+    begun = time.monotonic()
+    action()
+    return time.monotonic() - begun
+
+
+def builds(arch: Arch, cache: Cache, tools: HostTools, figures: Figures) -> None:
+    """Builds into an empty cache that has the downloads, after a change, and unchanged."""
+    with tempfile.TemporaryDirectory(prefix="kubesolo-bench-", dir=cache.root) as folder:
+        own = Cache(Path(folder))
+        own.blobs.rmdir()
+        own.blobs.symlink_to(cache.blobs)
+        images = Path(folder) / "images"
+        shutil.copytree(DEFAULT_RECIPE.parent, images, symlinks=True)
+        recipe = images / DEFAULT_RECIPE.name
+
+        def build() -> None:
+            Builder(arch, cache=own, tools=tools, recipe=recipe).image("0.1.0")
+
+        figures.add("image build, packages downloaded", _timed(build), "s")
+        (images / "overlay/etc/motd").write_text("changed\n")
+        seconds = _timed(build)
+        figures.add("image build after a change", seconds, "s", WARM_BUILD_SECONDS)
+        figures.add("image build, nothing changed", _timed(build), "s", UNCHANGED_SECONDS)
+
+
+def sizes(bench: Bench, figures: Figures) -> None:
+    """What a slot and a download weigh."""
+    for artifact in bench.image.slot.manifest.artifacts:
+        budget = ROOT_BYTES / 1e6 if artifact.name == "root.squashfs" else None
+        figures.add(f"size of {artifact.name}", artifact.size / 1e6, "MB", budget)
+    used = bench.image.disk.stat().st_blocks * 512
+    figures.add("disk image, without its holes", used / 1e6, "MB")
+
+
+def _at(events: list[Event], expression: str) -> float:
+    compiled = re.compile(expression)
+    for event in events:
+        if event.source is Source.CONSOLE and compiled.search(event.text):
+            return event.time
+    raise KubesoloError(f"the boot never printed /{expression}/")
+
+
+def boots(bench: Bench, folder: Path, figures: Figures) -> None:
+    """Boots of a confirmed slot from power on, through firmware and GRUB, by phase."""
+    runs: list[dict[str, float]] = []
+    with bench.session("bench boot", folder / "boot", "./noxw -s bench") as session:
+        node = session.node()
+        node.boot()  # The first boot grows the data partition; it is not the one to judge.
+        for _ in range(RUNS):
+            node.succeed("sync")
+            node.power_cut()
+            since = node.journal.cursor
+            begun = time.monotonic()
+            node.boot()
+            events = node.journal.events(since)
+            phases: dict[str, float] = {}
+            last = begun
+            for name, expression in PHASES:
+                moment = _at(events, expression)
+                phases[name] = moment - last
+                last = moment
+            phases["total"] = last - begun
+            runs.append(phases)
+    for name, _ in PHASES:
+        figures.add(f"boot: {name}", statistics.median(run[name] for run in runs), "s")
+    total = statistics.median(run["total"] for run in runs)
+    figures.add("boot to agent ready", total, "s", BOOT_SECONDS[bench.builder.arch.value])
+
+
+def forks(bench: Bench, folder: Path, figures: Figures) -> None:
+    """From the wish for a ready node to its first reply, forked from a snapshot."""
+    seconds = []
+    for number in range(RUNS + 1):
+        with bench.session("bench fork", folder / f"fork-{number}", "./noxw -s bench") as session:
+            node = session.node()
+            seconds.append(_timed(lambda node=node: node.at(State.READY)))  # type: ignore[misc]
+    # The first one may have made the snapshot.
+    figures.add("fork to first reply", statistics.median(seconds[1:]), "s", FORK_SECONDS)
+
+
+def applies(bench: Bench, folder: Path, figures: Figures) -> None:
+    """An update against cp and sha256sum of the same bytes onto the same partition."""
+    with tempfile.TemporaryDirectory(prefix="kubesolo-bench-") as scratch:
+        releases = Releases(bench.builder, Path(scratch))
+        release = releases.good
+        files = release.slot.folder
+        ratios, rates = [], []
+        with WebServer(release.repository) as server:
+            for number in range(RUNS):
+                name = folder / f"apply-{number}"
+                with bench.session("bench apply", name, "./noxw -s bench") as session:
+                    node = session.node()
+                    node.at(State.READY)
+                    offer(node, release, server)
+                    # Read once, so that neither side pays for a cold Python or a cold cache.
+                    node.run(["kubesolo-update", "check"])
+                    applied = _inside(node, "kubesolo-update apply > /dev/null 2>&1")
+                    for file in sorted(files.iterdir()):
+                        node.put(file.read_bytes(), f"/var/lib/kubesolo/{file.name}")
+                    copied = _inside(
+                        node,
+                        "mkdir -p /run/look && mke2fs -q -F -t ext4 /dev/vda3 && "
+                        "mount /dev/vda3 /run/look && cd /var/lib/kubesolo && "
+                        "cp vmlinuz initramfs.img root.squashfs /run/look && sync && "
+                        "echo 3 > /proc/sys/vm/drop_caches && sha256sum /run/look/[vir]* && "
+                        "umount /run/look",
+                    )
+                    ratios.append(applied / copied)
+                    rates.append(release.slot.manifest.total_size / 1e6 / applied)
+    figures.add("apply, MB of release a second", statistics.median(rates), "MB/s")
+    figures.add("apply against cp and sha256sum", statistics.median(ratios), "x", APPLY_RATIO)
+
+
+def _inside(node: Node, command: str) -> float:
+    """Seconds by the guest's own clock, without the channel."""
+    script = (
+        f"read before rest < /proc/uptime; {command}; read after rest < /proc/uptime; "
+        'echo "$before $after"'
+    )
+    done = node.succeed(script, seconds=300)
+    before, after = done.text.splitlines()[-1].split()
+    return float(after) - float(before)
+
+
+def suites(arch: Arch, folder: Path, selection: str, figures: Figures) -> None:
+    """The same scenarios with one worker and with two, and the harness's own time in each."""
+    overheads: list[float] = []
+    for workers in (1, 2):
+        evidence = (folder / f"suite-{workers}").absolute()
+        command = [
+            sys.executable, "-m", "pytest", "-q", "-n", str(workers), "--arch", arch.value,
+            "--artefacts", str(evidence), "-p", "no:cacheprovider", *selection.split(),
+        ]  # fmt: skip
+        begun = time.monotonic()
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - begun
+        if ended.returncode:
+            raise KubesoloError(f"the suite failed: {ended.stdout[-2000:]}")
+        results = [json.loads(path.read_text()) for path in evidence.glob("*/result.json")]
+        overheads += [float(result["overhead_seconds"]) for result in results]
+        many = f"{len(results)} scenarios"
+        figures.add(f"{many}, {workers} workers", seconds, "s")
+        figures.add(f"scenarios a minute, {workers} workers", len(results) * 60 / seconds, "/min")
+    overhead = statistics.median(overheads)
+    figures.add("harness overhead of a scenario", overhead, "s", OVERHEAD_SECONDS)
+
+
+def run(arch: Arch, parts: list[str], selection: str) -> None:
+    """Measure and print."""
+    cache = Cache()
+    tools = HostTools.prepare(cache)
+    figures = Figures()
+    folder = OUTPUT / arch.value
+    bench = Bench.prepare(Builder(arch, cache=cache, tools=tools))
+    actions: dict[str, Callable[[], None]] = {
+        "build": lambda: builds(arch, cache, tools, figures),
+        "size": lambda: sizes(bench, figures),
+        "boot": lambda: boots(bench, folder, figures),
+        "fork": lambda: forks(bench, folder, figures),
+        "apply": lambda: applies(bench, folder, figures),
+        "suite": lambda: suites(arch, folder, selection, figures),
+    }
+    for name, action in actions.items():
+        if not parts or name in parts:
+            with progress.step(f"{arch}: {name}"):
+                action()
+    load = os.getloadavg()[0]
+    conditions = (
+        f"{arch} guest, 512 MiB, 1 vCPU, {bench.host.accelerator}, UEFI; host with "
+        f"{os.cpu_count()} processors, load {load:.1f} at the end; median of {RUNS}"
+    )
+    Console(highlight=False).print(figures.table(conditions))
+
+
+def main(
+    arch: Annotated[str, typer.Option(help="x86_64 or aarch64; both if absent.")] = "",
+    part: Annotated[
+        list[str] | None, typer.Option(help="build, size, boot, fork, apply, suite.")
+    ] = None,
+    selection: Annotated[
+        str, typer.Option(help="pytest arguments of the suite that is timed.")
+    ] = "scenarios/security",
+) -> None:
+    """Print every measured figure with its conditions and its budget."""
+    for name in [Arch(arch)] if arch else list(Arch):
+        run(name, part or [], selection)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except KubesoloError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        sys.exit(error.exit_code)
