@@ -1,4 +1,4 @@
-"""``python -m harness``: boot an image on this terminal, or see what accelerates it."""
+"""``python -m harness``: boot an image on this terminal, see what accelerates it, report."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from harness import accel
 from harness.arch import Arch, Firmware
 from harness.errors import HarnessError
 from harness.machine import Host, Machine
+from harness.report import write_report
 from harness.spec import CHANNEL_OFFER, MachineSpec
 from product.errors import KubesoloError
 from product.image.cache import Cache, default_root
@@ -85,6 +86,26 @@ def probe(
         f"{arch}: {found.name}, {found.seconds:.1f} s to the kernel's end, "
         f"deadlines are scaled by {found.scale:.2f}"
     )
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="where scenarios left their evidence")],
+    output: Annotated[
+        Path | None, typer.Option(help="file (default: report.html in the directory)")
+    ] = None,
+) -> None:
+    """Write the HTML report on the scenarios in DIRECTORY, and each one's timeline.svg."""
+    if not directory.is_dir():
+        raise HarnessError(
+            f"there is no directory {directory}",
+            hint="run scenarios first: out/scenarios is theirs",
+        )
+    target = output or directory / "report.html"
+    try:
+        typer.echo(write_report(directory, target))
+    except OSError as error:
+        raise HarnessError(f"the report {target} cannot be written: {error}") from error
 
 
 def _converse(machine: Machine) -> None:

@@ -18,6 +18,7 @@ from harness.arch import Arch, Firmware
 from harness.machine import Host
 from harness.node import Node
 from harness.pool import Pool
+from harness.report import write_report
 from harness.scenario import BACKENDS
 from harness.session import Session, directory_name
 from harness.spec import MachineSpec
@@ -145,7 +146,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How much of the scenarios' time was the harness's own."""
+    """How much of the scenarios' time was the harness's own, and where the report lies."""
     results: dict[str, dict[str, Any]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -170,6 +171,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if result["outcome"] == "failed":
             terminalreporter.write_line(f"failed: {result['test']}; {result['artefacts']}")
             terminalreporter.write_line(f"  run again: {result['reproduce']}")
+    # With workers, the controller alone comes here.
+    evidence = terminalreporter.config.rootpath / terminalreporter.config.getoption("--artefacts")
+    try:
+        path = write_report(evidence, evidence / "report.html")
+    except OSError as error:
+        terminalreporter.write_line(f"the report could not be written: {error}")
+    else:
+        terminalreporter.write_line(f"report: {path}")
 
 
 # Fixtures

@@ -18,6 +18,7 @@ from harness import timeline
 from harness.report_data import Machine, Scenario, read_scenarios
 from harness.report_layout import clean
 
+_JUNIT = "junit.xml"  # which pytest may have been told to leave among the scenarios
 _DATE = "%Y-%m-%d %H:%M:%S"
 _TEMPLATES = Path(__file__).parent / "templates"
 # The order in which a reader wants a machine's files; others follow by name.
@@ -37,7 +38,7 @@ def write_report(scenarios_dir: Path, output: Path) -> Path:
                 (machine.directory / "timeline.svg").write_text(_picture(scenario, machine))
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.part")
-    partial.write_text(_Page(scenarios, output.parent).text())
+    partial.write_text(_Page(scenarios, output.parent, scenarios_dir / _JUNIT).text())
     partial.replace(output)
     return output
 
@@ -82,11 +83,12 @@ def _count(number: int, noun: str) -> str:
 
 
 class _Page:
-    """One report; ``base`` is the directory that links start from."""
+    """One report; ``base`` is the directory that links start from, ``junit`` may not exist."""
 
-    def __init__(self, scenarios: Sequence[Scenario], base: Path) -> None:
+    def __init__(self, scenarios: Sequence[Scenario], base: Path, junit: Path) -> None:
         self._scenarios = scenarios
         self._base = base
+        self._junit = junit
 
     def text(self) -> str:
         """The whole file."""
@@ -112,6 +114,8 @@ class _Page:
                 f'<p class="soft">Machines ran between {begin:{_DATE}} and {end:{_DATE}} '
                 f"{_esc(begin.tzname() or '')}.</p>"
             )
+        if self._junit.is_file():
+            yield f"<p>{self._link(self._junit, 'JUnit results')}</p>"
         passed = sum(one.passed for one in every)
         complete = [one for one in every if one.complete]
         overhead = [one.overhead_seconds * 1000 for one in complete]

@@ -155,8 +155,10 @@ def test_failures_come_first_with_their_reason_console_and_command(tmp_path: Pat
 def test_links_are_relative_and_lead_to_what_is_there(tmp_path: Path) -> None:
     evidence(tmp_path / "scenarios", "one")
     evidence(tmp_path / "scenarios", "two#?%", outcome="failed", failure="why")
+    (tmp_path / "scenarios" / "junit.xml").touch()
     page = report(tmp_path)
     files = [link for link in page.links if not link.startswith("#")]
+    assert "scenarios/junit.xml" in files
     assert any(link.endswith("console.log") for link in files)
     for link in files:
         assert not link.startswith("/")
