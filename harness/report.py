@@ -274,8 +274,10 @@ def _outcome(one: Scenario) -> str:
 def _names(one: Scenario) -> tuple[str, str]:
     """A test's file, and its name as a sentence without the architecture."""
     group, _, name = one.test.rpartition("::")
-    name = name.replace(f"[{one.arch}]", "").removeprefix("test_").replace("_", " ")
-    return group, name
+    name, _, values = name.removesuffix("]").partition("[")
+    others = [value for value in values.split("-") if value and value != one.arch]
+    sentence = name.removeprefix("test_").replace("_", " ")
+    return group, f"{sentence} ({', '.join(others)})" if others else sentence
 
 
 def _boots(one: Scenario) -> str:

@@ -47,9 +47,9 @@ _SHAPES = {
 _TONES = {
     Tone.GOOD: "confirmed",
     Tone.NEUTRAL: "reset, power off",
-    Tone.WARNING: "expected failure, return",
+    Tone.WARNING: "handled failure",
     Tone.FAULT: "injected fault",
-    Tone.FAILURE: "unexpected failure",
+    Tone.FAILURE: "failure",
 }
 
 

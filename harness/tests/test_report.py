@@ -108,6 +108,21 @@ def test_every_scenario_is_there_with_outcome_boots_and_picture(tmp_path: Path) 
     assert "What did not pass" not in page.source
 
 
+@pytest.mark.parametrize(
+    ("test", "name"),
+    [
+        ("a/test_x.py::test_a_hang[x86_64]", "a hang"),
+        ("a/test_x.py::test_a_hang[x86_64-empty]", "a hang (empty)"),
+        ("a/test_x.py::test_a_hang[empty-x86_64-2]", "a hang (empty, 2)"),
+        ("a/test_x.py::test_a_hang", "a hang"),
+        ("demo[x86_64]", "demo"),
+    ],
+)
+def test_scenarios_are_named_as_sentences(tmp_path: Path, test: str, name: str) -> None:
+    evidence(tmp_path / "scenarios", "one", test=test)
+    assert f">{name}</a>" in report(tmp_path).source
+
+
 def test_the_summary_counts_and_adds_up_by_architecture(tmp_path: Path) -> None:
     for name, overhead in (("one", 0.1), ("two", 0.3)):
         evidence(tmp_path / "scenarios", name, overhead_seconds=overhead)

@@ -106,6 +106,20 @@ class TestBoots:
         assert len(elements(picture, "boot slot-b")) == 1
         assert len(elements(picture, "boot slot-a")) == 1
 
+    def test_a_recorded_rollback(self) -> None:
+        story = Story.of(recorded("kernel-panic"))
+        assert [str(boot) for boot in story.boots] == ["restored", "B2", "B1", "B0", "A0"]
+        labels = [mark.label for mark in story.faults]
+        assert labels == ["reset", "panic", "reset", "panic", "reset", "panic", "reset"]
+        assert [mark.label for mark in story.decisions] == [
+            "rollback to A",
+            "0.2.1 rolled back",
+            "0.1.0 in A ok",
+        ]
+        refused = [command.name for command in story.commands if command.exit]
+        assert refused == ["kubesolo-update apply"]
+        assert len(elements(svg(recorded("kernel-panic")), "boot slot-b")) == 3
+
     def test_bars_are_labelled_with_slot_and_counter(self) -> None:
         words = texts(svg(panicking_update().document))
         for label in ("slot B · counter 2", "slot B · counter 1", "slot B · counter 0"):
