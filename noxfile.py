@@ -52,8 +52,6 @@ def project_python(session: nox.Session) -> str:
             "--require-hashes", "-r", str(REQUIREMENTS), external=True,
         )  # fmt: skip
         ready.touch()
-    # Programs of the environment, such as shellcheck, are found by name.
-    session.env["PATH"] = f"{environment / 'bin'}:{os.environ.get('PATH', '')}"
     session.env["PYTHONPATH"] = str(HERE)
     return str(python)
 
@@ -84,7 +82,17 @@ def lint(session: nox.Session) -> None:
     python(session, "-m", "ruff", "check", ".")
     python(session, "-m", "ruff", "format", "--check", ".")
     scripts = sorted(str(path) for pattern in SHELL_SCRIPTS for path in HERE.glob(pattern))
-    session.run("shellcheck", "--shell=busybox", "--severity=style", *scripts, external=True)
+    shellcheck = Path(project_python(session)).with_name("shellcheck")
+    session.run(
+        str(shellcheck),
+        "--shell=busybox",
+        "--severity=style",
+        "-x",
+        "-P",
+        str(HERE),
+        *scripts,
+        external=True,
+    )
 
 
 @nox.session

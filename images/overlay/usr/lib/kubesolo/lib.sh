@@ -8,7 +8,7 @@ problem() {
 early() { sed -n "s/^$1=//p" /run/kubesolo/early; }
 has_argument() { grep -qw "$1" /proc/cmdline; }
 # Put a service under supervision.
-enable() {
+supervise() {
     # runsv writes beside the run script, so the service lives in memory.
     mkdir -p /run/sv
     cp -r "/usr/lib/kubesolo/services/$1" "/run/sv/$1"
