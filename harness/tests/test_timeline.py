@@ -185,11 +185,19 @@ class TestCommands:
         made.add(5, "harness", "exit", "", status=0).line(9, "x")
         (command,) = made.story.commands
         assert (command.answered, command.end) == (False, 5)
-        assert "no reply" in texts(svg(made.document))
+        picture = svg(made.document)
+        assert len(elements(picture, "command lost")) == 1
+        assert "no reply" in texts(picture)
 
     def test_statuses_belong_to_their_own_run_of_a_command(self) -> None:
         made = Made().command(1, 2, "x", 1).command(3, 4, "x", 0).command(5, 6, "x", 2)
         assert [command.exit for command in made.story.commands] == [1, 0, 2]
+
+    def test_a_status_is_not_given_to_a_command_still_running(self) -> None:
+        made = Made().add(1, "channel", "request", "x", id="first")
+        made.add(2, "channel", "request", "x", id="second")
+        made.add(3, "channel", "reply", "x", id="first").add(3, "channel", "command", "x", exit=7)
+        assert [command.exit for command in made.story.commands] == [7, None]
 
     @pytest.mark.parametrize(
         ("command", "name"),
