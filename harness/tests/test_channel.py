@@ -136,11 +136,11 @@ def test_a_panic_and_an_exit_end_a_command(wire: Wire) -> None:
     timer = threading.Timer(0.1, wire.journal.failure, [Pattern.PANIC, "Kernel panic"])
     timer.start()
     with pytest.raises(GuestFailureError):
-        wire.channel.exec(["x"], Deadline.after(600))
+        wire.channel.exec(["x"], Deadline.after(60))
     pending = wire.channel.start(["x"], limit=None)
     wire.journal.append(Source.HARNESS, "exit", "gone")
     with pytest.raises(MachineExitedError):
-        pending.wait(Deadline.after(600))
+        pending.wait(Deadline.after(60))
 
 
 def test_a_silent_guest_meets_the_deadline(wire: Wire) -> None:

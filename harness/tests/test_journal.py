@@ -74,7 +74,7 @@ def test_a_panic_ends_a_wait_long_before_its_deadline() -> None:
         say(journal, f"line {number}")
     journal.failure(Pattern.PANIC, "Kernel panic - not syncing: VFS")
     with journal.step("boot"), pytest.raises(GuestFailureError) as caught:
-        journal.wait(is_line, "the prompt", Deadline.after(600))
+        journal.wait(is_line, "the prompt", Deadline.after(60))
     message = str(caught.value)
     for part in ("the prompt", "'boot'", "PANIC", "not syncing: VFS", "line 29", "x"):
         assert part in message
@@ -123,14 +123,14 @@ def test_the_machines_end_ends_a_wait() -> None:
         0.05, lambda: journal.append(Source.HARNESS, "exit", "QEMU 1 ended with status -9")
     ).start()
     with pytest.raises(MachineExitedError, match="status -9"):
-        journal.wait(is_line, "a line", Deadline.after(600))
+        journal.wait(is_line, "a line", Deadline.after(60))
 
 
 def test_a_dead_machine_is_not_waited_for_until_it_starts_again() -> None:
     journal = Journal()
     journal.append(Source.HARNESS, "exit", "gone")
     with pytest.raises(MachineExitedError):
-        journal.wait(is_line, "a line", Deadline.after(600))
+        journal.wait(is_line, "a line", Deadline.after(60))
     journal.append(Source.HARNESS, "start")
     say(journal, "back")
     assert journal.wait(is_line, "a line", Deadline.after(LONG), since=0).text == "back"

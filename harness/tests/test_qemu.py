@@ -117,7 +117,7 @@ def test_a_wait_ends_with_qemu(machine: Machine) -> None:
     since = machine.journal.cursor
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(MachineExitedError, match="-9"):
-        machine.wait_console("never", Deadline.after(600), since=since)
+        machine.wait_console("never", Deadline.after(60), since=since)
 
 
 def test_a_power_cut_of_a_machine_that_ended_by_itself_is_none(machine: Machine) -> None:
