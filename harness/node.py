@@ -131,6 +131,8 @@ class Node:
             raise StateError(f"state {name} was saved without a ready line: {state.facts}")
         self._adopt(states.fork(state, self.spec, self._host, self._artefacts, self.name))
         self._ready = ready
+        # The picture of this boot cannot know its slot otherwise.
+        self.journal.append(Source.HARNESS, "note", str(ready))
         return ready
 
     def power_on(self) -> None:

@@ -29,6 +29,7 @@ def offer(node: Node, release: Release, server: WebServer, **settings: str) -> N
     node.put(release.pubkey, KEY_PATH)
     values = {"server": server.url, "channel": "stable", "pubkey": KEY_PATH, **settings}
     node.put("".join(f"{key}={value}\n" for key, value in values.items()), CONF_PATH)
+    node.succeed("sync")
 
 
 @dataclass(frozen=True, slots=True)

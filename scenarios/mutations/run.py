@@ -1,0 +1,221 @@
+"""One mutation in a copy of the checkout, and the scenarios that must notice it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from product.image.build import Builder
+from product.image.cache import Cache
+from product.image.recipe import Arch
+from product.image.tools import HostTools
+from scenarios.mutations.table import ROOT, Edit, Mutation, MutationError
+from scenarios.mutations.witness import NOTICED
+
+# The copy's image is built for one run: pack it quickly. Nothing but time and size depends on it.
+_QUICK = (
+    Edit(
+        file="product/image/rootfs.py",
+        old='"-Xcompression-level", "15"',
+        new='"-Xcompression-level", "1"',
+    ),
+    Edit(file="product/image/initramfs.py", old='"zstd", "-19"', new='"zstd", "-3"'),
+)
+# What of the cache no mutation can change: it is not built again for each.
+_SHARED_TREES = ("host-tools-*", "kernel-*", "packages-*")
+_LIMIT = 3600.0
+_TAIL = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one scenario ended; ``caught`` only where the scenario itself noticed."""
+
+    scenario: str
+    caught: bool
+    how: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a mutation ended; ``digest`` is the mutation's."""
+
+    name: str
+    digest: str
+    arch: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def caught(self) -> bool:
+        """Whether every scenario noticed."""
+        return all(outcome.caught for outcome in self.outcomes)
+
+
+class Bench:
+    """Runs mutations; ``evidence`` gets what a mutation left that ended otherwise than it must."""
+
+    def __init__(self, arch: Arch, evidence: Path) -> None:
+        self._arch = arch
+        self._evidence = evidence
+        self._cache = Cache()
+        self._prepared: set[Arch] = set()
+
+    def run(self, mutation: Mutation) -> Result:
+        """Raises MutationError where the mutation does not fit or pytest itself failed."""
+        arch = Arch(mutation.arch) if mutation.arch else self._arch
+        self._prepare(arch)
+        with self._cache.scratch("mutation") as work:
+            copy = work / "checkout"
+            copy_checkout(copy)
+            for edit in (*mutation.edit, *_QUICK):
+                edit.apply(copy)
+            records = self._pytest(mutation, arch, copy, self._private_cache(work / "cache"))
+            outcomes = tuple(_outcome(name, records, work) for name in mutation.scenarios)
+            result = Result(mutation.name, mutation.digest, arch.value, outcomes)
+            if not result.caught:
+                kept = self._evidence / mutation.name
+                shutil.rmtree(kept, ignore_errors=True)
+                shutil.copytree(copy / "out", kept)
+        return result
+
+    def _prepare(self, arch: Arch) -> None:
+        """Have what mutations share in the user's cache."""
+        if arch not in self._prepared:
+            Builder(arch, cache=self._cache, tools=HostTools.prepare(self._cache)).slot("0.1.0")
+            self._prepared.add(arch)
+
+    def _private_cache(self, root: Path) -> Path:
+        """A cache of its own, so that no broken image stays; downloads and the pool are shared."""
+        (root / "trees").mkdir(parents=True)
+        (root / "harness").mkdir()
+        (root / "blobs").symlink_to(self._cache.blobs)
+        pool = self._cache.root / "harness" / "pool"
+        pool.mkdir(parents=True, exist_ok=True)
+        (root / "harness" / "pool").symlink_to(pool)
+        for pattern in _SHARED_TREES:
+            for tree in self._cache.trees.glob(pattern):
+                (root / "trees" / tree.name).symlink_to(tree)
+        return root
+
+    def _pytest(
+        self, mutation: Mutation, arch: Arch, copy: Path, cache: Path
+    ) -> list[dict[str, object]]:
+        out = copy / "out"
+        out.mkdir()
+        witness = out / "witness.jsonl"
+        command = [
+            sys.executable, "-m", "pytest", "-p", "no:cacheprovider",
+            "-p", "scenarios.mutations.witness", "--witness", str(witness), "--arch", arch.value,
+            *(f"--scenario={name}" for name in mutation.scenarios),
+            *sorted({f"scenarios/{name.partition('::')[0]}" for name in mutation.scenarios}),
+        ]  # fmt: skip
+        environment = {**os.environ, "PYTHONPATH": str(copy), "KUBESOLO_CACHE": str(cache)}
+        log = out / "pytest.log"
+        with log.open("w") as stream:
+            try:
+                subprocess.run(
+                    command, cwd=copy, env=environment, stdout=stream, stderr=stream,
+                    timeout=_LIMIT, check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                raise MutationError(f"{mutation.name} took over {_LIMIT:.0f} s") from None
+        if not witness.exists():
+            tail = "\n".join(log.read_text().splitlines()[-_TAIL:])
+            raise MutationError(f"pytest ran no scenario of {mutation.name}:\n{tail}")
+        return [json.loads(line) for line in witness.read_text().splitlines()]
+
+
+def copy_checkout(target: Path) -> None:
+    """Copy the files that git tracks, as they are in the working tree. Raises MutationError."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, text=True
+    )
+    if listed.returncode != 0:
+        raise MutationError(f"cannot list the files of {ROOT}: {listed.stderr.strip()}")
+    for name in listed.stdout.split("\0"):
+        source = ROOT / name
+        if name and (source.is_file() or source.is_symlink()):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name, follow_symlinks=False)
+
+
+def _outcome(name: str, records: list[dict[str, object]], work: Path) -> Outcome:
+    own = [record for record in records if record["scenario"] == name]
+    seconds = sum(float(str(record["seconds"])) for record in own)
+    calls = [record for record in own if record["when"] == "call"]
+    if not calls:
+        words = str(own[0].get("error", own[0]["outcome"])) if own else "no record"
+        return Outcome(name, False, f"did not run: {words}", seconds)
+    call = calls[0]
+    if call["outcome"] != "failed":
+        return Outcome(name, False, f"survived: the scenario {call['outcome']}", seconds)
+    # A broken product's evidence names the run's own directories.
+    words = str(call["error"]).replace(str(work), "").replace(str(Path.home()), "~")
+    if call["verdict"] != NOTICED:
+        return Outcome(name, False, f"{call['verdict']}: {words}", seconds)
+    return Outcome(name, True, words, seconds)
+
+
+class Store:
+    """Results of earlier runs in the file at ``path``, so that a table is run in pieces."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def results(self) -> dict[str, Result]:
+        """Name to result; an absent file is an empty one. Raises MutationError."""
+        try:
+            document = json.loads(self._path.read_text())
+            return {
+                name: Result(
+                    name, entry["digest"], entry["arch"],
+                    tuple(Outcome(**outcome) for outcome in entry["outcomes"]),
+                )
+                for name, entry in document.items()
+            }  # fmt: skip
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MutationError(
+                f"{self._path} cannot be read: {error}", hint="remove it and run again"
+            ) from None
+
+    def add(self, result: Result) -> None:
+        """Keep ``result`` in place of an earlier one of its name."""
+        results = self.results() | {result.name: result}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        document = {name: asdict(found) for name, found in results.items()}
+        partial = self._path.with_suffix(".part")
+        partial.write_text(json.dumps(document, indent=1) + "\n")
+        partial.replace(self._path)
+
+
+def all_scenarios() -> list[str]:
+    """The names of every scenario there is. Raises MutationError."""
+    with _scratch_file() as witness:
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider",
+                "-p", "scenarios.mutations.witness", "--witness", str(witness), "--arch", "all",
+                "scenarios",
+            ],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        if done.returncode != 0 or not witness.exists():
+            raise MutationError(f"cannot collect the scenarios:\n{done.stdout[-2000:]}")
+        return witness.read_text().splitlines()
+
+
+@contextmanager
+def _scratch_file() -> Iterator[Path]:
+    with Cache().scratch("collect") as folder:
+        yield folder / "names"
