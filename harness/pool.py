@@ -159,6 +159,8 @@ class Pool:
                 state = {}
             leases = [e for e in state.get("leases", []) if _lives(e)]
             queue = [e for e in state.get("queue", []) if _lives(e)]
+            for dead in (e for e in state.get("queue", []) if e not in queue):
+                (self._directory / f"{dead['ticket']}.wake").unlink(missing_ok=True)
             if not leases and not queue:
                 # Nobody is there: measure the host anew.
                 budget = self._budget or Budget.of_host()
