@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pexpect
 
+from harness.arch import Arch
 from harness.boots import Ready
 from harness.channel import CompletedCommand
 from harness.node import Node
@@ -139,7 +140,8 @@ MENU = (
     "Switch to the other slot by hand",
 )
 _DOWN = "\x1b[B"
-_F4 = "\x1bOS"
+# What the firmware's terminal takes for F4: OVMF's is an xterm, AAVMF's a VT100.
+_F4 = {Arch.X86_64: "\x1bOS", Arch.AARCH64: "\x1bOx"}
 
 
 def boot_menu(node: Node, entry: str) -> None:
@@ -150,7 +152,7 @@ def boot_menu(node: Node, entry: str) -> None:
     # The firmware forgets keys that came before it: press until the menu shows. Escape would open
     # the firmware's own menu.
     for _ in range(1200):
-        terminal.send(_F4)
+        terminal.send(_F4[node.spec.arch])
         if terminal.expect([re.escape(MENU[-1]), pexpect.TIMEOUT], timeout=0.05) == 0:
             break
     for _ in range(MENU.index(entry)):
