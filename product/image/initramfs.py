@@ -9,6 +9,11 @@ from product.image.kernel import Kernel, ModuleIndex
 from product.image.recipe import Recipe
 from product.image.tools import HostTools
 
+# The applets that init calls; a shell is given all of them.
+_APPLETS = (
+    "cp", "cttyhack", "dmesg", "grep", "hexdump", "insmod", "mkdir", "mount", "readlink", "reboot",
+    "setsid", "sh", "sha256sum", "sleep", "switch_root", "sync", "umount", "usleep",
+)  # fmt: skip
 _FOLDERS = ("bin", "dev", "proc", "sys", "run", "mnt", "root", "tmp", "etc", "lib")
 
 
@@ -33,7 +38,7 @@ def build(
         # Without it the kernel gives init no standard streams; devtmpfs comes later.
         cpio.character_device("dev/console", 5, 1),
         cpio.file("bin/busybox", (root / "usr/bin/busybox").read_bytes(), executable=True),
-        cpio.symlink("bin/sh", "busybox"),
+        *(cpio.symlink(f"bin/{name}", "busybox") for name in _APPLETS),
         cpio.file("init", init, executable=True),
         cpio.directory("lib/modules"),
     ]

@@ -21,7 +21,7 @@ from product.image.packages import compile_globs, fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 
-BLOCK_SIZE = 256 * 1024
+BLOCK_SIZE = 64 * 1024
 PYTHON = "usr/lib/python3.13"
 # Where the project's code lies in the guest; its launchers put it on the path themselves.
 CODE = "usr/lib/kubesolo/python"
