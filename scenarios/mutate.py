@@ -6,6 +6,7 @@ reason than the mutation, 2 where the table itself is wrong.
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
@@ -84,16 +85,15 @@ def _require_fit(mutation: Mutation, copy: Path) -> None:
 
 def _run(chosen: Sequence[Mutation], bench: Bench, store: Store) -> list[Result]:
     results = []
-    for number, mutation in enumerate(chosen, 1):
-        began = time.monotonic()
-        print(f"[{number}/{len(chosen)}] {mutation.name}: {mutation.change}", flush=True)
-        result = bench.run(mutation)
+    began = time.monotonic()
+    for result in bench.run(chosen):
         store.add(result)
         results.append(result)
+        print(f"[{len(results)}/{len(chosen)}] {result.name} ({result.arch})", flush=True)
         for outcome in result.outcomes:
             mark = "caught" if outcome.caught else "NOT CAUGHT"
-            print(f"    {mark}: {outcome.scenario}: {outcome.how[:160]}", flush=True)
-        print(f"    {time.monotonic() - began:.0f} s", flush=True)
+            print(f"    {mark}: {outcome.scenario}: {outcome.how[:240]}", flush=True)
+        print(f"    after {time.monotonic() - began:.0f} s", flush=True)
     table = Table("mutation", "scenario", "outcome", "seconds")
     for result in results:
         for outcome in result.outcomes:
@@ -107,6 +107,8 @@ def _run(chosen: Sequence[Mutation], bench: Bench, store: Store) -> list[Result]
 
 def entry() -> int:
     """Errors become two lines and an exit status."""
+    # Ended from outside, it still ends pytest and removes the copy.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app()
     except KubesoloError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from scenarios.mutations.run import Result
 from scenarios.mutations.table import Mutation
 
-_WIDTH = 140
+_WIDTH = 240
 
 _HEAD = """\
 # Mutations: each promise broken on purpose

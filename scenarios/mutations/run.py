@@ -7,17 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from product.errors import KubesoloError
+from product.image import kernel, rootfs
 from product.image.build import Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
-from product.image.tools import HostTools
 from scenarios.mutations.table import ROOT, Edit, Mutation, MutationError
 from scenarios.mutations.witness import NOTICED
+from scenarios.releases import FACTORY, GOOD
 
 # The copy's image is built for one run: pack it quickly. Nothing but time and size depends on it.
 _QUICK = (
@@ -59,6 +62,17 @@ class Result:
         return all(outcome.caught for outcome in self.outcomes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Workspace:
+    """A copy with its mutation applied and its images built; ``end`` removes it."""
+
+    folder: Path
+    copy: Path
+    cache: Path
+    arch: Arch
+    end: ExitStack
+
+
 class Bench:
     """Runs mutations; ``evidence`` gets what a mutation left that ended otherwise than it must."""
 
@@ -68,28 +82,63 @@ class Bench:
         self._cache = Cache()
         self._prepared: set[Arch] = set()
 
-    def run(self, mutation: Mutation) -> Result:
-        """Raises MutationError where the mutation does not fit or pytest itself failed."""
+    def run(self, mutations: Sequence[Mutation]) -> Iterator[Result]:
+        """One result after the other. The next copy is built while a machine runs this one."""
+        with ThreadPoolExecutor(max_workers=1) as ahead, ExitStack() as last:
+            waiting = [ahead.submit(self._build, mutation) for mutation in mutations[:1]]
+            for mutation, following in zip(mutations, [*mutations[1:], None], strict=True):
+                try:
+                    workspace = waiting.pop().result()
+                except KubesoloError as error:
+                    yield _not_run(mutation, self._arch, error)
+                    workspace = None
+                if following is not None:
+                    waiting.append(ahead.submit(self._build, following))
+                    last.callback(_discard, waiting[0])
+                if workspace is not None:
+                    with workspace.end:
+                        result = self._judge(mutation, workspace)
+                    yield result
+
+    def _judge(self, mutation: Mutation, workspace: _Workspace) -> Result:
+        try:
+            records = self._pytest(mutation, workspace)
+        except MutationError as error:
+            return _not_run(mutation, workspace.arch, error)
+        outcomes = tuple(_outcome(name, records, workspace.folder) for name in mutation.scenarios)
+        result = Result(mutation.name, mutation.digest, workspace.arch.value, outcomes)
+        if not result.caught:
+            kept = self._evidence / mutation.name
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(workspace.copy / "out", kept)
+        return result
+
+    def _build(self, mutation: Mutation) -> _Workspace:
         arch = Arch(mutation.arch) if mutation.arch else self._arch
         self._prepare(arch)
-        with self._cache.scratch("mutation") as work:
-            copy = work / "checkout"
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._cache.scratch("mutation"))
+            copy = folder / "checkout"
             copy_checkout(copy)
             for edit in (*mutation.edit, *_QUICK):
                 edit.apply(copy)
-            records = self._pytest(mutation, arch, copy, self._private_cache(work / "cache"))
-            outcomes = tuple(_outcome(name, records, work) for name in mutation.scenarios)
-            result = Result(mutation.name, mutation.digest, arch.value, outcomes)
-            if not result.caught:
-                kept = self._evidence / mutation.name
-                shutil.rmtree(kept, ignore_errors=True)
-                shutil.copytree(copy / "out", kept)
-        return result
+            workspace = _Workspace(
+                folder, copy, self._private_cache(folder / "cache"), arch, ExitStack()
+            )
+            for what, version in (("build", FACTORY), ("slot", GOOD)):
+                _run_in(
+                    workspace,
+                    ["-m", "product.image", what, "--arch", arch.value, "--version", version],
+                )
+            workspace.end.push(stack.pop_all())
+            return workspace
 
     def _prepare(self, arch: Arch) -> None:
         """Have what mutations share in the user's cache."""
         if arch not in self._prepared:
-            Builder(arch, cache=self._cache, tools=HostTools.prepare(self._cache)).slot("0.1.0")
+            builder = Builder(arch, cache=self._cache)
+            kernel.prepare(builder.lock, arch, self._cache, builder.tools)
+            rootfs.packages_tree(builder.recipe, builder.lock, arch, self._cache, builder.tools)
             self._prepared.add(arch)
 
     def _private_cache(self, root: Path) -> Path:
@@ -105,32 +154,58 @@ class Bench:
                 (root / "trees" / tree.name).symlink_to(tree)
         return root
 
-    def _pytest(
-        self, mutation: Mutation, arch: Arch, copy: Path, cache: Path
-    ) -> list[dict[str, object]]:
-        out = copy / "out"
+    def _pytest(self, mutation: Mutation, workspace: _Workspace) -> list[dict[str, object]]:
+        out = workspace.copy / "out"
         out.mkdir()
         witness = out / "witness.jsonl"
         command = [
-            sys.executable, "-m", "pytest", "-p", "no:cacheprovider",
-            "-p", "scenarios.mutations.witness", "--witness", str(witness), "--arch", arch.value,
+            "-m", "pytest", "-p", "no:cacheprovider", "-p", "scenarios.mutations.witness",
+            "--witness", str(witness), "--arch", workspace.arch.value,
             *(f"--scenario={name}" for name in mutation.scenarios),
             *sorted({f"scenarios/{name.partition('::')[0]}" for name in mutation.scenarios}),
         ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": str(copy), "KUBESOLO_CACHE": str(cache)}
-        log = out / "pytest.log"
-        with log.open("w") as stream:
-            try:
-                subprocess.run(
-                    command, cwd=copy, env=environment, stdout=stream, stderr=stream,
-                    timeout=_LIMIT, check=False,
-                )  # fmt: skip
-            except subprocess.TimeoutExpired:
-                raise MutationError(f"{mutation.name} took over {_LIMIT:.0f} s") from None
+        done = _run_in(workspace, command, allowed=(0, 1))
+        (out / "pytest.log").write_text(done)
         if not witness.exists():
-            tail = "\n".join(log.read_text().splitlines()[-_TAIL:])
-            raise MutationError(f"pytest ran no scenario of {mutation.name}:\n{tail}")
+            raise MutationError(f"pytest ran no scenario of {mutation.name}:\n{_tail(done)}")
         return [json.loads(line) for line in witness.read_text().splitlines()]
+
+
+def _run_in(workspace: _Workspace, arguments: list[str], allowed: Sequence[int] = (0,)) -> str:
+    """Run this interpreter in the copy; returns what it printed. Raises MutationError."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(workspace.copy),
+        "KUBESOLO_CACHE": str(workspace.cache),
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=workspace.copy, env=environment, timeout=_LIMIT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise MutationError(f"{arguments[1]} took over {_LIMIT:.0f} s") from None
+    if done.returncode not in allowed:
+        raise MutationError(
+            f"{arguments[1]} in the copy ended with {done.returncode}:\n{_tail(done.stdout)}"
+        )
+    return done.stdout
+
+
+def _tail(text: str) -> str:
+    return "\n".join(text.splitlines()[-_TAIL:])
+
+
+def _not_run(mutation: Mutation, arch: Arch, error: KubesoloError) -> Result:
+    how = f"did not run: {error}"
+    outcomes = tuple(Outcome(name, False, how, 0.0) for name in mutation.scenarios)
+    return Result(mutation.name, mutation.digest, arch.value, outcomes)
+
+
+def _discard(future: Future[_Workspace]) -> None:
+    """Remove a copy that nobody came to use; closing one twice does nothing."""
+    if not future.cancel() and future.exception() is None:
+        future.result().end.close()
 
 
 def copy_checkout(target: Path) -> None:

@@ -92,8 +92,12 @@ def load(path: Path = TABLE) -> tuple[Mutation, ...]:
 
 
 def choose(mutations: Sequence[Mutation], words: Sequence[str]) -> list[Mutation]:
-    """Those whose name contains one of ``words``; all without words. Raises MutationError."""
-    chosen = [m for m in mutations if not words or any(word in m.name for word in words)]
+    """Those whose name contains one of ``words``, in the words' order; all without words.
+
+    Raises MutationError where there is none.
+    """
+    found = {m.name: m for word in words or ("",) for m in mutations if word in m.name}
+    chosen = list(found.values())
     if not chosen:
         raise MutationError(f"no mutation is called {' or '.join(words)}", hint="--list names them")
     return chosen

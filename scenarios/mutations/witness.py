@@ -4,8 +4,8 @@ Loaded with ``-p scenarios.mutations.witness``. ``--scenario NAME``, repeated, c
 FILE`` gets one JSON object a line for every phase of a test that failed and every call:
 
 ``scenario``, ``when`` (setup, call, teardown), ``outcome``, ``seconds``, and for a failure
-``verdict`` ("scenario" where the test itself noticed, else what went wrong instead), ``error`` (the
-exception's first line) and ``line`` (the scenario's statement that raised it).
+``verdict`` ("scenario" where the test itself noticed, else what went wrong instead) and ``error``:
+the scenario's statement that raised, and the exception's first line.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def _failure(error: BaseException) -> dict[str, str]:
     elif any(code is Node.prepared.__code__ for code, _ in frames):
         verdict = "the state it begins in could not be reached"
     own = [(c.co_filename, line) for c, line in frames if _SCENARIOS in Path(c.co_filename).parents]
-    line = linecache.getline(*own[-1]).strip() if own else ""
+    statement = f"{linecache.getline(*own[-1]).strip()}: " if own else ""
     text = str(error).strip() or type(error).__name__
-    return {"verdict": verdict, "error": text.splitlines()[0], "line": line}
+    return {"verdict": verdict, "error": statement + text.splitlines()[0]}
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:
