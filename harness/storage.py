@@ -12,11 +12,21 @@ from harness.errors import LaunchError
 from harness.spec import MachineSpec
 from harness.tools import HostTools
 
+# The header of a GUID partition table, in the second sector.
+_GPT_OFFSET, _GPT_SIGNATURE = 512, b"EFI PART"
+
 
 def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
     """Overlays over the image and over the firmware's empty variables."""
     if not spec.image.is_file():
-        raise LaunchError(f"there is no disk image {spec.image}", hint="build the image first")
+        raise LaunchError(f"there is no disk image {spec.image}", hint="build it: ./noxw -s image")
+    with spec.image.open("rb") as stream:
+        head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
+    if not head.endswith(_GPT_SIGNATURE):
+        raise LaunchError(
+            f"{spec.image} is no disk image: it has no partition table",
+            hint="build one: ./noxw -s image",
+        )
     size = spec.disk_size_mib * 1024 * 1024
     smallest = spec.image.stat().st_size
     if size < smallest:

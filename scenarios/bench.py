@@ -257,7 +257,7 @@ def run(arch: Arch, parts: list[str], selection: str) -> None:
 
 
 def main(
-    arch: Annotated[str, typer.Option(help="x86_64 or aarch64; both if absent.")] = "",
+    arch: Annotated[Arch | None, typer.Option(help="Both if absent.")] = None,
     part: Annotated[
         list[str] | None, typer.Option(help="build, size, boot, fork, apply, suite.")
     ] = None,
@@ -266,13 +266,15 @@ def main(
     ] = "scenarios/security",
 ) -> None:
     """Print every measured figure with its conditions and its budget."""
-    for name in [Arch(arch)] if arch else list(Arch):
+    for name in [arch] if arch else list(Arch):
         run(name, part or [], selection)
 
 
 if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
     try:
-        typer.run(main)
+        app()
     except KubesoloError as error:
         print(f"error: {error.message}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -134,15 +134,17 @@ def run(arch: Arch) -> None:
 
 
 def main(
-    arch: Annotated[str, typer.Option(help="x86_64 or aarch64; the host's if absent.")] = "",
+    arch: Annotated[Arch | None, typer.Option(help="The host's if absent.")] = None,
 ) -> None:
     """Build, boot, update, survive a bad update."""
-    run(Arch(arch or host_arch().value))
+    run(arch or Arch(host_arch().value))
 
 
 if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
     try:
-        typer.run(main)
+        app()
     except KubesoloError as error:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:

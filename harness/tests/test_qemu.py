@@ -28,13 +28,15 @@ from harness.tools import HostTools
 
 LIMIT = 60.0
 
+# A partition table's signature and nothing else.
+EMPTY_DISK = (bytes(512) + b"EFI PART").ljust(1 << 20, b"\0")
+
 
 @pytest.fixture
 def empty(tmp_path: Path) -> MachineSpec:
     """A machine with BIOS and a disk that nothing boots from."""
     image = tmp_path / "disk.img"
-    with image.open("wb") as file:
-        file.truncate(1 << 20)
+    image.write_bytes(EMPTY_DISK)
     return MachineSpec.model_validate(
         {
             "arch": "x86_64",
@@ -166,9 +168,10 @@ def test_an_impossible_disk_leaves_nothing_behind(
 
 
 def test_an_image_that_is_no_disk_says_so(host: Host, empty: MachineSpec, tmp_path: Path) -> None:
-    spec = empty.model_copy(update={"image": tmp_path})
-    with pytest.raises(LaunchError, match="no disk image"):
-        Machine(spec, host, tmp_path / "artefacts")
+    for wrong, reason in ((tmp_path, "no disk image"), (Path(__file__), "no partition table")):
+        spec = empty.model_copy(update={"image": wrong})
+        with pytest.raises(LaunchError, match=reason):
+            Machine(spec, host, tmp_path / "artefacts")
 
 
 def test_what_a_machine_writes_never_reaches_its_image(
@@ -176,7 +179,7 @@ def test_what_a_machine_writes_never_reaches_its_image(
 ) -> None:
     write = [*host_tools.argv("qemu-io", "-c", "write -P 0x5a 0 4096")]
     subprocess.run([*write, str(machine.storage.disk)], check=True, capture_output=True)
-    assert empty.image.read_bytes() == bytes(1 << 20)
+    assert empty.image.read_bytes() == EMPTY_DISK
 
 
 def test_a_saved_machine_goes_on_where_it_was(

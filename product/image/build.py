@@ -18,7 +18,8 @@ from product.image.tools import IMAGES, HostTools
 from product.manifest import ARTIFACT_NAMES, MANIFEST_NAME, Artifact, Manifest
 
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
-BUILDER = Path(__file__).resolve().parent
+# Taken when the code is loaded: what is edited meanwhile is not what builds.
+BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Builder:
 
     def _code_digest(self) -> str:
         """Digest of the code that ships and of the code that builds."""
-        parts = [tree_digest(BUILDER)]
+        parts = [BUILDER_DIGEST]
         for name in rootfs.SHIPPED:
             path = rootfs.PRODUCT / name
             parts.append(tree_digest(path) if path.is_dir() else file_sha256(path))
