@@ -130,6 +130,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def mutate(session: nox.Session) -> None:
+    """Break each promise on purpose and see its scenarios fail (-- -k NAME, --check)."""
+    python(session, "-m", "scenarios.mutate", *session.posargs)
+
+
+@nox.session
 def image(session: nox.Session) -> None:
     """Build the disk image (-- --arch aarch64 --version 1.2.3 --output disk.img)."""
     python(session, "-m", "product.image", "build", *session.posargs)
