@@ -72,6 +72,7 @@ def tests(session: nox.Session) -> None:
     """Lint, types, unit tests and the core scenarios on both architectures."""
     lint(session)
     types(session)
+    table(session)
     unit(session)
     scenarios(session)
 
@@ -99,6 +100,12 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Types (mypy --strict)."""
     python(session, "-m", "mypy")
+
+
+@nox.session
+def table(session: nox.Session) -> None:
+    """Whether every scenario has a mutation that breaks it, and every mutation still fits."""
+    python(session, "-m", "scenarios.mutate", "--check")
 
 
 @nox.session

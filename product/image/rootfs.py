@@ -38,7 +38,7 @@ _FOLDERS = (
 def packages_tree(recipe: Recipe, lock: Lock, arch: Arch, cache: Cache, tools: HostTools) -> Path:
     """The packages of the image, pruned and byte-compiled."""
     packages = lock.group("root")
-    key = digest_of([p.sha256 for p in packages], recipe.root.prune, tools.digest, 2)
+    key = digest_of([p.sha256 for p in packages], recipe.root.prune, tools.digest, 3)
 
     def build(tree: Path) -> None:
         blobs = fetch(packages, cache)
@@ -69,10 +69,12 @@ def byte_compile(tree: Path, folders: list[str], tools: HostTools) -> None:
     """Compile with the host tools' Python, which has the guest's version.
 
     ``unchecked-hash`` byte code is valid whatever the sources' times are, and serves every
-    architecture. Raises ToolError for a source that does not compile.
+    architecture. The compiler leaves no byte code of its own behind (``-B``), so it always runs
+    from source: which of its strings are shared with the code that it compiles, and so the bytes,
+    depend on how it was loaded. Raises ToolError for a source that does not compile.
     """
     tools.run(
-        "python3.13", "-I", "-S", "-m", "compileall", "-q", "-j1",
+        "python3.13", "-s", "-S", "-P", "-B", "-m", "compileall", "-q", "-j1",
         "--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", "/",
         *[str(tree / folder) for folder in folders],
         environment={"PYTHONHOME": str(tools.root / "usr"), "PYTHONHASHSEED": "0"},
