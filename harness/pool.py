@@ -66,21 +66,27 @@ class Pool:
         self._budget = budget
 
     @contextlib.contextmanager
-    def lease(self, cores: int, mib: int, deadline: Deadline) -> Iterator[None]:
+    def lease(
+        self, cores: int, mib: int, deadline: Deadline, *, further: bool = False
+    ) -> Iterator[None]:
         """Hold ``cores`` and ``mib`` within this scope, in the order of asking.
 
-        More cores than the host has are allowed to a machine that runs alone. Raises PoolError
-        where the host can never give as much memory, DeadlineError.
+        More cores than the host has are allowed to a machine that runs alone. ``further`` is for
+        who holds a lease already and gives it back only after this one: it waits for memory alone,
+        ahead of all others, because two such holders would wait for each other's cores for ever.
+        Raises PoolError where the host can never give as much memory, DeadlineError.
         """
         ticket = f"{os.getpid()}-{next(self._numbers)}"
-        self._acquire(ticket, cores, mib, deadline)
+        self._acquire(ticket, cores, mib, deadline, further)
         try:
             yield
         finally:
             with self._state() as state:
                 state["leases"] = [e for e in state["leases"] if e["ticket"] != ticket]
 
-    def _acquire(self, ticket: str, cores: int, mib: int, deadline: Deadline) -> None:
+    def _acquire(
+        self, ticket: str, cores: int, mib: int, deadline: Deadline, further: bool
+    ) -> None:
         entry = _Entry(
             ticket=ticket,
             pid=os.getpid(),
@@ -95,8 +101,8 @@ class Pool:
         try:
             with self._state() as state:
                 self._check(entry, state)
-                state["queue"].append(entry)
-            while not self._granted(entry):
+                state["queue"].insert(0 if further else len(state["queue"]), entry)
+            while not self._granted(entry, further):
                 self._wait(pipe, deadline, entry)
         finally:
             with self._state() as state:
@@ -111,7 +117,7 @@ class Pool:
                 hint="use a host with more memory, or a smaller machine",
             )
 
-    def _granted(self, entry: _Entry) -> bool:
+    def _granted(self, entry: _Entry, further: bool) -> bool:
         """Take the lease if it is this entry's turn and there is room."""
         with self._state() as state:
             queue: list[_Entry] = state["queue"]
@@ -120,7 +126,8 @@ class Pool:
                 return False
             cores = sum(lease["cores"] for lease in leases) + entry["cores"]
             mib = sum(lease["mib"] for lease in leases) + entry["mib"]
-            if mib > state["mib"] or (leases and cores > state["cores"]):
+            crowded = bool(leases) and cores > state["cores"] and not further
+            if mib > state["mib"] or crowded:
                 return False
             queue.pop(0)
             leases.append(entry)

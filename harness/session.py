@@ -76,7 +76,8 @@ class Session:
             spec = MachineSpec.model_validate({**spec.model_dump(), **fields})
         begun = time.monotonic()
         deadline = Deadline.after(_TURN, self._host.scale)
-        self._scope.enter_context(self._pool.lease(spec.cpus, spec.pool_mib, deadline))
+        lease = self._pool.lease(spec.cpus, spec.pool_mib, deadline, further=bool(self.nodes))
+        self._scope.enter_context(lease)
         self._turn_seconds += time.monotonic() - begun
         node = Node(
             spec,

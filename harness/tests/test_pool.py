@@ -108,6 +108,37 @@ def test_never_more_than_the_budget_under_contention(tmp_path: Path) -> None:
     assert leases(tmp_path) == []
 
 
+def test_two_holders_who_want_more_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, BUDGET)
+    both = threading.Barrier(2, timeout=LIMIT)
+    got: list[int] = []
+
+    def hold(number: int) -> None:
+        with pool.lease(1, 200, Deadline.after(LIMIT)):
+            both.wait()
+            with pool.lease(1, 200, Deadline.after(LIMIT), further=True):
+                both.wait()
+                got.append(number)
+
+    threads = [threading.Thread(target=hold, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert sorted(got) == [0, 1]
+    assert leases(tmp_path) == []
+
+
+def test_further_memory_is_waited_for(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, BUDGET)
+    with (
+        pool.lease(1, 900, Deadline.after(LIMIT)),
+        pytest.raises(DeadlineError),
+        pool.lease(1, 200, Deadline.after(0.2), further=True),
+    ):
+        pytest.fail("more memory was given than there is")
+
+
 def test_a_waiter_is_woken_by_the_holders_death(tmp_path: Path) -> None:
     pool = Pool(tmp_path, BUDGET)
     with holder(tmp_path) as process:
