@@ -183,7 +183,7 @@ def applies(bench: Bench, folder: Path, figures: Figures) -> None:
                         node.put(file.read_bytes(), f"/var/lib/kubesolo/{file.name}")
                     copied = _inside(
                         node,
-                        "mkdir -p /run/look && mke2fs -q -F -t ext4 /dev/vda3 && "
+                        "mkdir -p /run/look && /usr/sbin/mke2fs -q -F -t ext4 /dev/vda3 && "
                         "mount /dev/vda3 /run/look && cd /var/lib/kubesolo && "
                         "cp vmlinuz initramfs.img root.squashfs /run/look && sync && "
                         "echo 3 > /proc/sys/vm/drop_caches && sha256sum /run/look/[vir]* && "
@@ -198,7 +198,7 @@ def applies(bench: Bench, folder: Path, figures: Figures) -> None:
 def _inside(node: Node, command: str) -> float:
     """Seconds by the guest's own clock, without the channel."""
     script = (
-        f"read before rest < /proc/uptime; {command}; read after rest < /proc/uptime; "
+        f"read before rest < /proc/uptime; ({command}) || exit; read after rest < /proc/uptime; "
         'echo "$before $after"'
     )
     done = node.succeed(script, seconds=300)
