@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,15 +149,3 @@ class Builder:
                 esp, slot.folder, core, boot_sector if core else None, disk.Identifiers(digest),
                 self.recipe.source_date, self.tools, work, tree / "disk.img",
             )  # fmt: skip
-        (tree / "image.json").write_text(
-            json.dumps({"version": slot.version, "architecture": self.arch.value}) + "\n"
-        )
-
-
-def image_sha256(path: Path) -> str:
-    """SHA-256 of a whole disk image."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 24):
-            digest.update(chunk)
-    return digest.hexdigest()

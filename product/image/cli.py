@@ -11,8 +11,8 @@ import typer
 
 from product.errors import KubesoloError
 from product.image import progress
-from product.image.build import DEFAULT_RECIPE, Builder, image_sha256
-from product.image.cache import Cache
+from product.image.build import DEFAULT_RECIPE, Builder
+from product.image.cache import Cache, file_sha256
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
 from product.image.tools import IMAGES, host_arch
@@ -42,7 +42,7 @@ def build(
         copy_sparse(path, output)
         path = output
     print(path)
-    progress.note(f"sha256 {image_sha256(path)}")
+    progress.note(f"sha256 {file_sha256(path)}")
 
 
 @app.command()
