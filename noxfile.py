@@ -149,6 +149,12 @@ def image(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Make keys, start a repository, publish into it (-- --help)."""
+    python(session, "-m", "product.release", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Renew the lock files from the Debian archive, checking its signature."""
     python(session, "-m", "product.image", "lock", *session.posargs)
