@@ -58,6 +58,7 @@ class ConsoleExpect(_Spawn):
                 self._queue.put(_END)
                 raise pexpect.EOF("the machine's console ended")
         data, self._pending = self._pending[:size], self._pending[size:]
+        # pexpect's own, which its type stubs leave out.
         self._log(data, "read")  # type: ignore[attr-defined]
         return data
 

@@ -51,6 +51,7 @@ class View:
             return self._document == other._document
         return self._document == other
 
+    # Python's way to say unhashable; typeshed types it as a method.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:

@@ -216,6 +216,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._web = web
         self._status = 0
         self._sent = 0
+        # Whatever socketserver hands over is passed on as it is.
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def log_message(self, format: str, *arguments: object) -> None:

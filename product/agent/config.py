@@ -76,6 +76,7 @@ def load_config(path: str, flags: Mapping[str, str | int | None] | None = None) 
             else:
                 problems.append(f"{path} line {number}: {key} is {text!r}, not a whole number")
     values.update(overrides)
+    # Each value was checked above; a mapping cannot carry its field's type.
     return Config(**values, problems=tuple(problems))  # type: ignore[arg-type]
 
 

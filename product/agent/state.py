@@ -179,4 +179,5 @@ def _parse(data: bytes) -> UpdateState:
         elif value is not None and not isinstance(value, str):
             raise ValueError(f"{field} is {value!r}")
         values[field] = value
+    # Each value was checked above; a mapping cannot carry its field's type.
     return UpdateState(**values)  # type: ignore[arg-type]
