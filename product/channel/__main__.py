@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("PATH", DEFAULT_PATH)
     os.chdir("/")
     signal.signal(signal.SIGTERM, _terminate)
+    # The service starts it at the lowest priority, which commands must not inherit.
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
     Daemon(descriptor).run()
     return 0
 
