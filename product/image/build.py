@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from product.image.cache import Cache, digest_of, file_sha256, tree_digest
 from product.image.errors import RecipeError
 from product.image.locks import Lock
 from product.image.packages import fetch, unpack_all
+from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES, HostTools
 from product.manifest import ARTIFACT_NAMES, MANIFEST_NAME, Artifact, Manifest
@@ -59,10 +61,13 @@ class Builder:
         cache: Cache | None = None,
         tools: HostTools | None = None,
         recipe: Path = DEFAULT_RECIPE,
+        payload: Mapping[str, object] | None = None,
     ) -> None:
+        """``payload`` goes before what the recipe says under ``[payload]``."""
         self.arch = arch
         self.cache = cache or Cache()
         self.recipe = Recipe.load(recipe)
+        self.payload = payload_of(self.recipe, payload)
         lock_path = self.recipe.lock_path(arch)
         self.lock = Lock.load(lock_path)
         self.lock.check_request(self.recipe.request(arch), lock_path)
@@ -85,6 +90,7 @@ class Builder:
             [tree_digest(path) for path in every],
             tree_digest(self.recipe.folder / "boot"),
             self._code_digest(),
+            self.payload and self.payload.digest(self.arch),
         )
 
         def build(tree: Path) -> None:
@@ -116,6 +122,11 @@ class Builder:
 
     def _build_slot(self, version: str, overlays: tuple[Path, ...], tree: Path) -> None:
         prepared = kernel.prepare(self.lock, self.arch, self.cache, self.tools)
+        needs = kernel.KernelNeeds()
+        if self.payload is not None:
+            needs = self.payload.kernel
+            kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
+            overlays = (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / "vmlinuz")
         with progress.step("initramfs"):
@@ -126,7 +137,7 @@ class Builder:
         with progress.step("squashfs"), self.cache.scratch("root") as work:
             rootfs.build(
                 self.recipe, packages, prepared, list(overlays), version, self.tools, work,
-                tree / "root.squashfs",
+                tree / "root.squashfs", needs.modules,
             )  # fmt: skip
         artifacts = tuple(
             Artifact(name, (tree / name).stat().st_size, file_sha256(tree / name))

@@ -48,6 +48,16 @@ class Kernel(NamedTuple):
         return self.tree / "usr/lib/modules" / self.release
 
 
+class KernelNeeds(NamedTuple):
+    """What somebody needs of a kernel: modules, and ``CONFIG_`` options without that prefix.
+
+    Either may be built in or loadable.
+    """
+
+    modules: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
 def prepare(lock: Lock, arch: Arch, cache: Cache, tools: HostTools) -> Kernel:
     """Unpack and index the locked kernel unless the cache holds it."""
     packages = lock.group("kernel")
@@ -144,3 +154,17 @@ class ModuleIndex:
 
 def _name(file: str) -> str:
     return Path(file).name.removesuffix(".ko").replace("-", "_")
+
+
+def check_needs(kernel: Kernel, needs: KernelNeeds, who: str) -> None:
+    """Raise RecipeError that names every module and option of ``needs`` that ``kernel`` lacks."""
+    index = ModuleIndex(kernel)
+    text = kernel.config.read_text()
+    enabled = set(re.findall(r"^CONFIG_(\w+)=[ym]$", text, re.M))
+    lacking = [name for name in needs.modules if not index.has(name)]
+    lacking += [f"CONFIG_{name}" for name in needs.options if name not in enabled]
+    if lacking:
+        raise RecipeError(
+            f"kernel {kernel.release} lacks what {who} needs: {', '.join(lacking)}",
+            hint=f"name another kernel package in packages.{kernel.arch}.kernel and lock again",
+        )

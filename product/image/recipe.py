@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -97,28 +98,18 @@ class Recipe(_Model):
     packages: Packages
     root: Root = Root()
     kernel: Kernel = Kernel()
+    # Checked by the payload's own model: see product.image.payload.
+    payload: dict[str, Any] | None = None
     folder: Path = Field(exclude=True)
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
         """Read a recipe. Raises RecipeError that names the file, the key and what is wrong."""
-        try:
-            document = tomllib.loads(path.read_text())
-        except FileNotFoundError:
-            raise RecipeError(f"recipe {path} does not exist") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"recipe {path} is not TOML: {error}") from None
+        document = _read(path, ())
         try:
             return cls.model_validate({**document, "folder": path.parent.absolute()})
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            if first["type"] == "extra_forbidden":
-                raise RecipeError(
-                    f"recipe {path} has an unknown key {key!r}",
-                    hint="keys are documented in docs/images.md",
-                ) from None
-            raise RecipeError(f"recipe {path}: {key}: {first['msg']}") from None
+            raise recipe_error(f"recipe {path}", error) from None
 
     def request(self, arch: Arch) -> str:
         """Digest of what a lock for ``arch`` depends on."""
@@ -134,3 +125,51 @@ class Recipe(_Model):
     def lock_path(self, arch: Arch) -> Path:
         """The lock file beside the recipe."""
         return self.folder / "locks" / f"{self.name}-{arch.value}.json"
+
+
+def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    """The document with what it ``extends`` merged in; ``below`` are the recipes that led here."""
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        wanted = f", which {below[-1]} extends," if below else ""
+        raise RecipeError(f"recipe {path}{wanted} does not exist") from None
+    except OSError as error:
+        raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} is not TOML: {error}") from None
+    base = document.pop("extends", None)
+    if base is None:
+        return document
+    if not isinstance(base, str):
+        raise RecipeError(f"recipe {path}: extends: a recipe's file name was expected")
+    chain = (*below, path.resolve())
+    parent = path.parent / base
+    if parent.resolve() in chain:
+        raise RecipeError(f"recipe {path} extends {base}, which extends it in turn")
+    return _merge(_read(parent, chain), document)
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Tables are merged, lists joined (each entry once), anything else replaced."""
+    merged = dict(base)
+    for key, value in own.items():
+        before = base.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            merged[key] = _merge(before, value)
+        elif isinstance(before, list) and isinstance(value, list):
+            merged[key] = before + [entry for entry in value if entry not in before]
+        else:
+            merged[key] = value
+    return merged
+
+
+def recipe_error(what: str, error: ValidationError, prefix: str = "") -> RecipeError:
+    """The first thing that a model found wrong; ``prefix`` leads to the checked table."""
+    first = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return RecipeError(
+            f"{what} has an unknown key {key!r}", hint="keys are documented in docs/images.md"
+        )
+    return RecipeError(f"{what}: {key}: {first['msg']}")

@@ -90,16 +90,18 @@ def build(
     tools: HostTools,
     work: Path,
     target: Path,
+    modules: tuple[str, ...] = (),
 ) -> None:
     """Write the squashfs of one version. ``work`` is an empty scratch directory.
 
-    Later overlays win over earlier ones and over the packages.
+    Later overlays win over earlier ones and over the packages. ``modules`` come on top of the
+    recipe's. Raises RecipeError where the kernel lacks one of them.
     """
     tree = work / "root"
     _link_tree(packages, tree)
     for folder in _FOLDERS:
         (tree / folder).mkdir(parents=True, exist_ok=True)
-    _modules(recipe, kernel, tree, tools)
+    _modules(recipe, kernel, modules, tree, tools)
     _code(tree, tools)
     _identity(recipe, kernel.arch, version, tree)
     for overlay in overlays:
@@ -142,16 +144,21 @@ def _copy_overlay(overlay: Path, tree: Path) -> None:
             target.symlink_to(path.readlink())
         elif path.is_file():
             executable = bool(path.stat().st_mode & stat.S_IXUSR)
-            _replace(target, path.read_bytes(), 0o755 if executable else 0o644)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            shutil.copyfile(path, target)
+            target.chmod(0o755 if executable else 0o644)
 
 
-def _modules(recipe: Recipe, kernel: Kernel, tree: Path, tools: HostTools) -> None:
+def _modules(
+    recipe: Recipe, kernel: Kernel, more: tuple[str, ...], tree: Path, tools: HostTools
+) -> None:
     index = ModuleIndex(kernel)
     settings = recipe.kernel
     names = [*settings.early, *settings.watchdog_fallback, *settings.storage, *settings.modules]
     folder = tree / "usr/lib/modules" / kernel.release
-    files = index.closure(names, missing_ok=True)
-    for file in files:
+    files = index.closure(names, missing_ok=True) + index.closure(more)
+    for file in dict.fromkeys(files):
         _replace(folder / file, (kernel.modules / file).read_bytes())
     for listing in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         _replace(folder / listing, (kernel.modules / listing).read_bytes())
