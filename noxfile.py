@@ -21,7 +21,7 @@ SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
     "images/overlay/usr/lib/kubesolo/lib.sh", "images/overlay/usr/lib/kubesolo/stages/*",
     "images/overlay/usr/lib/kubesolo/services/*/run", "images/overlay/usr/lib/kubesolo/dhcp",
-    "images/overlay/usr/sbin/reboot", "images/overlay/usr/sbin/poweroff",
+    "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot", "images/overlay/usr/sbin/poweroff",
 )  # fmt: skip
 
 nox.options.sessions = ["tests"]

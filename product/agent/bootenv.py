@@ -2,7 +2,8 @@
 
 ``active_slot`` A or B, ``boot_counter`` 3 to 0, ``boot_success`` 0 or 1. While boot_success is 0
 the boot loader spends one of the tries at each boot; when none is left it returns to the other
-slot. Beside these, ``trial`` names the attempt that armed the slot (see the state file).
+slot. Beside these, ``trial`` names the attempt that armed the slot (see the state file), and
+``rescued`` the confirmed slot that early boot could not start and gave up for the other one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from product.agent.errors import AgentError
 from product.agent.grubenv import BLOCK_SIZE, format_block, parse_block
 
 BOOT_TRIES = 3
+RESCUED = "rescued"
 
 
 class BootEnvError(AgentError):
@@ -116,6 +118,9 @@ class GrubBootEnv:
             token = trial or before.trial
             if token:
                 first["trial"] = token
+            if trial:
+                # An update overwrites the slot that could not be started.
+                others.pop(RESCUED, None)
             try:
                 self._overwrite(path, format_block(first, others))
             except OSError as error:
@@ -174,6 +179,8 @@ def _interpret(variables: dict[str, str]) -> Environment:
     if success is None:
         found = variables.get("boot_success")
         problems.append(f"the boot environment has boot_success={found!s:.20}")
+    if (rescued := variables.get(RESCUED)) is not None:
+        problems.append(f"slot {rescued!s:.1} could not be started, the other slot took over")
     return Environment(slot, counter, success, variables.get("trial"), tuple(problems))
 
 

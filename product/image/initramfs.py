@@ -9,10 +9,12 @@ from product.image.kernel import Kernel, ModuleIndex
 from product.image.recipe import Recipe
 from product.image.tools import HostTools
 
+# What the EFI partition takes; the module of each code page is named by the mount itself.
+_RESCUE = ("vfat", "nls_cp437", "nls_ascii")
 # The applets that init calls; a shell is given all of them.
 _APPLETS = (
-    "cp", "cttyhack", "dmesg", "grep", "hexdump", "insmod", "mkdir", "mount", "readlink", "reboot",
-    "setsid", "sh", "sha256sum", "sleep", "switch_root", "sync", "umount", "usleep",
+    "cp", "cttyhack", "dd", "dmesg", "grep", "hexdump", "insmod", "mkdir", "mount", "readlink", "reboot",
+    "setsid", "sh", "sha256sum", "sleep", "switch_root", "sync", "tr", "umount", "usleep",
 )  # fmt: skip
 _FOLDERS = ("bin", "dev", "proc", "sys", "run", "mnt", "root", "tmp", "etc", "lib")
 
@@ -28,6 +30,7 @@ def build(
         ("early", settings.early),
         ("watchdog", settings.watchdog_fallback),
         ("storage", settings.storage),
+        ("rescue", _RESCUE),
     ):
         taken = {file for files in listings.values() for file in files}
         # A driver that only the other architecture has is not an error here.

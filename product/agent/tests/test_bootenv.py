@@ -172,3 +172,17 @@ def test_an_environment_that_cannot_be_written_is_an_error(
 def test_boot_variables_beyond_the_first_sector_are_refused() -> None:
     with pytest.raises(ValueError, match="more than 512"):
         format_block({"trial": "x" * 600}, {})
+
+
+def test_a_slot_that_yielded_is_reported_until_an_update_is_armed(
+    env: GrubBootEnv, path: Path
+) -> None:
+    first = {"active_slot": "A", "boot_counter": "2", "boot_success": "0"}
+    path.write_bytes(format_block(first, {"rescued": "B"}))
+    found = env.read()
+    assert found.valid
+    assert found.problems == ("slot B could not be started, the other slot took over",)
+    env.commit("A")
+    assert env.read().problems == found.problems
+    env.arm("B", "token")
+    assert env.read().problems == ()

@@ -1,0 +1,69 @@
+"""What the kernel's command line asks for."""
+
+from __future__ import annotations
+
+from harness.node import Node, State
+from harness.scenario import scenario
+from scenarios.steps import boot_menu, write_data
+
+
+def _add_argument(node: Node, argument: str) -> None:
+    """As an operator does for good: in the boot loader's list on the EFI partition."""
+    node.succeed(
+        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        f"sed -i 's|\"$| {argument}\"|' /run/look/boot/grub/kernel.cfg && "
+        "umount /run/look && sync"
+    )
+    node.reboot()
+    node.wait_ready()
+    assert argument in node.succeed("cat /proc/cmdline").text.split()
+
+
+@scenario()
+def test_data_may_lie_on_another_partition(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    _add_argument(node, "kubesolo.data=/dev/vda3")
+    assert node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text.startswith("/dev/vda3 ")
+    assert node.status().problems == []
+    assert node.status().boot.data == "persistent"
+
+
+@scenario()
+def test_a_data_device_that_is_missing_is_reported(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    _add_argument(node, "kubesolo.data=/dev/vdz9")
+    problems = node.status().problems
+    assert any("/dev/vdz9" in problem for problem in problems), problems
+
+
+@scenario()
+def test_nothing_is_kept_where_nothing_shall_be(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    write_data(node, "from before", "before")
+    _add_argument(node, "kubesolo.nopersist")
+    node.fail("test -e /var/lib/kubesolo/before")
+    assert node.status().boot.data == "volatile"
+
+
+@scenario()
+def test_every_applet_of_the_list_exists(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    missing = node.succeed(
+        "for name in $(cat /usr/lib/kubesolo/applets); do"
+        '    [ "$(readlink /usr/bin/$name)" = busybox ] || continue;'
+        '    busybox --list | grep -qx "$name" || echo "$name"; done'
+    ).text
+    assert missing == ""
+
+
+@scenario()
+def test_reboot_in_the_debug_shell_is_a_planned_one(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    boot_menu(node, "KubeSolo OS, debug")
+    node.wait_ready()
+    since = node.journal.cursor
+    terminal = node.expect(seconds=60)
+    terminal.sendline("reboot")
+    node.wait_console("kubesolo: stage stopped", since=since)
+    node.machine.wait_reset("reboot", node.machine.deadline(30), since)
+    assert node.wait_ready().slot == "A"

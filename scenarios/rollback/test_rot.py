@@ -1,0 +1,37 @@
+"""A slot that worked and whose bytes rotted later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.node import Node, State
+from harness.scenario import scenario
+from scenarios.releases import Releases
+from scenarios.steps import Update, on_slot, read_data, write_data
+
+Serve = Callable[..., Update]
+
+
+@scenario()
+def test_a_confirmed_slot_that_rots_yields_to_the_other(
+    node: Node, releases: Releases, serve: Serve
+) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.good)
+    assert update.install().slot == "B"
+    write_data(node, "kept")
+    # The superblock: the file is there, and nothing mounts it.
+    rot = "dd if=/dev/urandom of=/run/look/root.squashfs bs=4096 count=1 conv=notrunc"
+    node.succeed(on_slot("B", rot))
+    with node.expect_boots(2) as boots:
+        node.reboot()
+        ready = node.wait_ready()
+    assert boots.slots == ["B", "A"]
+    assert boots.successes == [True, False]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
+    assert read_data(node) == "kept"
+    problems = node.status().problems
+    assert any("slot B could not be started" in problem for problem in problems), problems
+    # An update heals it, and the report ends.
+    assert update.install().slot == "B"
+    assert node.status().problems == []
