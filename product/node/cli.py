@@ -1,0 +1,77 @@
+"""`kubesolo-node COMMAND`: what the services of a Kubernetes payload call.
+
+configure   make certificates and configuration fit the node (before Kubernetes starts)
+import      bring the image's container images into containerd
+ended CODE  say that Kubernetes ended by itself; replace its datastore if that is the reason
+
+Exit codes: 0 done, 1 failed, 2 wrong usage. argparse would cost an emulated node a quarter of a
+second at every boot, and there are no flags.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from product.errors import KubesoloError
+from product.node.console import Reporter
+from product.node.paths import NodePaths
+from product.node.payload import Payload, read_payload
+
+EXIT_USAGE = 2
+
+
+def _configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    from product.node.configure import configure
+
+    configure(paths, payload, reporter)
+
+
+def _import(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    from product.node.images import import_pending
+
+    descriptor = os.open(f"{paths.config}/import.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    import_pending(payload.images, paths.imported, payload.containerd, report=print)
+
+
+def _ended(paths: NodePaths, payload: Payload, reporter: Reporter, code: str) -> None:
+    from product.node.datastore import examine
+
+    examine(paths, payload, reporter, int(code))
+
+
+def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
+    """Run one command; the exit code. An error is also said on the console."""
+    match list(argv):
+        case ["-h"] | ["--help"]:
+            print(__doc__)
+            return 0
+        case ["configure"]:
+            command: Callable[[NodePaths, Payload, Reporter], None] = _configure
+        case ["import"]:
+            command = _import
+        case ["ended", code] if code.removeprefix("-").isdecimal():
+            command = partial(_ended, code=code)
+        case _:
+            print(f"error: '{' '.join(argv)}' is no command of kubesolo-node", file=sys.stderr)
+            print("hint: commands are configure, import, ended CODE", file=sys.stderr)
+            return EXIT_USAGE
+    paths = paths or NodePaths()
+    reporter = Reporter(paths)
+    try:
+        command(paths, read_payload(paths.payload), reporter)
+        return 0
+    except KubesoloError as error:
+        message, hint = error.message, error.hint
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        message, hint = f"{argv[0]} failed:{where}: {error.strerror or error}", None
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    reporter.problem(f"Kubernetes: {message}")
+    return 1

@@ -1,0 +1,232 @@
+"""What each component of Kubernetes is told: its configuration files and its arguments.
+
+All of it follows from the image and the node's identity, so it is made at every boot and lies in
+memory. The values are those that were measured to work; see docs/measurements.md.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from product.node import pki
+from product.node.paths import NodePaths
+
+POD_RANGE = "10.244.0.0/16"
+CONTAINERD = "/run/containerd/containerd.sock"
+# Seconds: generous, because an emulated node under load is ten times slower than a real one.
+ETCD_SECONDS = 120
+API_SECONDS = 240
+CONTAINERD_SECONDS = 120
+READY_SECONDS = 300
+# Building these documents costs the processors as much as the rest of the API server's start.
+OPENAPI_SECONDS = 30
+
+
+class Configuration(NamedTuple):
+    """``files`` by name, under /run/kubesolo/kubernetes, and the plan for ``kubenode all``."""
+
+    files: dict[str, bytes]
+    plan: str
+
+
+def configuration(
+    paths: NodePaths, identity: pki.Identity, *, datastore: str, containerd: str = CONTAINERD
+) -> Configuration:
+    """Everything for one node; ``datastore`` is etcd's directory."""
+    files = {
+        "kubelet.json": _json(_kubelet(paths)),
+        "proxy.json": _json(_proxy(paths, identity)),
+    }
+    for name in ("kubelet", "proxy", "controller-manager", "scheduler"):
+        files[f"{name}.kubeconfig"] = pki.kubeconfig(
+            f"{paths.pki}/ca.crt", f"{paths.pki}/{name}.crt", f"{paths.pki}/{name}.key"
+        )
+    return Configuration(files, _plan(paths, identity, datastore, containerd))
+
+
+def _plan(paths: NodePaths, identity: pki.Identity, datastore: str, containerd: str) -> str:
+    p = paths.pki
+    lines = [
+        f"tls {p}/ca.crt {p}/admin.crt {p}/admin.key",
+        f"openapi-delay {OPENAPI_SECONDS}",
+        _line("etcd", _etcd(paths, datastore)),
+        _line("kube-apiserver", _apiserver(paths, identity)),
+        f"wait https://127.0.0.1:6443/readyz {API_SECONDS}",
+        f"wait unix://{containerd} {CONTAINERD_SECONDS}",
+        _line("kubelet", _kubelet_arguments(paths, identity, containerd)),
+        _line("kube-controller-manager", _controller_manager(paths)),
+        _line("kube-scheduler", _scheduler(paths)),
+        _line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),
+        f"ready {identity.node} {READY_SECONDS} {paths.console} kubesolo: kubernetes ready",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(component: str, arguments: dict[str, str]) -> str:
+    return " ".join([component, *(f"--{name}={value}" for name, value in arguments.items())])
+
+
+def _json(document: dict[str, object]) -> bytes:
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _etcd(paths: NodePaths, datastore: str) -> dict[str, str]:
+    # TLS although it listens on loopback only: a pod in the host's network could reach it.
+    return {
+        "data-dir": datastore,
+        "listen-client-urls": "https://127.0.0.1:2379",
+        "cert-file": f"{paths.pki}/etcd.crt",
+        "key-file": f"{paths.pki}/etcd.key",
+        "trusted-ca-file": f"{paths.pki}/ca.crt",
+        "client-cert-auth": "true",
+        "start-timeout": f"{ETCD_SECONDS}s",
+    }
+
+
+def _apiserver(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
+    p = paths.pki
+    return {
+        "etcd-servers": "https://127.0.0.1:2379",
+        "etcd-cafile": f"{p}/ca.crt",
+        "etcd-certfile": f"{p}/etcd.crt",
+        "etcd-keyfile": f"{p}/etcd.key",
+        "advertise-address": identity.address,
+        "secure-port": "6443",
+        "anonymous-auth": "false",
+        "tls-cert-file": f"{p}/apiserver.crt",
+        "tls-private-key-file": f"{p}/apiserver.key",
+        "client-ca-file": f"{p}/ca.crt",
+        "kubelet-client-certificate": f"{p}/apiserver-kubelet.crt",
+        "kubelet-client-key": f"{p}/apiserver-kubelet.key",
+        "kubelet-certificate-authority": f"{p}/ca.crt",
+        # A node's name need not resolve on the node itself.
+        "kubelet-preferred-address-types": "InternalIP",
+        "service-account-key-file": f"{p}/service-account.pub",
+        "service-account-signing-key-file": f"{p}/service-account.key",
+        "service-account-issuer": "https://kubernetes.default.svc",
+        "requestheader-client-ca-file": f"{p}/front-proxy-ca.crt",
+        "requestheader-allowed-names": "front-proxy-client",
+        "requestheader-username-headers": "X-Remote-User",
+        "requestheader-group-headers": "X-Remote-Group",
+        "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+        "proxy-client-cert-file": f"{p}/front-proxy.crt",
+        "proxy-client-key-file": f"{p}/front-proxy.key",
+        "authorization-mode": "Node,RBAC",
+        "enable-admission-plugins": "NodeRestriction",
+        "allow-privileged": "true",
+        "service-cluster-ip-range": pki.SERVICE_RANGE,
+        "endpoint-reconciler-type": "master-count",
+        "profiling": "false",
+        # Fairness between clients costs start-up time and has nobody to be fair to.
+        "feature-gates": "APIPriorityAndFairness=false",
+    }
+
+
+def _controller_manager(paths: NodePaths) -> dict[str, str]:
+    p = paths.pki
+    return {
+        **_kubeconfigs(f"{paths.config}/controller-manager.kubeconfig"),
+        "leader-elect": "false",
+        "use-service-account-credentials": "false",
+        "service-account-private-key-file": f"{p}/service-account.key",
+        "root-ca-file": f"{p}/ca.crt",
+        "cluster-signing-cert-file": f"{p}/ca.crt",
+        "cluster-signing-key-file": f"{p}/ca.key",
+        "allocate-node-cidrs": "true",
+        "cluster-cidr": POD_RANGE,
+        "service-cluster-ip-range": pki.SERVICE_RANGE,
+        "flex-volume-plugin-dir": f"{paths.kubelet}/volumeplugins",
+        "bind-address": "127.0.0.1",
+        "port": "0",
+        "profiling": "false",
+    }
+
+
+def _scheduler(paths: NodePaths) -> dict[str, str]:
+    return {
+        **_kubeconfigs(f"{paths.config}/scheduler.kubeconfig"),
+        "leader-elect": "false",
+        "bind-address": "127.0.0.1",
+        "port": "0",
+        "profiling": "false",
+    }
+
+
+def _kubeconfigs(path: str) -> dict[str, str]:
+    kinds = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
+    return dict.fromkeys(kinds, path)
+
+
+def _kubelet_arguments(paths: NodePaths, identity: pki.Identity, containerd: str) -> dict[str, str]:
+    return {
+        "config": f"{paths.config}/kubelet.json",
+        "kubeconfig": f"{paths.config}/kubelet.kubeconfig",
+        "container-runtime": "remote",
+        "container-runtime-endpoint": f"unix://{containerd}",
+        "hostname-override": identity.node,
+        "node-ip": identity.address,
+        "root-dir": paths.kubelet,
+        "volume-plugin-dir": f"{paths.kubelet}/volumeplugins",
+    }
+
+
+def _kubelet(paths: NodePaths) -> dict[str, object]:
+    p = paths.pki
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": f"{p}/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": f"{p}/kubelet.crt",
+        "tlsPrivateKeyFile": f"{p}/kubelet.key",
+        "readOnlyPort": 0,
+        "cgroupDriver": "cgroupfs",
+        "failSwapOn": False,
+        "enforceNodeAllocatable": [],
+        # There is no cluster DNS: without an address for it pods use the node's servers.
+        "clusterDomain": "cluster.local",
+        "resolvConf": "/etc/resolv.conf",
+        "staticPodPath": paths.static_pods,
+        # A change is seen within a second; the same status is written seldom, to spare the disk.
+        "nodeStatusUpdateFrequency": "1s",
+        "nodeStatusReportFrequency": "1m",
+        # The images came with the system and cannot be pulled again.
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "evictionHard": {
+            "memory.available": "50Mi",
+            "nodefs.available": "5%",
+            "nodefs.inodesFree": "5%",
+        },
+        "evictionPressureTransitionPeriod": "30s",
+        # Logs of containers lie in memory.
+        "containerLogMaxSize": "1Mi",
+        "containerLogMaxFiles": 2,
+        "runtimeRequestTimeout": "10m",
+        "rotateCertificates": False,
+    }
+
+
+def _proxy(paths: NodePaths, identity: pki.Identity) -> dict[str, object]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "iptables",
+        "clientConnection": {"kubeconfig": f"{paths.config}/proxy.kubeconfig"},
+        "clusterCIDR": POD_RANGE,
+        "hostnameOverride": identity.node,
+        # Also where it takes the node's address from: asking the API server costs seconds.
+        "bindAddress": identity.address,
+        "healthzBindAddress": "127.0.0.1:10256",
+        # What the kernel chose for its memory stays.
+        "conntrack": {
+            "maxPerCore": 0,
+            "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s",
+        },
+    }

@@ -1,0 +1,95 @@
+"""`kubesolo-node configure`: everything that Kubernetes finds when it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from product.agent.durable import make_directories, read_bounded
+from product.node import address, certificates, components, images
+from product.node.console import Reporter
+from product.node.names import node_name
+from product.node.paths import NodePaths
+from product.node.payload import Payload
+from product.node.pki import Identity
+from product.node.space import require_space
+
+# Remembered from the kubelet's last run, worthless after a reboot, fatal to it when torn.
+_KUBELET_LEFTOVERS = ("cpu_manager_state", "memory_manager_state")
+
+
+def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identity:
+    """Make certificates and configuration fit the node as it is now. Raises NodeError."""
+    require_space(paths.data)
+    identity = _identity(paths, reporter)
+    make_directories(paths.data)
+    os.chmod(paths.data, 0o700)
+    outcome = certificates.ensure(paths.pki, identity, time.time(), _floor(paths))
+    for problem in outcome.problems:
+        reporter.problem(f"Kubernetes: {problem}")
+    if outcome.made:
+        reporter.say(f"kubernetes: made {', '.join(outcome.made)}")
+    made = components.configuration(
+        paths, identity, datastore=payload.datastore, containerd=payload.containerd
+    )
+    _write_configuration(paths, identity, made)
+    for folder in (paths.static_pods, f"{paths.kubelet}/volumeplugins"):
+        os.makedirs(folder, exist_ok=True)
+    for name in _KUBELET_LEFTOVERS:
+        if os.path.exists(f"{paths.kubelet}/{name}"):
+            os.unlink(f"{paths.kubelet}/{name}")
+    if payload.images and images.pending(payload.images, paths.imported):
+        open(paths.import_request, "w").close()
+    return identity
+
+
+def _identity(paths: NodePaths, reporter: Reporter) -> Identity:
+    with open(paths.hostname, encoding="utf-8", errors="replace") as file:
+        hostname = file.read().strip()
+    name = node_name(hostname)
+    if name != hostname:
+        reporter.problem(
+            f"Kubernetes accepts no node called '{hostname}' (it wants lower-case RFC 1123 names "
+            f"of at most 52 letters): the node is called {name}"
+        )
+    known = certificates.known_identity(paths.pki)
+    if known and known.node != name:
+        # Pods and volumes belong to the old name; under a new one they would be lost.
+        reporter.problem(
+            f"the hostname is now '{hostname}', Kubernetes keeps the node's name {known.node}"
+        )
+        name = known.node
+    found = address.wait_for_address(paths)
+    if found is None:
+        found = address.UNCONNECTED
+        address.take_unconnected_address()
+        reporter.problem(
+            f"Kubernetes: no network gave this node an address; it runs with {found}, unreachable"
+        )
+    elif known and known.address not in (found, address.UNCONNECTED):
+        reporter.say(f"kubernetes: the node's address changed from {known.address} to {found}")
+    return Identity(name, found)
+
+
+def _floor(paths: NodePaths) -> float:
+    """The image's build date; nothing in particular where it is not known."""
+    try:
+        document = json.loads(read_bounded(paths.release, 65536).decode())
+        return float(document["source_date"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return time.time()
+
+
+def _write_configuration(
+    paths: NodePaths, identity: Identity, made: components.Configuration
+) -> None:
+    os.makedirs(paths.config, exist_ok=True)
+    os.chmod(paths.config, 0o700)
+    contents = {f"{paths.config}/{name}": data for name, data in made.files.items()}
+    contents[paths.plan] = made.plan.encode()
+    contents[paths.node_name] = f"{identity.node}\n".encode()
+    for path, data in contents.items():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(data)

@@ -1,0 +1,134 @@
+"""When Kubernetes ended by itself: say so, and see whether its datastore still opens.
+
+Exit codes tell too little: etcd meets damage with a panic as often as with an error. So the
+datastore is opened once more by etcd alone; only if that fails, with room on the disk, it counts as
+damaged. A damaged one is never thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+
+from product.agent.durable import make_directories, sync_directory
+from product.node.console import Reporter
+from product.node.errors import NodeError
+from product.node.paths import NodePaths
+from product.node.payload import Payload
+from product.node.space import require_space
+
+# The codes of kubenode, see images/kubernetes/kubenode/main.go.
+COMPONENTS = {
+    11: "etcd",
+    12: "kube-apiserver",
+    13: "kube-controller-manager",
+    14: "kube-scheduler",
+    15: "kubelet",
+    16: "kube-proxy",
+    20: "a wait",
+}
+PROBE_SECONDS = 120.0
+LOG = "/var/log/kubernetes/current"
+# In one boot: once a copy, once an empty one. Where neither opens, it is not the datastore's fault.
+MAX_RECOVERIES = 2
+
+
+def examine(paths: NodePaths, payload: Payload, reporter: Reporter, code: int) -> None:
+    """Say that Kubernetes ended with ``code``; replace a datastore that does not open.
+
+    Raises NodeError.
+    """
+    who = COMPONENTS.get(code, "kubenode")
+    reporter.problem(f"Kubernetes ended by itself ({who}, code {code}) and is started again")
+    require_space(paths.data)
+    if os.path.isdir(payload.datastore) and not opens(paths, payload.datastore):
+        replace(paths, payload, reporter)
+
+
+def opens(paths: NodePaths, datastore: str, *, program: str = "/usr/bin/kubenode") -> bool:
+    """Whether etcd alone serves ``datastore``."""
+    with suppress(FileNotFoundError):
+        os.unlink(paths.probe)
+    arguments = [
+        program, "etcd", f"--data-dir={datastore}", f"--listen-client-urls=unix://{paths.probe}",
+    ]  # fmt: skip
+    pid = os.posix_spawn(program, arguments, os.environ)
+    end = time.monotonic() + PROBE_SECONDS
+    try:
+        while time.monotonic() < end:
+            if os.waitpid(pid, os.WNOHANG)[0]:
+                pid = 0
+                return False
+            if _is_healthy(paths.probe):
+                return True
+            time.sleep(0.2)
+        # It neither serves nor fails: slow, or held up by something that is not damage.
+        return True
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+
+
+def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    """Keep the datastore aside and put the newest good copy in its place, or nothing.
+
+    Raises NodeError.
+    """
+    tried = _count(paths)
+    if tried >= MAX_RECOVERIES:
+        raise NodeError(
+            f"{payload.datastore} was replaced {tried} times in this boot and does not open",
+            hint=f"see {LOG}; what was replaced lies beside it",
+        )
+    place = payload.datastore.rstrip("/")
+    aside = f"{place}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    while os.path.exists(aside):
+        aside += "+"
+    try:
+        os.rename(place, aside)
+        sync_directory(os.path.dirname(place))
+        restored = None if tried else _restore_copy(place)
+        make_directories(place)
+        os.chmod(place, 0o700)
+    except OSError as error:
+        raise NodeError(
+            f"cannot replace the damaged datastore {place}: {error.strerror or error}"
+        ) from None
+    _remember(paths, tried + 1)
+    instead = restored or "Kubernetes starts with an empty one"
+    reporter.problem(f"Kubernetes: the datastore was damaged and is kept in {aside}; {instead}")
+
+
+def _restore_copy(place: str) -> str | None:
+    """Ask the agent for its newest good copy; what was put back, or None."""
+    return None
+
+
+def _is_healthy(path: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        try:
+            connection.connect(path)
+            connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            return connection.recv(64).split(b" ")[1:2] == [b"200"]
+        except OSError:
+            return False
+
+
+def _count(paths: NodePaths) -> int:
+    try:
+        with open(paths.recoveries, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
+
+
+def _remember(paths: NodePaths, count: int) -> None:
+    os.makedirs(paths.config, exist_ok=True)
+    with open(paths.recoveries, "w", encoding="ascii") as file:
+        file.write(f"{count}\n")

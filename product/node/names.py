@@ -1,0 +1,24 @@
+"""The name under which Kubernetes knows this node."""
+
+from __future__ import annotations
+
+FALLBACK = "kubesolo"
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+# RFC 1123 for a label; a whole name must fit the 64 letters of a certificate's common name after
+# "system:node:".
+LABEL_MAX = 63
+NAME_MAX = 52
+
+
+def node_name(hostname: str) -> str:
+    """``hostname`` as Kubernetes accepts it: lower-case RFC 1123 labels between dots.
+
+    Never fails: what is not allowed becomes a hyphen, and nothing at all becomes ``kubesolo``.
+    """
+    labels = []
+    for raw in hostname.strip().lower().split("."):
+        label = "".join(letter if letter in _ALLOWED else "-" for letter in raw)
+        label = label[:LABEL_MAX].strip("-")
+        if label:
+            labels.append(label)
+    return ".".join(labels)[:NAME_MAX].rstrip("-.") or FALLBACK

@@ -1,0 +1,33 @@
+"""Where the node's Kubernetes lies; ``root`` moves all of it, which is how tests run."""
+
+from __future__ import annotations
+
+
+class NodePaths:
+    """Absolute paths of what `kubesolo-node` reads and writes."""
+
+    def __init__(self, root: str = "/") -> None:
+        base = root.rstrip("/")
+        # The image's.
+        self.release = f"{base}/usr/lib/kubesolo/release.json"
+        self.payload = f"{base}/usr/lib/kubesolo/payload.json"
+        # The kernel's.
+        self.hostname = f"{base}/proc/sys/kernel/hostname"
+        self.routes = f"{base}/proc/net/route"
+        self.devices = f"{base}/sys/class/net"
+        self.console = f"{base}/dev/console"
+        # On the data partition.
+        self.data = f"{base}/var/lib/kubesolo/kubernetes"
+        self.pki = f"{self.data}/pki"
+        self.static_pods = f"{self.data}/manifests"
+        self.kubelet = f"{base}/var/lib/kubelet"
+        self.imported = f"{base}/var/lib/containerd/kubesolo-images.json"
+        # Gone with the boot.
+        self.run = f"{base}/run/kubesolo"
+        self.problems = f"{self.run}/problems"
+        self.config = f"{self.run}/kubernetes"
+        self.node_name = f"{self.config}/node"
+        self.plan = f"{self.config}/plan"
+        self.import_request = f"{self.config}/import"
+        self.probe = f"{self.config}/probe.sock"
+        self.recoveries = f"{self.config}/recoveries"
