@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.node import Node
+from product.agent.payload import read_payload
 from product.agent.reconcile import reconcile
 from product.agent.record import Record
 from product.agent.slots import SlotError, SlotStore
 from product.agent.state import Phase
 
 
-def activate(node: Node) -> str:
+def activate(
+    node: Node, config: Config, *, say: Callable[[str], None], copy_datastore: bool = True
+) -> str:
     """Arm the staged slot, or find it armed already; returns it. The caller holds the lock.
 
-    By now the slot is unmounted: GRUB reads no journal, so what is not in place yet it cannot see.
-    Raises AgentError.
+    What fails already is noted, and Kubernetes' datastore is copied, so that this slot can have it
+    back; without a copy nothing is armed unless ``copy_datastore`` is false. By the time of arming
+    the slot is unmounted: GRUB reads no journal, so what is not in place yet it cannot see. Raises
+    AgentError.
     """
     record = Record(node)
     env = node.boot_env.read()
@@ -42,6 +50,16 @@ def activate(node: Node) -> str:
         )
     if not state.trial:
         raise SlotError(f"the state names no trial for slot {slot}", code="nothing-staged")
+    from product.agent.baseline import take_baseline
+
+    take_baseline(node, config, state.trial, say)
+    payload = read_payload(node.paths)
+    if payload is not None and copy_datastore:
+        from product.agent.datastore import save_copy
+
+        save_copy(node, payload, say)
+    elif payload is not None:
+        say("datastore: not copied; a rollback keeps what the new release makes of it")
     node.boot_env.arm(slot, state.trial)
     record.save(state.to(Phase.ACTIVATED))
     record.note("activate", "activated")

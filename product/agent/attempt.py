@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from product.agent.baseline import take_baseline
 from product.agent.bootenv import Environment
 from product.agent.config import Config
 from product.agent.errors import AgentError, ConfigError, RefusedError, as_state_error
@@ -130,10 +131,9 @@ class Attempt:
         record.save(record.state.aim(release.version)._replace(to_digest=release.digest))
         gates = [gate for gate in GATES if gate.needs_release]
         self._pass(gates, context._replace(release=release))
-        passive = self._node.boot.passive
-        record.save(
-            record.state.to(Phase.DOWNLOADING)._replace(to_slot=passive, trial=os.urandom(4).hex())
-        )
+        passive, trial = self._node.boot.passive, os.urandom(4).hex()
+        take_baseline(self._node, self._config, trial, self._say)
+        record.save(record.state.to(Phase.DOWNLOADING)._replace(to_slot=passive, trial=trial))
         self._write(passive, env, release)
         record.save(record.state.to(Phase.STAGED))
         record.note("apply", "staged")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from product.agent.config import Config, load_config
+from product.agent.config import CHOICES, Config, load_config
 from product.agent.errors import EXIT_FAILED, EXIT_USAGE, AgentError
 from product.agent.node import Node
 from product.agent.paths import Paths
@@ -30,6 +30,7 @@ COMMANDS = {
     "status": "show slots, boot environment, update and problems",
     "history": "show what the agent did",
     "quarantine": "list or clear releases that rolled back",
+    "datastore": "list the copies of Kubernetes' datastore; settle which one this boot uses",
 }
 
 CONFIG_FLAGS = (
@@ -42,7 +43,8 @@ CONFIG_FLAGS = (
     ("healthcheck_url", str, "URL", "must answer 200 for a boot to be a good one"),
     ("auto_rollback_after", int, "N", "failed health checks before a rollback; 0 is never"),
     ("kube_system_settle", int, "SECONDS", "how long kube-system pods must have been running"),
-    ("healthcheck_deadline", int, "SECONDS", "how long a boot on trial has to become healthy"),
+    ("healthcheck_deadline", int, "SECONDS", "how long a boot has to become healthy"),
+    ("datastore_restore", str, "WHEN", "put back the slot's own datastore: minor, always, never"),
 )
 
 
@@ -90,7 +92,9 @@ def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
         if flag == "healthcheck_deadline":
             options.append("--deadline")
         convert = _count if kind is int else str
-        parser.add_argument(*options, dest=flag, type=convert, metavar=metavar, help=text)
+        parser.add_argument(
+            *options, dest=flag, type=convert, choices=CHOICES.get(flag), metavar=metavar, help=text
+        )
     parser.add_argument("--conf", metavar="FILE", help="configuration file")
     parser.add_argument("--state", metavar="FILE", help="state file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

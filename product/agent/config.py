@@ -23,7 +23,10 @@ class Config(NamedTuple):
     ``server`` is the base URL of a release repository, ``pubkey`` the path of a PEM file,
     ``kube_system_settle`` is in seconds, ``auto_rollback_after`` is a number of failed health
     checks of an unconfirmed slot, 0 meaning that only the boot counter rolls back,
-    ``healthcheck_deadline`` the seconds that an unconfirmed boot has to become healthy.
+    ``healthcheck_deadline`` the seconds that a boot has to become healthy (120 where nothing is
+    set, 300 on an image with Kubernetes; the settle time counts). ``datastore_restore`` says when a
+    slot puts back its own copy of Kubernetes' datastore: minor, where a newer minor version wrote
+    the present one; always, where any other newer release did; never.
     """
 
     server: str | None = None
@@ -35,7 +38,8 @@ class Config(NamedTuple):
     healthcheck_url: str | None = None
     auto_rollback_after: int = 3
     kube_system_settle: int = 30
-    healthcheck_deadline: int = 120
+    healthcheck_deadline: int | None = None
+    datastore_restore: str = "minor"
     problems: tuple[str, ...] = ()
 
     def require_usable(self) -> None:
@@ -55,6 +59,7 @@ TEXT_KEYS = (
     "pubkey",
     "healthcheck_url",
 )
+CHOICES = {"datastore_restore": ("minor", "always", "never")}
 NUMBER_KEYS = ("auto_rollback_after", "kube_system_settle", "healthcheck_deadline")
 
 
@@ -70,6 +75,12 @@ def load_config(path: str, flags: Mapping[str, str | int | None] | None = None) 
             # An empty value means "as if it were not there", which for the window is "always".
             if text:
                 values[key] = text
+        elif key in CHOICES:
+            if text in CHOICES[key]:
+                values[key] = text
+            elif text:
+                allowed = ", ".join(CHOICES[key])
+                problems.append(f"{path} line {number}: {key} is {text!r}, not one of {allowed}")
         elif key in NUMBER_KEYS:
             if text.isascii() and text.isdigit() and len(text) <= 9:
                 values[key] = int(text)

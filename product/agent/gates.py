@@ -6,7 +6,6 @@ The window is asked before any network traffic and again at the moment of a rebo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 BLOCK_LABEL = "updates.kubesolo.io/block"
 # A slot wants some air: ext4's own blocks, and the manifest.
 HEADROOM_PERCENT = 10
+# How long each wait for the API server may last.
+LABEL_SECONDS = 10
 
 PASS = "pass"
 REFUSE = "refuse"
@@ -136,10 +137,23 @@ def _free_space(context: GateContext) -> tuple[str, str]:
 
 
 def _node_block_label(context: GateContext) -> tuple[str, str]:
-    path = context.node.paths.kubeconfig
-    if not os.path.exists(path):
-        return BYPASSED, f"no kubeconfig at {path}, so {BLOCK_LABEL} cannot be asked for"
-    return REFUSE, f"{path} exists, but this version cannot ask the cluster for {BLOCK_LABEL}"
+    from product.agent.cluster import Cluster
+    from product.agent.payload import read_payload
+
+    paths = context.node.paths
+    try:
+        payload = read_payload(paths)
+        cluster = Cluster(context.node, payload.kubeconfig if payload else paths.kubeconfig)
+        try:
+            value = cluster.labels(LABEL_SECONDS).get(BLOCK_LABEL)
+        finally:
+            cluster.close()
+    except AgentError as error:
+        # A node whose Kubernetes is broken is the one that needs an update.
+        return BYPASSED, f"{error.message}, so {BLOCK_LABEL} cannot be asked for"
+    if str(value).lower() == "true":
+        return REFUSE, f"the node carries the label {BLOCK_LABEL}={value}"
+    return PASS, f"the node's {BLOCK_LABEL} is {value or 'not set'}"
 
 
 GATES = (

@@ -1,7 +1,8 @@
 """The checks that decide whether a boot is a good one.
 
-Each has a stable name, a limit in seconds and a result: pass, fail or not_applicable, with a
-reason. All that apply must pass.
+Each has a stable name, a limit in seconds and a result: pass, fail, known or not_applicable, with a
+reason. A fault is known where the baseline (product.agent.baseline) had it before the update. All
+that apply must pass or be known.
 """
 
 from __future__ import annotations
@@ -9,47 +10,113 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from product.agent.config import Config
 from product.agent.durable import make_directories, write_all
 from product.agent.errors import AgentError
 from product.agent.node import Node
 
+if TYPE_CHECKING:
+    from product.agent.cluster import Cluster
+
 PASS = "pass"
 FAIL = "fail"
+KNOWN = "known"
 NOT_APPLICABLE = "not_applicable"
 
 PROBE_BYTES = 1024
 PROBE_NAME = "health-probe"
+# Kubernetes takes minutes to start on the slowest machines that it runs on.
+DEADLINE = 120
+DEADLINE_WITH_KUBERNETES = 300
+# How long a round of checks may go on beyond the settle time, where pods come and go.
+SETTLE_SLACK = 30
+
+Answer = tuple[str, str] | tuple[str, str, tuple[str, ...]]
 
 
 class Result(NamedTuple):
-    """What a check found."""
+    """What a check found. ``subjects`` tell faults of one check apart (see the checks; none where
+    there can be only one); ``before`` is the reason that the baseline gave for a known fault."""
 
     name: str
     result: str
     reason: str
+    subjects: tuple[str, ...] = ()
+    before: str | None = None
 
 
-class HealthContext(NamedTuple):
-    """What checks look at; ``unconfirmed`` while the booted slot is on trial."""
+Excuse = Callable[[Result], Result]
 
-    node: Node
-    config: Config
-    unconfirmed: bool
+
+class HealthContext:
+    """What checks look at, and what they keep between two rounds.
+
+    ``unconfirmed`` while the booted slot is on trial. Pods of kube-system must have been well for
+    ``settle`` seconds; with ``restless``, one that was restarted so many seconds ago has failed.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        config: Config,
+        unconfirmed: bool,
+        *,
+        settle: float = 0,
+        restless: float = 0,
+    ) -> None:
+        self.node = node
+        self.config = config
+        self.unconfirmed = unconfirmed
+        self.settle = settle
+        self.restless = restless
+        self._cluster: Cluster | None = None
+
+    @property
+    def has_kubernetes(self) -> bool:
+        """Whether the image carries a payload, be it a damaged one."""
+        return os.path.exists(self.node.paths.payload)
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that a boot has to become healthy."""
+        default = DEADLINE_WITH_KUBERNETES if self.has_kubernetes else DEADLINE
+        configured = self.config.healthcheck_deadline
+        return default if configured is None else configured
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """None where the image carries no Kubernetes. Raises PayloadError."""
+        if self._cluster is None and self.has_kubernetes:
+            from product.agent.cluster import find_cluster
+
+            self._cluster = find_cluster(self.node)
+        return self._cluster
+
+    @property
+    def settling(self) -> bool:
+        """Whether in the last round kube_system failed only because time must pass."""
+        return self._cluster is not None and self._cluster.settling
+
+    def close(self) -> None:
+        """Drop connections."""
+        if self._cluster:
+            self._cluster.close()
 
 
 class Check(NamedTuple):
-    """One check; ``probe(context, limit)`` returns (result, reason).
+    """One check; ``probe(context, limit)`` returns (result, reason) or (result, reason, subjects).
 
     ``lasting``: a second look cannot change the answer within one boot, so it is taken once.
+    ``holds``: seconds for which a pass need not be repeated.
     """
 
     name: str
     limit: float
-    probe: Callable[[HealthContext, float], tuple[str, str]]
+    probe: Callable[[HealthContext, float], Answer]
     lasting: bool = False
+    holds: float = 0
 
     def run(self, context: HealthContext, limit: float) -> Result:
         """The result; a probe that cannot be carried out has failed."""
@@ -93,65 +160,113 @@ def _slot_integrity(context: HealthContext, limit: float) -> tuple[str, str]:
     return PASS, f"slot {node.boot.slot} is what its manifest says"
 
 
-def _kubernetes(context: HealthContext, limit: float) -> tuple[str, str]:
-    if not os.path.exists(context.node.paths.payload):
-        return NOT_APPLICABLE, "the image carries no Kubernetes"
-    # A slot must not be committed on a check that nobody made.
-    return FAIL, "the image carries Kubernetes, which this version of the agent cannot judge"
+NO_KUBERNETES = (NOT_APPLICABLE, "the image carries no Kubernetes")
 
 
-def _probe_url(context: HealthContext, limit: float) -> tuple[str, str]:
+def _containerd(context: HealthContext, limit: float) -> Answer:
+    cluster = context.cluster
+    return cluster.containerd(limit) if cluster else NO_KUBERNETES
+
+
+def _api_server(context: HealthContext, limit: float) -> Answer:
+    cluster = context.cluster
+    return cluster.api_server(limit) if cluster else NO_KUBERNETES
+
+
+def _node_ready(context: HealthContext, limit: float) -> Answer:
+    cluster = context.cluster
+    return cluster.node_ready(limit) if cluster else NO_KUBERNETES
+
+
+def _kube_system(context: HealthContext, limit: float) -> Answer:
+    cluster = context.cluster
+    if cluster is None:
+        return NO_KUBERNETES
+    return cluster.kube_system(limit, context.settle, context.restless)
+
+
+def _probe_url(context: HealthContext, limit: float) -> Answer:
     url = context.config.healthcheck_url
     if not url:
         return NOT_APPLICABLE, "no healthcheck_url is set"
-    from product.agent.probe import get_status
+    from product.agent.probe import ProbeError, get_status
 
-    status = get_status(url, limit)
+    try:
+        status = get_status(url, limit)
+    except ProbeError as error:
+        return FAIL, error.message, (url,)
     if status == 200:
         return PASS, f"{url} answered 200"
-    return FAIL, f"{url} answered {status}, not 200"
+    return FAIL, f"{url} answered {status}, not 200", (url,)
 
 
+# The subject of kube_system is the pod's workload, that of probe_url the URL; node_ready and
+# kube_system name the API server where that is what is missing.
 CHECKS = (
-    Check("disk_writable", 10, _disk_writable),
+    Check("disk_writable", 10, _disk_writable, holds=10),
     Check("slot_integrity", 120, _slot_integrity, lasting=True),
-    Check("containerd", 10, _kubernetes),
-    Check("api_server", 10, _kubernetes),
-    Check("node_ready", 10, _kubernetes),
-    Check("kube_system", 60, _kubernetes),
-    Check("probe_url", 10, _probe_url),
+    Check("containerd", 5, _containerd, holds=5),
+    Check("api_server", 5, _api_server),
+    Check("node_ready", 5, _node_ready),
+    Check("kube_system", 10, _kube_system),
+    Check("probe_url", 10, _probe_url, holds=10),
 )
 
 
 def run_once(context: HealthContext, checks: Sequence[Check] = CHECKS) -> list[Result]:
-    """Every check once, in order."""
-    return [check.run(context, check.limit) for check in checks]
+    """Every check once, in order; again only while nothing but kube_system's settle time is
+    missing."""
+    clock = context.node.clock
+    end = clock.monotonic() + context.settle + SETTLE_SLACK
+    results = [check.run(context, check.limit) for check in checks]
+    while context.settling and clock.monotonic() < end:
+        failed = [i for i, result in enumerate(results) if result.result == FAIL]
+        if [results[i].name for i in failed] != ["kube_system"]:
+            break
+        clock.pause(1.0)
+        results[failed[0]] = checks[failed[0]].run(context, checks[failed[0]].limit)
+    context.close()
+    return results
 
 
 def run_until(
-    context: HealthContext, seconds: float, checks: Sequence[Check] = CHECKS
+    context: HealthContext,
+    seconds: float,
+    checks: Sequence[Check] = CHECKS,
+    excuse: Excuse | None = None,
 ) -> list[Result]:
-    """Run ``checks`` again and again until all pass in one round, at most for ``seconds``."""
+    """Run ``checks`` again and again until all pass in one round, at most for ``seconds``.
+
+    ``excuse`` may turn a failure into a known one.
+    """
     clock = context.node.clock
     end = clock.monotonic() + seconds
-    lasting: dict[str, Result] = {}
+    held: dict[str, tuple[Result, float]] = {}
     while True:
         results = []
         for check in checks:
-            result = lasting.get(check.name)
-            if result is None:
-                result = check.run(context, max(1.0, end - clock.monotonic()))
-            if check.lasting:
-                lasting[check.name] = result
+            now = clock.monotonic()
+            result, until = held.get(check.name, (None, now))
+            if result is None or now >= until:
+                result = check.run(context, max(1.0, end - now))
+                if excuse and result.result == FAIL:
+                    result = excuse(result)
+                if check.lasting:
+                    held[check.name] = result, float("inf")
+                elif result.result == PASS:
+                    held[check.name] = result, now + check.holds
             results.append(result)
-        over = clock.monotonic() >= end or any(r.result == FAIL for r in lasting.values())
-        if all_pass(results) or over:
+        lost = any(
+            check.lasting and r.result == FAIL for check, r in zip(checks, results, strict=True)
+        )
+        if all_pass(results) or lost or clock.monotonic() >= end:
+            context.close()
             return results
         clock.pause(min(1.0, max(0.0, end - clock.monotonic())))
 
 
 def all_pass(results: Sequence[Result]) -> bool:
-    """Whether nothing failed."""
+    """Whether nothing failed that is not known."""
     return not any(result.result == FAIL for result in results)
 
 

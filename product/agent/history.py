@@ -1,7 +1,8 @@
 """What the agent did, one JSON object a line, the latest last.
 
-Keys: ``time`` (ISO 8601, UTC), ``event`` (apply, activate, trial, rollback), ``outcome`` (staged,
-up-to-date, refused, failed, activated, success, rolled_back), ``from_version``, ``to_version``,
+Keys: ``time`` (ISO 8601, UTC), ``event`` (apply, activate, trial, rollback,
+datastore), ``outcome`` (staged, up-to-date, refused, failed, activated, success, rolled_back,
+restored, kept), ``from_version``, ``to_version``,
 ``digest``, ``reason``; absent values are null. The file keeps the last entries only.
 """
 

@@ -9,8 +9,10 @@ class Paths:
     def __init__(self, root: str = "/") -> None:
         base = root.rstrip("/")
         self.root = base or "/"
+        self._base = base
         # Written by early boot and by the image.
         self.boot = f"{base}/run/kubesolo/boot.json"
+        self.early = f"{base}/run/kubesolo/early"
         self.release = f"{base}/usr/lib/kubesolo/release.json"
         self.payload = f"{base}/usr/lib/kubesolo/payload.json"
         self.config = f"{base}/etc/kubesolo/update.conf"
@@ -20,6 +22,9 @@ class Paths:
         self.history = f"{self.data}/update/history.jsonl"
         self.quarantine = f"{self.data}/update/quarantine.json"
         self.metadata = f"{self.data}/update/metadata"
+        self.baseline = f"{self.data}/update/baseline.json"
+        self.datastore = f"{self.data}/update/datastore"
+        # Where a payload names no other.
         self.kubeconfig = f"{self.data}/pki/admin/admin.kubeconfig"
         # Gone with the boot.
         self.run = f"{base}/run/kubesolo"
@@ -29,9 +34,15 @@ class Paths:
         self.slot_mount = f"{self.run}/slot"
         self.booted_mount = f"{self.run}/booted"
         self.view_mount = f"{self.run}/view"
+        self.services = f"{base}/run/service"
         # Inside the mounted KSOLOEFI.
         self.environment = "boot/grub/grubenv"
         # The kernel.
         self.console = f"{base}/dev/console"
         self.drop_caches = f"{base}/proc/sys/vm/drop_caches"
         self.mountinfo = f"{base}/proc/self/mountinfo"
+        self.hostname = f"{base}/proc/sys/kernel/hostname"
+
+    def under(self, path: str) -> str:
+        """Where ``path``, as the image's own files name it, lies for this node."""
+        return f"{self._base}{path}"

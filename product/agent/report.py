@@ -1,7 +1,7 @@
 """What the boot-time service found, for ``status``: ``/run/kubesolo/agent.json``.
 
 Keys: ``boot_id``, ``time``, ``outcome`` (ready, unhealthy, rolled_back), ``confirmed``,
-``health`` (a list of name, result, reason) and ``problems``.
+``health`` (a list of the fields of product.agent.health.Result) and ``problems``.
 """
 
 from __future__ import annotations

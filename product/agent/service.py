@@ -21,7 +21,9 @@ def judge_boot(node: Node, config: Config) -> int:
     try:
         # Whoever else is at work, a boot that nobody judges would be given up in the end.
         with exclusive(node.paths.lock, wait=True):
-            return BootTrial(node, config).run()
+            trial = BootTrial(node, config)
+            code = trial.run()
+        return trial.finish() if code is None else code
     except (KubesoloError, OSError) as error:
         # Whoever watches the console would otherwise wait for a line that never comes.
         node.print_console(f"kubesolo-update: unhealthy cause=agent reason={error}")

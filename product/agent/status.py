@@ -12,13 +12,20 @@ Schema 1, one JSON object; absent values are null:
 ``update``        the state file's fields (see product.agent.state)
 ``quarantine``    digest to ``version``, ``reason``, ``since``
 ``last_boot_check``  what the boot-time service found (see product.agent.report); null until it has
+``baseline``      what failed before the latest update (see product.agent.baseline), or null
+``datastore``     on an image with Kubernetes: ``last``, who ran its datastore last and what was
+                  done when it took over (see product.agent.restore), ``copies`` (slot to
+                  ``version``, ``kubernetes``, ``taken_at``, ``size``) and ``asides``, directories
+                  of what a restore replaced; else null
 ``problems``      what an operator should know, as sentences
 """
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
+from product.agent.boot import SLOTS
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.node import Node
@@ -43,6 +50,8 @@ class StatusReport(NamedTuple):
     update: dict[str, object]
     quarantine: dict[str, dict[str, str]]
     last_boot_check: dict[str, object] | None
+    baseline: dict[str, object] | None
+    datastore: dict[str, object] | None
     problems: list[str]
 
 
@@ -72,6 +81,8 @@ def collect(node: Node, config: Config) -> StatusReport:
     for text in found if isinstance(found, list) else []:
         if str(text) not in problems:
             problems.append(str(text))
+    baseline = _baseline(node, problems)
+    datastore = _datastore(node, problems)
     return StatusReport(
         SCHEMA,
         release.version,
@@ -89,8 +100,48 @@ def collect(node: Node, config: Config) -> StatusReport:
         loaded.state._asdict(),
         quarantine,
         report,
+        baseline,
+        datastore,
         problems,
     )
+
+
+def _baseline(node: Node, problems: list[str]) -> dict[str, object] | None:
+    if not os.path.exists(node.paths.baseline):
+        return None
+    from product.agent.baseline import read_baseline
+
+    try:
+        baseline = read_baseline(node)
+    except AgentError as error:
+        problems.append(error.message)
+        return None
+    return baseline.as_json() if baseline else None
+
+
+def _datastore(node: Node, problems: list[str]) -> dict[str, object] | None:
+    if not os.path.exists(node.paths.payload):
+        return None
+    from product.agent.datastore import asides, read_copy
+    from product.agent.restore import read_marker
+
+    last, copies = None, {}
+    try:
+        marker = read_marker(node.paths)
+        last = marker._asdict() if marker else None
+    except AgentError as error:
+        problems.append(error.message)
+    for slot in SLOTS:
+        try:
+            if copy := read_copy(node.paths, slot):
+                copies[slot] = {
+                    key: value
+                    for key, value in copy._asdict().items()
+                    if key in ("version", "kubernetes", "taken_at", "size")
+                }
+        except AgentError as error:
+            problems.append(error.message)
+    return {"last": last, "copies": copies, "asides": asides(node.paths)}
 
 
 def as_text(report: StatusReport) -> str:
@@ -111,6 +162,14 @@ def as_text(report: StatusReport) -> str:
         lines.append(f"  {update['last_error']}")
     if update["health_check_failures"]:
         lines.append(f"  failed health checks: {update['health_check_failures']}")
+    checks = report.last_boot_check.get("health") if report.last_boot_check else None
+    for check in checks if isinstance(checks, list) else []:
+        if isinstance(check, dict) and check.get("result") in ("fail", "known"):
+            before = f"; before the update: {check['before']}" if check.get("before") else ""
+            lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
+    last = report.datastore.get("last") if report.datastore else None
+    if isinstance(last, dict) and last.get("event"):
+        lines.append(f"datastore: {last['event']}")
     for digest, entry in report.quarantine.items():
         lines.append(f"quarantined: {entry['version']} {digest[:12]} ({entry['reason']})")
     lines += [f"problem: {problem}" for problem in report.problems]

@@ -2,8 +2,9 @@
 
 A slot on trial is committed when all checks pass. When they do not, the boot is given up: by a
 reboot, which spends one of the boot loader's tries, or, after ``auto_rollback_after`` of them, by a
-return to the other slot. A confirmed slot is left alone whatever the checks would say, and where
-there is no way back the node stays up and reports.
+return to the other slot. A confirmed slot is left alone whatever the checks say: on an image with
+Kubernetes they are waited for and reported, without the lock, so that an update can mend a node
+that does not become healthy. Where there is no way back the node stays up and reports.
 
 What a confirmed boot does not need (slots, hashing) is imported only by those that do.
 """
@@ -15,7 +16,15 @@ from collections.abc import Sequence
 from product.agent.bootenv import Environment
 from product.agent.config import Config
 from product.agent.errors import EXIT_DONE, EXIT_FAILED, AgentError
-from product.agent.health import HealthContext, Result, all_pass, describe_failures, run_until
+from product.agent.health import (
+    KNOWN,
+    Excuse,
+    HealthContext,
+    Result,
+    all_pass,
+    describe_failures,
+    run_until,
+)
 from product.agent.node import Node
 from product.agent.reconcile import ROLLED_BACK_PREFIX, Finding, reconcile
 from product.agent.record import Record
@@ -24,7 +33,7 @@ from product.agent.state import Phase
 
 
 class BootTrial:
-    """One run of the boot-time service; the caller holds the lock."""
+    """One run of the boot-time service: ``run`` under the lock, then ``finish`` without it."""
 
     def __init__(self, node: Node, config: Config) -> None:
         """Reads the state, setting garbage aside."""
@@ -33,9 +42,10 @@ class BootTrial:
         self._record = Record(node)
         self._record.problems[:0] = [*node.boot.problems, *config.problems]
         self._results: Sequence[Result] = ()
+        self._confirmed = False
 
-    def run(self) -> int:
-        """Judge, act, report; the exit code. May reboot the node."""
+    def run(self) -> int | None:
+        """Judge, act, report; the exit code, or None where ``finish`` has it. May reboot."""
         slot = self._node.boot.slot
         env = self._node.boot_env.read()
         self._record.problems += env.problems
@@ -47,21 +57,51 @@ class BootTrial:
         if finding in (Finding.ROLLED_BACK, Finding.LOST):
             self._announce_rollback()
         if env.tries(slot) or not env.valid or self._stranded(env):
-            context = HealthContext(self._node, self._config, unconfirmed=True)
-            self._results = run_until(context, self._config.healthcheck_deadline)
+            settle = self._config.kube_system_settle
+            context = HealthContext(self._node, self._config, unconfirmed=True, settle=settle)
+            self._results = run_until(context, context.deadline, excuse=self._excuse())
             if not all_pass(self._results):
                 return self._give_up(env, finding)
             try:
                 self._commit(env)
             except AgentError as error:
                 return self._stay("commit", error.message)
-            confirmed = True
-        else:
-            confirmed = env.confirms(slot)
+            return self._ready(confirmed=True)
+        self._confirmed = env.confirms(slot)
+        return None
+
+    def finish(self) -> int:
+        """Wait for Kubernetes on a boot that nothing hangs on, and report; the exit code."""
+        # Without a settle time: no verdict hangs on it, and the line would come so much later.
+        context = HealthContext(self._node, self._config, unconfirmed=False)
+        if context.has_kubernetes:
+            self._results = run_until(context, context.deadline)
+            if not all_pass(self._results):
+                reason = describe_failures(self._results)
+                return self._stay("health", reason, confirmed=self._confirmed)
+        return self._ready(confirmed=self._confirmed)
+
+    def _ready(self, *, confirmed: bool) -> int:
         self._report("ready", confirmed=confirmed)
-        version = self._node.release.version
-        self._say(f"ready version={version} slot={slot} confirmed={int(confirmed)}")
+        version, slot = self._node.release.version, self._node.boot.slot
+        known = ",".join(r.name for r in self._results if r.result == KNOWN)
+        self._say(
+            f"ready version={version} slot={slot} confirmed={int(confirmed)}"
+            + (f" known={known}" if known else "")
+        )
         return EXIT_DONE
+
+    def _excuse(self) -> Excuse | None:
+        """What the baseline of this very attempt excuses."""
+        from product.agent.baseline import read_baseline
+
+        try:
+            baseline = read_baseline(self._node)
+        except AgentError as error:
+            self._record.problems.append(error.message)
+            return None
+        trial = self._record.state.trial
+        return baseline.excuse if baseline and trial and baseline.trial == trial else None
 
     def _stranded(self, env: Environment) -> bool:
         """Whether the boot loader came here because the confirmed slot holds nothing to boot.
@@ -135,10 +175,10 @@ class BootTrial:
         node.reboot()
         return EXIT_FAILED
 
-    def _stay(self, cause: str, reason: str) -> int:
+    def _stay(self, cause: str, reason: str, *, confirmed: bool = False) -> int:
         """Report and leave the node up: neither a reboot nor a rollback would help."""
         self._record.problems.append(reason)
-        self._report("unhealthy", confirmed=False)
+        self._report("unhealthy", confirmed=confirmed)
         self._complain(cause, reason)
         return EXIT_FAILED
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from product.agent.activate import activate
 from product.agent.errors import EXIT_DONE
@@ -17,14 +18,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of activate."""
     parser.add_argument("--reboot", action="store_true", help="reboot into it now")
     parser.add_argument("--force", action="store_true", help="pass the maintenance window")
+    parser.add_argument(
+        "--skip-datastore", action="store_true", help="do not copy Kubernetes' datastore first"
+    )
 
 
 def run(node: Node, options: argparse.Namespace) -> int:
-    """With --reboot, outside the window nothing is armed either."""
+    """With --reboot, outside the window nothing is armed either. Progress goes to stderr."""
     with exclusive(node.paths.lock):
         if options.reboot:
             require([WINDOW_GATE.ask(GateContext(node, options.config, options.force))])
-        slot = activate(node)
+        copy = not options.skip_datastore
+        slot = activate(node, options.config, say=_say, copy_datastore=copy)
         if options.json:
             print(json.dumps({"activated": slot, "reboot": options.reboot}), flush=True)
         else:
@@ -32,3 +37,7 @@ def run(node: Node, options: argparse.Namespace) -> int:
         if options.reboot:
             reboot_in_window(node, options.config, force=options.force)
     return EXIT_DONE
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -26,7 +26,9 @@ def run(node: Node, options: argparse.Namespace) -> int:
 
         return judge_boot(node, options.config)
     env = node.boot_env.read()
-    context = HealthContext(node, options.config, unconfirmed=not env.confirms(node.boot.slot))
+    unconfirmed = not env.confirms(node.boot.slot)
+    settle = options.config.kube_system_settle
+    context = HealthContext(node, options.config, unconfirmed, settle=settle)
     results = run_once(context)
     healthy = all_pass(results)
     _print(results, healthy, as_json=options.json)

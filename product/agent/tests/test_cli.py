@@ -111,6 +111,8 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "update",
         "quarantine",
         "last_boot_check",
+        "baseline",
+        "datastore",
         "problems",
     ]
     assert report["version"] == "0.2.0"

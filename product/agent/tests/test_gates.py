@@ -91,10 +91,6 @@ def too_small(world: World, release: FakeRelease) -> None:
     world.volumes.bytes = release.manifest.total_size * 109 * 10 // 900
 
 
-def kubeconfig(world: World, release: FakeRelease) -> None:
-    world.write_file(world.paths.kubeconfig, "apiVersion: v1\n")
-
-
 @pytest.mark.parametrize(
     ("gate", "change", "forcible"),
     [
@@ -107,7 +103,6 @@ def kubeconfig(world: World, release: FakeRelease) -> None:
         ("quarantine", quarantined, False),
         ("quarantine", unreadable_quarantine, False),
         ("free_space", too_small, False),
-        ("node_block_label", kubeconfig, True),
     ],
 )
 def test_each_gate_refuses_by_its_name_and_force_skips_two(
