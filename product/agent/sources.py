@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from product.agent.connections import Connections, Response, TransientError
 from product.agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
-
     from product.manifest import Artifact
 
 MAX_REDIRECTS = 5
@@ -59,12 +58,6 @@ class FetchPolicy(NamedTuple):
 DEFAULT_POLICY = FetchPolicy()
 
 
-class TransientError(AgentError):
-    """Another try may succeed."""
-
-    code = "server-unreachable"
-
-
 class HttpStatusError(AgentError):
     """The server answered, but not with the file; ``status`` is its HTTP status."""
 
@@ -97,54 +90,47 @@ def server_url(server: str | None, path: str) -> str:
     return f"{server.rstrip('/')}/{path}"
 
 
-def new_pool(policy: FetchPolicy = DEFAULT_POLICY) -> PoolManager:
-    """Connections that neither retry nor redirect by themselves; use as a context manager."""
-    import urllib3
-
-    return urllib3.PoolManager(
-        retries=False, timeout=urllib3.Timeout(connect=policy.connect, read=policy.silence)
-    )
+def new_connections(policy: FetchPolicy = DEFAULT_POLICY) -> Connections:
+    """Connections as patient as ``policy``; use as a context manager."""
+    return Connections(connect=policy.connect, silence=policy.silence)
 
 
-def open_url(
-    pool: PoolManager, url: str, headers: dict[str, str] | None = None
-) -> BaseHTTPResponse:
+def open_url(connections: Connections, url: str, headers: dict[str, str] | None = None) -> Response:
     """GET ``url`` with its body unread, following redirects that keep the scheme.
 
     Raises TransientError where the server cannot be reached and AgentError ``bad-redirect``; any
-    other status than a redirect is returned. The caller drains or closes the response.
+    other status than a redirect is returned. The caller closes the response.
     """
-    from urllib3.exceptions import HTTPError
-
     scheme = urlsplit(url).scheme
     asked = {"Accept-Encoding": "identity", "User-Agent": "kubesolo-update"} | (headers or {})
     current = url
     for _ in range(MAX_REDIRECTS + 1):
-        try:
-            response = pool.request(
-                "GET", current, headers=asked, redirect=False, preload_content=False
-            )
-        except HTTPError as error:
-            raise TransientError(
-                f"cannot reach {current}: {_reason(error)}",
-                hint="check the network, and server= in update.conf",
-            ) from None
-        location = response.headers.get("Location")
+        response = connections.get(current, asked)
+        location = response.header("Location")
         if response.status not in _REDIRECTS or location is None:
             return response
         response.close()
-        following = urljoin(current, location)
-        if urlsplit(following).scheme != scheme:
-            raise AgentError(
-                f"{current} redirects to {following!r}, and only {scheme} is followed from there",
-                code="bad-redirect",
-                hint="set server= to the address that the releases really have",
-            )
-        current = following
+        current = _follow(current, location, scheme)
     raise AgentError(f"{url} redirects more than {MAX_REDIRECTS} times", code="bad-redirect")
 
 
-def check_status(response: BaseHTTPResponse, url: str) -> None:
+def _follow(current: str, location: str, scheme: str) -> str:
+    try:
+        following = urljoin(current, location)
+        parts = urlsplit(following)
+        usable = parts.scheme == scheme and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        following, usable = location, False
+    if usable:
+        return following
+    raise AgentError(
+        f"{current} redirects to {following!r}, and only {scheme} is followed from there",
+        code="bad-redirect",
+        hint="set server= to the address that the releases really have",
+    )
+
+
+def check_status(response: Response, url: str) -> None:
     """Raise HttpStatusError, or TransientError where waiting may help, for an error status."""
     status = response.status
     if status < 400 and status not in _REDIRECTS:
@@ -256,12 +242,12 @@ class _Fetch:
         """Ask until all bytes are here, within the policy's bounds."""
         fruitless = 0
         requests = 0
-        with new_pool(self._policy) as pool:
+        with new_connections(self._policy) as connections:
             while self._done < self._artifact.size:
                 before = self._done
                 requests += 1
                 try:
-                    self._request(pool)
+                    self._request(connections)
                     error = TransientError(f"{self._url} broke off: {self._state()}")
                 except TransientError as caught:
                     error = caught
@@ -289,18 +275,17 @@ class _Fetch:
     def _state(self) -> str:
         return f"{self._done} of {self._artifact.size} bytes of {self._artifact.name}"
 
-    def _request(self, pool: PoolManager) -> None:
+    def _request(self, connections: Connections) -> None:
         headers = {"Range": f"bytes={self._done}-"} if self._done else {}
-        response = open_url(pool, self._url, headers)
+        response = open_url(connections, self._url, headers)
         try:
             if not self._accept(response):
                 return
             self._stream(response)
         finally:
-            # Never drained: what is left may be endless.
             response.close()
 
-    def _accept(self, response: BaseHTTPResponse) -> bool:
+    def _accept(self, response: Response) -> bool:
         """Make ready for the body of ``response``; False where the next request begins anew."""
         if response.status == 416 and self._done:
             total = _content_range(response)[1]
@@ -337,8 +322,8 @@ class _Fetch:
                 hint="the server's copy is damaged or was tampered with; tell whoever publishes it",
             )
 
-    def _refuse_portal(self, response: BaseHTTPResponse) -> None:
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    def _refuse_portal(self, response: Response) -> None:
+        kind = (response.header("Content-Type") or "").partition(";")[0].strip().lower()
         if kind in ("text/html", "application/xhtml+xml") and (
             _length(response) != self._artifact.size
         ):
@@ -348,21 +333,14 @@ class _Fetch:
                 hint="a login page of the network may be in between; else check server=",
             )
 
-    def _stream(self, response: BaseHTTPResponse) -> None:
-        from urllib3.exceptions import HTTPError
-
+    def _stream(self, response: Response) -> None:
         began = window_began = time.monotonic()
         received = window_received = 0
         slowest = self._policy.slowest
         if self._rate_limit:
             slowest = min(slowest, self._rate_limit // 2)
         while True:
-            try:
-                chunk = response.read1(_CHUNK, decode_content=False)
-            except HTTPError as error:
-                raise TransientError(
-                    f"{self._url} broke off with {self._state()}: {_reason(error)}"
-                ) from None
+            chunk = response.read1(_CHUNK)
             if not chunk:
                 return
             if self._done + len(chunk) > self._artifact.size:
@@ -401,9 +379,9 @@ class _Fetch:
             self._progress(self._done, self._artifact.size)
 
 
-def _content_range(response: BaseHTTPResponse) -> tuple[int | None, int | None]:
+def _content_range(response: Response) -> tuple[int | None, int | None]:
     """First byte and whole size from ``Content-Range: bytes 5-9/10`` or ``bytes */10``."""
-    unit, _, rest = response.headers.get("Content-Range", "").strip().partition(" ")
+    unit, _, rest = (response.header("Content-Range") or "").strip().partition(" ")
     span, _, total = rest.partition("/")
     start = span.partition("-")[0]
     if unit.lower() != "bytes":
@@ -411,17 +389,11 @@ def _content_range(response: BaseHTTPResponse) -> tuple[int | None, int | None]:
     return _number(start), _number(total)
 
 
-def _length(response: BaseHTTPResponse) -> int | None:
-    return _number(response.headers.get("Content-Length", ""))
+def _length(response: Response) -> int | None:
+    return _number(response.header("Content-Length") or "")
 
 
 def _number(text: str) -> int | None:
     text = text.strip()
     # More digits than any file's size has, and int() refuses to parse thousands of them.
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong below urllib3's wrapping, in its own words."""
-    inner = getattr(error, "reason", None)
-    return str(inner if isinstance(inner, Exception) else error) or type(error).__name__

@@ -8,12 +8,13 @@ Codes of the errors: ``no-server``, ``no-pubkey``, ``no-release``, ``server-unre
 ``bad-redirect``, ``untrusted-signature``, ``expired``, ``metadata-rollback``, ``size-mismatch``,
 ``digest-mismatch``, ``bad-metadata``.
 
-tuf, urllib3 and cryptography are imported inside functions: on the node they cost more than most
-commands take.
+tuf and what it needs are imported inside functions: on the node they cost more than most commands
+take.
 """
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import hashlib
 import json
@@ -24,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from product.agent import standins
 from product.agent.durable import make_directories, read_bounded, write_atomic
 from product.agent.errors import AgentError
 from product.agent.sources import (
@@ -31,7 +33,7 @@ from product.agent.sources import (
     FetchPolicy,
     HttpStatusError,
     check_status,
-    new_pool,
+    new_connections,
     open_url,
     server_url,
 )
@@ -42,9 +44,9 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Metadata
     from tuf.ngclient.fetcher import FetcherInterface
     from tuf.ngclient.updater import Updater
-    from urllib3 import BaseHTTPResponse, PoolManager
 
     from product.agent.config import Config
+    from product.agent.connections import Connections, Response
 
 RELEASE_FILE = Path("/usr/lib/kubesolo/release.json")
 # Set by the publisher in timestamp.json: when it was signed (product.release.repository).
@@ -58,6 +60,11 @@ _PUBKEY_MAX = 64 * 1024
 _MAX_ANCHOR_VERSION = 64
 # Metadata is small; a server that takes longer than this for one file is not serving it.
 _METADATA_SECONDS = 60.0
+_PEM_BEGIN = b"-----BEGIN PUBLIC KEY-----"
+_PEM_END = b"-----END PUBLIC KEY-----"
+_DER_SEQUENCE = b"\x30"
+# RFC 8410: an Ed25519 key has this one encoding, followed by its 32 bytes.
+_DER_ED25519 = bytes.fromhex("302a300506032b6570032100")
 _CHUNK = 64 * 1024
 
 
@@ -96,8 +103,9 @@ def find_release(
     pinned = read_pinned_keys(config.pubkey)
     clock = now or datetime.now(UTC)
     store = str(metadata_dir)
-    with new_pool(policy) as pool, _named_errors(base, clock):
-        fetcher = _new_fetcher(pool)
+    standins.install()
+    with new_connections(policy) as connections, _named_errors(base, clock):
+        fetcher = _new_fetcher(connections)
         make_directories(store)
         _ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)
         reference = max([clock, *_floor(metadata_dir, release_file)])
@@ -130,9 +138,6 @@ def read_pinned_keys(pubkey: str | None) -> frozenset[str]:
             code="no-pubkey",
             hint="set pubkey= in update.conf to the publisher's root.pub.pem",
         )
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     hint = "it must hold the publisher's root.pub.pem"
     try:
         text = read_bounded(pubkey, _PUBKEY_MAX)
@@ -142,17 +147,19 @@ def read_pinned_keys(pubkey: str | None) -> frozenset[str]:
     except ValueError as error:
         raise AgentError(str(error), code="no-pubkey", hint=hint) from None
     keys = set()
-    end = b"-----END PUBLIC KEY-----"
-    for block in text.split(end)[:-1]:
+    for block in text.split(_PEM_END)[:-1]:
+        encoded = block.partition(_PEM_BEGIN)[2]
         try:
-            key = serialization.load_pem_public_key(block[block.find(b"-----BEGIN") :] + end)
-        except Exception as error:  # cryptography raises ValueError and several of its own
-            message = f"{pubkey} holds a malformed public key: {error}"
-            raise AgentError(message, code="no-pubkey", hint=hint) from None
-        if not isinstance(key, Ed25519PublicKey):
+            der = binascii.a2b_base64(b"".join(encoded.split()), strict_mode=True)
+        except ValueError:
+            der = b""
+        if der[:1] != _DER_SEQUENCE:
+            message = f"{pubkey} holds a malformed public key"
+            raise AgentError(message, code="no-pubkey", hint=hint)
+        if der[: len(_DER_ED25519)] != _DER_ED25519 or len(der) != len(_DER_ED25519) + 32:
             message = f"{pubkey} holds a key that is not Ed25519"
             raise AgentError(message, code="no-pubkey", hint=hint)
-        keys.add(key.public_bytes_raw().hex())
+        keys.add(der[len(_DER_ED25519) :].hex())
     if not keys:
         raise AgentError(f"{pubkey} holds no public key", code="no-pubkey", hint=hint)
     return frozenset(keys)
@@ -304,16 +311,15 @@ def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: da
     return updater
 
 
-def _new_fetcher(pool: PoolManager) -> FetcherInterface:
+def _new_fetcher(connections: Connections) -> FetcherInterface:
     from tuf.api.exceptions import DownloadHTTPError, SlowRetrievalError
     from tuf.ngclient.fetcher import FetcherInterface
-    from urllib3.exceptions import HTTPError
 
     class Fetcher(FetcherInterface):
         """Downloads by the rules of ``sources.open_url``; the caller bounds the size."""
 
         def _fetch(self, url: str) -> Iterator[bytes]:
-            response = open_url(pool, url)
+            response = open_url(connections, url)
             try:
                 check_status(response, url)
             except HttpStatusError as error:
@@ -329,15 +335,13 @@ def _new_fetcher(pool: PoolManager) -> FetcherInterface:
             return self._fetch(url)
 
         @staticmethod
-        def _stream(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
+        def _stream(response: Response, url: str) -> Iterator[bytes]:
             deadline = time.monotonic() + _METADATA_SECONDS
             try:
-                while chunk := response.read1(_CHUNK, decode_content=False):
+                while chunk := response.read1(_CHUNK):
                     yield chunk
                     if time.monotonic() > deadline:
                         raise SlowRetrievalError(f"{url} took over {_METADATA_SECONDS:.0f} s")
-            except HTTPError as error:
-                raise AgentError(f"{url} broke off: {error}", code="server-unreachable") from None
             finally:
                 response.close()
 

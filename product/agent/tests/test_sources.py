@@ -195,6 +195,9 @@ def test_total_time_is_bounded(server: http.Server, dest: Path) -> None:
         pytest.param(http.status(204), "server-unreachable", True, id="204"),
         pytest.param(http.redirect("file:///etc/hostname"), "bad-redirect", True, id="to file"),
         pytest.param(http.redirect("https://127.0.0.1:1/"), "bad-redirect", True, id="to https"),
+        pytest.param(http.redirect("http://["), "bad-redirect", True, id="to no URL"),
+        pytest.param(http.redirect("http://host:port/"), "bad-redirect", True, id="to no port"),
+        pytest.param(http.redirect("http:///path"), "bad-redirect", True, id="to no host"),
         pytest.param(http.redirect("artifacts"), "bad-redirect", True, id="redirects for ever"),
     ],
 )
