@@ -52,7 +52,7 @@ def present_address(paths: NodePaths) -> str | None:
     if interface is None:
         return None
     try:
-        status, listing = program.run(["/sbin/ip", "-4", "-o", "addr", "show", "dev", interface])
+        status, listing = program.run(["ip", "-4", "-o", "addr", "show", "dev", interface])
     except AgentError:
         return None
     return first_address(listing) if status == 0 else None
@@ -76,7 +76,7 @@ def wait_for_address(
 def take_unconnected_address() -> bool:
     """Give the loopback device an address that Kubernetes accepts; whether it has it now."""
     try:
-        status, output = program.run(["/sbin/ip", "addr", "add", f"{UNCONNECTED}/32", "dev", "lo"])
+        status, output = program.run(["ip", "addr", "add", f"{UNCONNECTED}/32", "dev", "lo"])
     except AgentError:
         return False
     return status == 0 or "exists" in output
