@@ -5,6 +5,6 @@ containerd imports under the image's name, ``images`` says what each image holds
 compressed: the squashfs around the archives is, and containerd imports them faster.
 """
 
-from product.image.oci.images import NAMES, build_archives, image_name
+from product.image.oci.images import NAMES, build_archives, image_name, images_digest
 
-__all__ = ["NAMES", "build_archives", "image_name"]
+__all__ = ["NAMES", "build_archives", "image_name", "images_digest"]

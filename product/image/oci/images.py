@@ -9,7 +9,7 @@ from pathlib import Path
 from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, tree_digest
 from product.image.errors import ImageError, RecipeError
-from product.image.locks import Lock
+from product.image.locks import Lock, Package
 from product.image.oci.layer import Entry, file, folder, link, pack
 from product.image.oci.layout import Config, archive
 from product.image.packages import fetch, unpack_all
@@ -76,20 +76,30 @@ def build_archives(
     return {name: _build(name, arch, cache, recipe, lock, pause) for name in names}
 
 
-def _build(
-    name: str, arch: Arch, cache: Cache, recipe: Recipe, lock: Lock, pause: Path | None
-) -> Path:
+def images_digest(names: Iterable[str], arch: Arch) -> str:
+    """Names what the archives of ``names`` are made from, without making them; the program of
+    ``pause`` is not part of it. Raises as ``build_archives`` does."""
+    recipe = Recipe.load(RECIPE)
+    lock = Lock.load(recipe.lock_path(arch))
+    keys = [_key(name, _packages(_image(name), lock), arch, recipe, None) for name in names]
+    return digest_of(keys)
+
+
+def _image(name: str) -> _Image:
     image = _IMAGES.get(name)
     if image is None:
         raise RecipeError(
             f"there is no container image {name!r}", hint=f"there are: {', '.join(_IMAGES)}"
         )
-    if name != "pause":
-        pause = None
-    elif pause is None or not pause.is_file():
-        raise ImageError(f"the image pause needs its program, and {pause} is no file")
-    packages = [package for package in lock.packages if package.name in image.packages]
-    key = digest_of(
+    return image
+
+
+def _packages(image: _Image, lock: Lock) -> list[Package]:
+    return [package for package in lock.packages if package.name in image.packages]
+
+
+def _key(name: str, packages: list[Package], arch: Arch, recipe: Recipe, pause: Path | None) -> str:
+    return digest_of(
         name,
         [package.sha256 for package in packages],
         tree_digest(FILES),
@@ -98,6 +108,18 @@ def _build(
         recipe.source_date,
         _CODE_DIGEST,
     )
+
+
+def _build(
+    name: str, arch: Arch, cache: Cache, recipe: Recipe, lock: Lock, pause: Path | None
+) -> Path:
+    image = _image(name)
+    if name != "pause":
+        pause = None
+    elif pause is None or not pause.is_file():
+        raise ImageError(f"the image pause needs its program, and {pause} is no file")
+    packages = _packages(image, lock)
+    key = _key(name, packages, arch, recipe, pause)
 
     def build(tree: Path) -> None:
         with progress.step(f"container image {name} for {arch}"), cache.scratch("oci") as work:

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 
 from product.image.errors import RecipeError
 from product.image.payload import Payload
+from product.image.payload.kubesolo import KubesoloPayload
 from product.image.recipe import Recipe
 
-KINDS: dict[str, type[Payload]] = {}
+KINDS: dict[str, type[Payload]] = {
+    "kubesolo": KubesoloPayload,
+}
 
 
 def payload_of(recipe: Recipe, given: Mapping[str, object] | None = None) -> Payload | None:
