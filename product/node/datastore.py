@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 
 from product.agent.durable import make_directories, sync_directory
+from product.errors import KubesoloError
 from product.node.console import Reporter
 from product.node.errors import NodeError
 from product.node.paths import NodePaths
@@ -29,6 +30,7 @@ COMPONENTS = {
     16: "kube-proxy",
     20: "a wait",
 }
+PROGRAM = "/usr/bin/kubenode"
 PROBE_SECONDS = 120.0
 LOG = "/var/log/kubernetes/current"
 # In one boot: once a copy, once an empty one. Where neither opens, it is not the datastore's fault.
@@ -47,14 +49,14 @@ def examine(paths: NodePaths, payload: Payload, reporter: Reporter, code: int) -
         replace(paths, payload, reporter)
 
 
-def opens(paths: NodePaths, datastore: str, *, program: str = "/usr/bin/kubenode") -> bool:
+def opens(paths: NodePaths, datastore: str) -> bool:
     """Whether etcd alone serves ``datastore``."""
     with suppress(FileNotFoundError):
         os.unlink(paths.probe)
     arguments = [
-        program, "etcd", f"--data-dir={datastore}", f"--listen-client-urls=unix://{paths.probe}",
+        PROGRAM, "etcd", f"--data-dir={datastore}", f"--listen-client-urls=unix://{paths.probe}",
     ]  # fmt: skip
-    pid = os.posix_spawn(program, arguments, os.environ)
+    pid = os.posix_spawn(PROGRAM, arguments, os.environ)
     end = time.monotonic() + PROBE_SECONDS
     try:
         while time.monotonic() < end:
@@ -73,7 +75,7 @@ def opens(paths: NodePaths, datastore: str, *, program: str = "/usr/bin/kubenode
 
 
 def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
-    """Keep the datastore aside and put the newest good copy in its place, or nothing.
+    """Put the newest good copy in the place of the datastore, or nothing; keep what was there.
 
     Raises NodeError.
     """
@@ -81,30 +83,43 @@ def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     if tried >= MAX_RECOVERIES:
         raise NodeError(
             f"{payload.datastore} was replaced {tried} times in this boot and does not open",
-            hint=f"see {LOG}; what was replaced lies beside it",
+            hint=f"see {LOG}; what was replaced is kept, as the problems before this one say",
         )
+    _remember(paths, tried + 1)
+    if not tried:
+        try:
+            restored = _restore_copy()
+        except (KubesoloError, OSError) as error:
+            reporter.problem(f"Kubernetes: no copy of the datastore could be put back: {error}")
+            restored = None
+        if restored:
+            reporter.problem(f"Kubernetes: {restored}")
+            return
     place = payload.datastore.rstrip("/")
     aside = f"{place}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     while os.path.exists(aside):
         aside += "+"
     try:
         os.rename(place, aside)
-        sync_directory(os.path.dirname(place))
-        restored = None if tried else _restore_copy(place)
         make_directories(place)
         os.chmod(place, 0o700)
+        sync_directory(os.path.dirname(place))
     except OSError as error:
         raise NodeError(
             f"cannot replace the damaged datastore {place}: {error.strerror or error}"
         ) from None
-    _remember(paths, tried + 1)
-    instead = restored or "Kubernetes starts with an empty one"
-    reporter.problem(f"Kubernetes: the datastore was damaged and is kept in {aside}; {instead}")
+    reporter.problem(
+        f"Kubernetes: the datastore was damaged and there is no copy of it: Kubernetes starts "
+        f"with an empty one, the damaged one is kept in {aside}"
+    )
 
 
-def _restore_copy(place: str) -> str | None:
-    """Ask the agent for its newest good copy; what was put back, or None."""
-    return None
+def _restore_copy() -> str | None:
+    """Let the agent put its newest good copy back; what it did, or None where there is none."""
+    from product.agent.node import Node
+    from product.agent.restore import restore_latest
+
+    return restore_latest(Node(), "etcd does not open it")
 
 
 def _is_healthy(path: str) -> bool:

@@ -1,0 +1,147 @@
+"""What Kubernetes finds when it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from product.node import address
+from product.node import configure as module
+from product.node.configure import configure
+from product.node.errors import StorageError
+from product.node.pki import Identity
+from product.node.tests.conftest import NodeWorld
+
+
+def run(world: NodeWorld) -> Identity:
+    return configure(world.paths, world.payload, world.reporter)
+
+
+def test_a_first_boot_and_the_next(world: NodeWorld) -> None:
+    assert run(world) == Identity("node-1", "10.0.2.15")
+    assert world.problems == []
+    assert "kubesolo: kubernetes: made certificates for node-1\n" in world.console
+    said = world.console
+    assert run(world) == Identity("node-1", "10.0.2.15")
+    assert world.console == said
+
+
+def test_the_plan_can_be_followed(world: NodeWorld) -> None:
+    """Every file that a component is pointed at exists, and nothing else is readable by others."""
+    run(world)
+    plan = Path(world.paths.plan).read_text()
+    words = plan.replace("=", " ").split()
+    files = {word for word in words if word.startswith(str(world.root)) and "." in word[-20:]}
+    for path in files - {word for word in files if word.endswith("etcd")}:
+        if path != world.paths.console:
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o600, path
+    order = [line.split()[0] for line in plan.splitlines()]
+    assert order.index("etcd") < order.index("kube-apiserver") < order.index("kubelet")
+    assert order[-1] == "ready"
+    assert stat.S_IMODE(os.stat(world.paths.config).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(world.paths.data).st_mode) == 0o700
+
+
+def test_kubeconfigs_name_files_that_exist(world: NodeWorld) -> None:
+    run(world)
+    found = list(Path(world.paths.config).glob("*.kubeconfig"))
+    assert len(found) == 4
+    for path in found:
+        document = json.loads(path.read_text())
+        user, cluster = document["users"][0]["user"], document["clusters"][0]["cluster"]
+        for file in (*user.values(), cluster["certificate-authority"]):
+            assert Path(file).is_file()
+
+
+def test_the_api_server_knows_nobody_without_a_certificate(world: NodeWorld) -> None:
+    run(world)
+    plan = Path(world.paths.plan).read_text()
+    (line,) = (line for line in plan.splitlines() if line.startswith("kube-apiserver"))
+    assert "--anonymous-auth=false" in line
+    assert "--authorization-mode=Node,RBAC" in line
+    for line in plan.splitlines():
+        if line.startswith(("kube-controller-manager", "kube-scheduler")):
+            assert "--port=0" in line
+
+
+def test_a_name_that_kubernetes_refuses_is_made_one(world: NodeWorld) -> None:
+    world.write(world.paths.hostname, "My_Node\n")
+    assert run(world).node == "my-node"
+    assert "no node called 'My_Node'" in world.problems[0]
+    assert "the node is called my-node" in world.problems[0]
+    assert Path(world.paths.node_name).read_text() == "my-node\n"
+    run(world)
+    assert len(world.problems) == 1
+
+
+def test_a_new_hostname_does_not_lose_the_node(world: NodeWorld) -> None:
+    run(world)
+    world.write(world.paths.hostname, "other\n")
+    assert run(world).node == "node-1"
+    assert "hostname is now 'other', Kubernetes keeps the node's name node-1" in world.problems[0]
+
+
+def test_a_changed_address_is_followed(world: NodeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(world)
+    monkeypatch.setattr(address, "wait_for_address", lambda paths: "192.168.1.7")
+    assert run(world).address == "192.168.1.7"
+    assert "address changed from 10.0.2.15 to 192.168.1.7" in world.console
+    plan = Path(world.paths.plan).read_text()
+    assert "--node-ip=192.168.1.7" in plan
+    assert "--advertise-address=192.168.1.7" in plan
+    assert "10.0.2.15" not in plan
+    assert world.problems == []
+
+
+def test_without_a_network_it_runs_all_the_same(
+    world: NodeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = []
+    monkeypatch.setattr(address, "wait_for_address", lambda paths: None)
+    monkeypatch.setattr(address, "take_unconnected_address", lambda: taken.append(1))
+    assert run(world).address == "192.0.2.1"
+    assert taken
+    assert "no network gave this node an address" in world.problems[0]
+
+
+def test_a_full_partition_stops_before_anything_is_written(
+    world: NodeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        f_bavail, f_frsize = 100, 4096
+
+    monkeypatch.setattr(os, "statvfs", lambda path: Full)
+    with pytest.raises(StorageError, match=r"the data partition is full: .* 0 MiB are free"):
+        run(world)
+    assert not Path(world.paths.data).exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(address, "wait_for_address", lambda paths: "10.0.2.15")
+    assert run(world)
+
+
+def test_leftovers_of_the_kubelet_go(world: NodeWorld) -> None:
+    world.write(f"{world.paths.kubelet}/cpu_manager_state", "")
+    world.write(f"{world.paths.kubelet}/pods/x", "kept")
+    run(world)
+    assert not Path(f"{world.paths.kubelet}/cpu_manager_state").exists()
+    assert Path(f"{world.paths.kubelet}/pods/x").exists()
+
+
+def test_a_release_without_a_date_stops_nothing(world: NodeWorld) -> None:
+    world.write(world.paths.release, "{")
+    before = time.time()
+    assert module._floor(world.paths) >= before
+    run(world)
+
+
+def test_images_to_import_are_asked_for(world: NodeWorld) -> None:
+    run(world)
+    assert not Path(world.paths.import_request).exists()
+    world.write_payload(images=str(world.root / "images"))
+    run(world)
+    assert not Path(world.paths.import_request).exists()

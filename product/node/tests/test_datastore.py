@@ -1,0 +1,135 @@
+"""A datastore that does not open any more."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from product.node import datastore
+from product.node.datastore import examine, opens
+from product.node.errors import NodeError
+from product.node.tests.conftest import NodeWorld
+
+# Speaks as etcd does: serves where the datastore is sound, else ends or hangs.
+ETCD = """#!/usr/bin/env python3
+import os, socket, sys, time
+options = dict(word.lstrip("-").split("=", 1) for word in sys.argv[2:])
+state = open(options["data-dir"] + "/db").read()
+if state == "damaged":
+    sys.exit(2)
+server = socket.socket(socket.AF_UNIX)
+server.bind(options["listen-client-urls"].removeprefix("unix://"))
+server.listen()
+while True:
+    client, _ = server.accept()
+    client.recv(1000)
+    answer = "200 OK" if state == "sound" else "503 No"
+    client.sendall(f"HTTP/1.0 {answer}\\r\\n\\r\\n".encode())
+    client.close()
+"""
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> str:
+    path = tmp_path / "kubenode"
+    path.write_text(ETCD)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def store(world: NodeWorld, etcd: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = Path(world.payload.datastore)
+    path.mkdir(parents=True)
+    (path / "db").write_text("sound")
+    Path(world.paths.config).mkdir(parents=True)
+    monkeypatch.setattr(datastore, "PROGRAM", etcd)
+    monkeypatch.setattr(datastore, "_restore_copy", lambda: None)
+    monkeypatch.setattr(datastore, "PROBE_SECONDS", 20.0)
+    return path
+
+
+def asides(store: Path) -> list[Path]:
+    return sorted(store.parent.glob("etcd.damaged-*"))
+
+
+def test_a_sound_datastore_is_left_alone(world: NodeWorld, store: Path) -> None:
+    examine(world.paths, world.payload, world.reporter, 15)
+    assert (store / "db").read_text() == "sound"
+    assert not asides(store)
+    assert world.problems == ["Kubernetes ended by itself (kubelet, code 15) and is started again"]
+
+
+def test_a_damaged_one_is_kept_and_an_empty_one_used(world: NodeWorld, store: Path) -> None:
+    (store / "db").write_text("damaged")
+    examine(world.paths, world.payload, world.reporter, 2)
+    (aside,) = asides(store)
+    assert (aside / "db").read_text() == "damaged"
+    assert list(store.iterdir()) == []
+    assert "starts with an empty one, the damaged one is kept in" in world.problems[-1]
+
+
+def test_a_copy_goes_before_an_empty_one(
+    world: NodeWorld, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store / "db").write_text("damaged")
+    monkeypatch.setattr(datastore, "_restore_copy", lambda: "the copy of yesterday was put back")
+    examine(world.paths, world.payload, world.reporter, 11)
+    assert world.problems[-1] == "Kubernetes: the copy of yesterday was put back"
+    assert not asides(store)
+
+
+def test_a_copy_that_does_not_open_either_gives_way(
+    world: NodeWorld, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store / "db").write_text("damaged")
+    monkeypatch.setattr(datastore, "_restore_copy", lambda: "put back")
+    examine(world.paths, world.payload, world.reporter, 11)
+    examine(world.paths, world.payload, world.reporter, 11)
+    assert len(asides(store)) == 1
+    (store / "db").write_text("damaged")
+    with pytest.raises(NodeError, match="was replaced 2 times in this boot"):
+        examine(world.paths, world.payload, world.reporter, 11)
+    assert (store / "db").read_text() == "damaged"
+
+
+def test_a_failed_restore_is_said(
+    world: NodeWorld, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise NodeError("the copies are garbage")
+
+    (store / "db").write_text("damaged")
+    monkeypatch.setattr(datastore, "_restore_copy", fail)
+    examine(world.paths, world.payload, world.reporter, 11)
+    assert "no copy of the datastore could be put back" in world.problems[-2]
+    assert len(asides(store)) == 1
+
+
+def test_a_full_disk_is_not_taken_for_damage(
+    world: NodeWorld, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        f_bavail, f_frsize = 100, 4096
+
+    (store / "db").write_text("damaged")
+    monkeypatch.setattr(os, "statvfs", lambda path: Full)
+    with pytest.raises(NodeError, match="full"):
+        examine(world.paths, world.payload, world.reporter, 11)
+    assert not asides(store)
+
+
+def test_one_that_is_slow_is_not_damaged(
+    world: NodeWorld, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store / "db").write_text("electing")
+    monkeypatch.setattr(datastore, "PROBE_SECONDS", 1.0)
+    assert opens(world.paths, str(store))
+
+
+def test_the_probe_leaves_no_process(world: NodeWorld, store: Path) -> None:
+    assert opens(world.paths, str(store))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)

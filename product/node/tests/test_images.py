@@ -1,0 +1,93 @@
+"""Which archives containerd still has to be given."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from product.agent import program
+from product.node.errors import NodeError, ProgramFailedError
+from product.node.images import archives, import_pending, index_digest, pending
+
+
+def archive(path: Path, index: str = "{}", *, padding: int = 5000) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in (("blobs/sha256/x", b"x" * padding), ("index.json", index.encode())):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
+class Ctr:
+    """What was run instead of containerd's client."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status = status
+        self.imported: list[str] = []
+
+    def __call__(self, argv: list[str]) -> tuple[int, str]:
+        self.imported.append(argv[-1].rpartition("/")[2])
+        return self.status, "unpacking\nctr: it broke" if self.status else ""
+
+
+@pytest.fixture
+def ctr(monkeypatch: pytest.MonkeyPatch) -> Ctr:
+    found = Ctr()
+    monkeypatch.setattr(program, "run", found)
+    return found
+
+
+def test_each_archive_is_imported_once_and_pause_first(tmp_path: Path, ctr: Ctr) -> None:
+    folder, note = tmp_path / "images", str(tmp_path / "note.json")
+    for name in ("busybox", "pause", "nginx"):
+        archive(folder / f"{name}.tar", name)
+    assert import_pending(str(folder), note, "/socket") == 3
+    assert ctr.imported == ["pause.tar", "busybox.tar", "nginx.tar"]
+    assert import_pending(str(folder), note, "/socket") == 0
+    assert len(ctr.imported) == 3
+
+
+def test_a_changed_archive_is_imported_again(tmp_path: Path, ctr: Ctr) -> None:
+    folder, note = tmp_path / "images", str(tmp_path / "note.json")
+    archive(folder / "pause.tar", "one")
+    archive(folder / "nginx.tar", "one")
+    import_pending(str(folder), note, "/socket")
+    archive(folder / "nginx.tar", "two")
+    assert [Path(path).name for path in pending(str(folder), note)] == ["nginx.tar"]
+
+
+@pytest.mark.parametrize("garbage", ["", "{", "[]", "null", "[" * 100000])
+def test_a_damaged_note_costs_an_import(tmp_path: Path, ctr: Ctr, garbage: str) -> None:
+    folder, note = tmp_path / "images", tmp_path / "note.json"
+    archive(folder / "pause.tar")
+    note.write_text(garbage)
+    assert import_pending(str(folder), str(note), "/socket") == 1
+    assert json.loads(note.read_text())
+
+
+def test_a_refused_archive_is_no_imported_one(tmp_path: Path, ctr: Ctr) -> None:
+    folder, note = tmp_path / "images", str(tmp_path / "note.json")
+    archive(folder / "pause.tar")
+    ctr.status = 1
+    with pytest.raises(ProgramFailedError, match=r"pause\.tar \(1\): ctr: it broke"):
+        import_pending(str(folder), note, "/socket")
+    assert pending(str(folder), note)
+
+
+def test_no_folder_is_no_archives(tmp_path: Path) -> None:
+    assert archives(str(tmp_path / "none")) == []
+
+
+def test_garbage_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(b"garbage" * 1000)
+    with pytest.raises(NodeError, match=r"x\.tar is no"):
+        index_digest(str(path))
+    path.write_bytes(b"\0" * 10240)
+    with pytest.raises(NodeError, match="it has no index"):
+        index_digest(str(path))
