@@ -159,31 +159,34 @@ class Attempt:
             writer.seal(release.manifest_bytes)
         self._say(f"slot {slot} holds {release.version}, read back and compared")
 
-    def _bring(self, artifact: Artifact, path: str) -> None:
-        """From the running slot where it holds the same bytes, else from the server."""
-        if self._copy(artifact, path):
+    def _bring(self, artifact: Artifact, path: str) -> int:
+        """From the running slot where it holds the same bytes, else from the server.
+
+        Returns the CRC-32 of what was written and had the artifact's SHA-256.
+        """
+        checksum = self._copy(artifact, path)
+        if checksum is not None:
             self._say(f"{artifact.name}: copied from the running slot")
-            return
+            return checksum
         from pathlib import Path
 
         from product.agent import sources
 
         assert self._config.server is not None
         progress = _Progress(artifact.name, self._say)
-        sources.fetch_artifact(self._config.server, artifact, Path(path), progress=progress)
+        return sources.fetch_artifact(self._config.server, artifact, Path(path), progress=progress)
 
-    def _copy(self, artifact: Artifact, path: str) -> bool:
+    def _copy(self, artifact: Artifact, path: str) -> int | None:
         try:
             own = self._store.inspect(self._node.boot.slot).manifest
             held = own.artifacts if own else ()
             if (artifact.sha256, artifact.name) not in {(a.sha256, a.name) for a in held}:
-                return False
+                return None
             with self._store.reading_booted() as directory:
-                copy_artifact(directory, artifact, path)
+                return copy_artifact(directory, artifact, path)
         except (AgentError, VolumeError) as error:
             self._say(f"{artifact.name}: not copied from the running slot: {error}")
-            return False
-        return True
+            return None
 
 
 class _Progress:

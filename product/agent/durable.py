@@ -24,7 +24,7 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o600) -> None:
     sync_directory(directory)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write every byte of ``data``; one write(2) may take less than it is given."""
     view = memoryview(data)
     while view:

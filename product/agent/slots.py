@@ -3,28 +3,34 @@
 A slot without a readable ``manifest.json`` is not bootable for the agent. Writing removes it first
 and brings it back last, after every artifact was read back from the disk; so an interruption
 leaves a slot that nobody arms, with the finished files in place for the next attempt.
+
+Each byte is hashed once: on its way in, where its SHA-256 says whether the release's publisher
+meant it. Whether the disk has kept it, CRC-32 tells as well, at a tenth of the cost; a disk may
+forget, but does not forge.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from product.agent.boot import SLOT_LABELS, BootInfo
+from product.agent.diskio import Writeback, from_disk
 from product.agent.durable import read_bounded, sync_directory, write_all, write_atomic
 from product.agent.errors import AgentError
 from product.agent.paths import Paths
 from product.agent.volumes import VolumeBusyError, VolumeError, Volumes
 from product.manifest import MANIFEST_NAME, MAX_BYTES, Artifact, Manifest, ManifestError
 
-CHUNK = 1024 * 1024
 # ext4's own tables and journal, as a share of a slot whose file system cannot be asked.
 ASSUMED_OVERHEAD = 0.1
 
-Fetch = Callable[[Artifact, str], None]
+# Brings an artifact to a path, checks its SHA-256 and returns the CRC-32 of what it wrote.
+Fetch = Callable[[Artifact, str], int]
 
 
 class SlotError(AgentError):
@@ -116,7 +122,7 @@ class SlotStore:
         if point := self._volumes.mounted_elsewhere(device, self._paths.slot_mount):
             raise SlotError(f"slot {slot} ({device}) is mounted at {point}", hint="unmount it")
         with self._healed(slot, device) as directory:
-            yield SlotWriter(directory, self._paths.drop_caches)
+            yield SlotWriter(directory)
 
     @contextmanager
     def _healed(self, slot: str, device: str) -> Iterator[str]:
@@ -145,9 +151,10 @@ class SlotStore:
 class SlotWriter:
     """Writes one release into a mounted passive slot; the order of calls is that of methods."""
 
-    def __init__(self, directory: str, drop_caches: str) -> None:
+    def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._drop_caches = drop_caches
+        # CRC-32 of each file whose SHA-256 is known to be right.
+        self._checksums: dict[str, int] = {}
 
     def invalidate(self, manifest: Manifest) -> None:
         """Make the slot unbootable, then remove what ``manifest`` has no use for."""
@@ -165,46 +172,34 @@ class SlotWriter:
         beginning of it at ``path``. False where an earlier attempt had already finished it."""
         path = f"{self._directory}/{artifact.name}"
         try:
-            _verify_file(path, artifact)
+            self._checksums[artifact.name] = _verify_file(path, artifact)
             return False
         except SlotError:
             self._remove(artifact.name)
         partial = f"{self._directory}/{_partial(artifact)}"
-        fetch(artifact, partial)
+        self._checksums[artifact.name] = fetch(artifact, partial)
         os.replace(partial, path)
         return True
 
     def verify(self, manifest: Manifest) -> None:
-        """Bring everything to the disk, forget the caches, and compare what the disk has.
-
-        Raises SlotError.
-        """
+        """Bring everything to the disk, then compare what the disk has. Raises SlotError."""
+        self._sync(manifest)
         for artifact in manifest.artifacts:
-            descriptor = os.open(f"{self._directory}/{artifact.name}", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(descriptor)
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(descriptor)
-        sync_directory(self._directory)
-        self._forget_caches()
-        for artifact in manifest.artifacts:
-            _verify_file(f"{self._directory}/{artifact.name}", artifact)
+            path = f"{self._directory}/{artifact.name}"
+            _verify_file(path, artifact, self._checksums.get(artifact.name))
 
     def seal(self, manifest_bytes: bytes) -> None:
         """Make the slot bootable."""
         write_atomic(f"{self._directory}/{MANIFEST_NAME}", manifest_bytes, mode=0o644)
 
-    def _forget_caches(self) -> None:
-        """Beyond the files' own pages: the kernel's copies of inodes and directories."""
-        try:
-            descriptor = os.open(self._drop_caches, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            os.write(descriptor, b"3\n")
-        finally:
-            os.close(descriptor)
+    def _sync(self, manifest: Manifest) -> None:
+        for artifact in manifest.artifacts:
+            descriptor = os.open(f"{self._directory}/{artifact.name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        sync_directory(self._directory)
 
     def _remove(self, name: str) -> None:
         try:
@@ -213,23 +208,28 @@ class SlotWriter:
             return
 
 
-def copy_artifact(source: str, artifact: Artifact, destination: str) -> None:
-    """Copy the file of ``artifact`` from the directory ``source`` and check it on the way.
+def copy_artifact(source: str, artifact: Artifact, destination: str) -> int:
+    """Copy the file of ``artifact`` from the directory ``source``; the CRC-32 of what was written.
 
     Raises SlotError where the source is not what ``artifact`` says.
     """
     digest = hashlib.sha256()
+    checksum = done = 0
     target = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        with open(f"{source}/{artifact.name}", "rb", buffering=0) as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-                write_all(target, chunk)
+        writeback = Writeback(target)
+        for piece in from_disk(f"{source}/{artifact.name}"):
+            digest.update(piece)
+            checksum = zlib.crc32(piece, checksum)
+            write_all(target, piece)
+            done += len(piece)
+            writeback.written(done)
     finally:
         os.close(target)
     if digest.hexdigest() != artifact.sha256:
         os.unlink(destination)
         raise SlotError(f"{artifact.name} in the running slot is not what its manifest says")
+    return checksum
 
 
 def _partial(artifact: Artifact) -> str:
@@ -261,25 +261,36 @@ def _inspect(directory: str) -> SlotContent:
     return SlotContent(manifest, hashlib.sha256(data).hexdigest(), problem)
 
 
-def _verify_file(path: str, artifact: Artifact) -> None:
-    """Raises SlotError where ``path`` is not the bytes of ``artifact``."""
+def _verify_file(path: str, artifact: Artifact, checksum: int | None = None) -> int:
+    """The CRC-32 of what the disk has at ``path``. Raises SlotError where that is not ``artifact``.
+
+    That is judged by ``checksum``, the CRC-32 of bytes that had the artifact's SHA-256, or by the
+    SHA-256 itself.
+    """
     name = artifact.name
+    digest = hashlib.sha256()
+    found = 0
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size != artifact.size:
-                raise SlotError(
-                    f"{name} is {size} bytes, not {artifact.size}", code="size-mismatch"
-                )
-            digest = hashlib.sha256()
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
+        size = os.stat(path).st_size
+        if size != artifact.size:
+            message = f"{name} is {size} bytes, not {artifact.size}"
+            raise SlotError(message, code="size-mismatch")
+        for piece in from_disk(path):
+            found = zlib.crc32(piece, found)
+            if checksum is None:
+                digest.update(piece)
     except OSError as error:
         message = f"{name} cannot be read back: {error.strerror}"
         raise SlotError(message, code="read-back-failed") from None
-    if digest.hexdigest() != artifact.sha256:
+    if checksum is None:
+        wrong, what = digest.hexdigest() != artifact.sha256, f"sha256 {digest.hexdigest()}"
+        expected = artifact.sha256
+    else:
+        wrong, what, expected = found != checksum, f"crc32 {found:08x}", f"{checksum:08x}"
+    if wrong:
         raise SlotError(
-            f"{name} reads back as sha256 {digest.hexdigest()}, not {artifact.sha256}",
+            f"{name} reads back as {what}, not {expected}",
             hint="the disk does not keep what is written to it",
             code="digest-mismatch",
         )
+    return found

@@ -15,12 +15,14 @@ import errno
 import hashlib
 import os
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from product.agent.connections import Connections, Response, TransientError
+from product.agent.diskio import Writeback
 from product.agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -150,20 +152,22 @@ def fetch_artifact(
     progress: Progress | None = None,
     rate_limit: int | None = None,
     policy: FetchPolicy = DEFAULT_POLICY,
-) -> None:
+) -> int:
     """Bring ``artifact`` to ``dest``, going on from what an earlier fetch left there.
 
-    ``progress(done, total)`` is called in bytes; ``rate_limit`` is in bytes a second. On return
-    the file has the manifest's size and SHA-256 and is on the disk. Raises AgentError: after
-    ``size-mismatch`` and ``digest-mismatch`` the file is gone, after every other code what has
-    come so far stays for the next fetch.
+    ``progress(done, total)`` is called in bytes; ``rate_limit`` is in bytes a second. Returns the
+    CRC-32 of what was written, after it had the manifest's size and SHA-256 and the disk was told
+    to keep it; reading it back is the caller's. Raises AgentError: after ``size-mismatch`` and
+    ``digest-mismatch`` the file is gone, after every other code what has come so far stays for
+    the next fetch.
     """
     url = server_url(server, f"artifacts/{artifact.sha256}")
     try:
         descriptor = os.open(dest, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            _Fetch(url, artifact, descriptor, progress, rate_limit, policy).run()
+            checksum = _Fetch(url, artifact, descriptor, progress, rate_limit, policy).run()
             os.fsync(descriptor)
+            return checksum
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -198,20 +202,20 @@ class _Fetch:
         self._deadline = time.monotonic() + policy.total
         self._done = 0
         self._hash = hashlib.sha256()
+        self._checksum = 0
+        self._writeback = Writeback(descriptor)
         # Bytes that came from an earlier fetch, whose fault a wrong digest may be.
         self._inherited = 0
 
-    def run(self) -> None:
+    def run(self) -> int:
         """Fetch, and where a wrong digest may be an earlier fetch's fault, fetch once more."""
         self._take_over()
         self._complete()
-        if self._matches():
-            return
-        if self._inherited:
+        if not self._matches() and self._inherited:
             self._restart()
             self._complete()
-            if self._matches():
-                return
+        if self._matches():
+            return self._checksum
         raise AgentError(
             f"{self._url} sent other bytes than the release's {self._artifact.name}: SHA-256 "
             f"{self._hash.hexdigest()}",
@@ -228,15 +232,22 @@ class _Fetch:
             self._restart()
             return
         while self._done < size and (chunk := os.read(self._descriptor, _CHUNK)):
-            self._hash.update(chunk)
-            self._done += len(chunk)
+            self._count(chunk)
         self._inherited = self._done
+        self._writeback = Writeback(self._descriptor, self._done)
 
     def _restart(self) -> None:
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._hash = hashlib.sha256()
+        self._checksum = 0
+        self._writeback = Writeback(self._descriptor)
         self._done = self._inherited = 0
+
+    def _count(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        self._checksum = zlib.crc32(data, self._checksum)
+        self._done += len(data)
 
     def _complete(self) -> None:
         """Ask until all bytes are here, within the policy's bounds."""
@@ -372,9 +383,9 @@ class _Fetch:
         while view:
             # Hashed piece by piece, so that hash and file agree even where the disk fills up.
             written = os.write(self._descriptor, view)
-            self._hash.update(view[:written])
-            self._done += written
+            self._count(view[:written])
             view = view[written:]
+        self._writeback.written(self._done)
         if self._progress is not None:
             self._progress(self._done, self._artifact.size)
 

@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,10 @@ def dest(tmp_path: Path) -> Path:
 
 
 def fetch(server: http.Server, dest: Path, **changes: Any) -> None:
+    """Every fetch that succeeds says truly what it wrote."""
     policy = POLICY._replace(**changes)
-    sources.fetch_artifact(server.url, ARTIFACT, dest, policy=policy)
+    checksum = sources.fetch_artifact(server.url, ARTIFACT, dest, policy=policy)
+    assert checksum == zlib.crc32(CONTENT)
 
 
 def failure(server: http.Server, dest: Path, **changes: Any) -> AgentError:

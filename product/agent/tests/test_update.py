@@ -9,6 +9,7 @@ import pytest
 
 from product.agent.errors import AgentError
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
+from product.manifest import Manifest
 
 GOOD = FakeRelease("0.2.0")
 BAD = FakeRelease("0.2.1")
@@ -371,14 +372,14 @@ def test_a_disk_that_keeps_other_bytes_fails_the_attempt(
 ) -> None:
     from product.agent.slots import SlotWriter
 
-    real = SlotWriter._forget_caches
+    real = SlotWriter._sync
 
-    def rot(writer: SlotWriter) -> None:
-        real(writer)
+    def rot(writer: SlotWriter, manifest: Manifest) -> None:
+        real(writer, manifest)
         path = world.directory("B") / "initramfs.img"
         path.write_bytes(b"X" + path.read_bytes()[1:])
 
-    monkeypatch.setattr(SlotWriter, "_forget_caches", rot)
+    monkeypatch.setattr(SlotWriter, "_sync", rot)
     world.offered = GOOD
     assert world.run("apply") == 1
     assert str(world.state()["last_error"]).startswith("digest-mismatch: initramfs.img reads back")
