@@ -19,7 +19,11 @@ RELOCK_COMMAND = "./noxw -s lock"
 
 
 class Package(BaseModel):
-    """One locked ``.deb``; ``group`` says what it is for (``root``, ``kernel``, ``boot``...)."""
+    """One locked file of the archive; ``group`` says what it is for (``root``, ``kernel``...).
+
+    In the group ``source`` it is a file of a source package and ``name`` the file's; else a
+    ``.deb`` and the package's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +32,7 @@ class Package(BaseModel):
     architecture: str
     group: str
     archive: Literal["debian", "debian-security"]
-    path: str = Field(pattern=r"^pool/[A-Za-z0-9._+~%:/-]+\.deb$")
+    path: str = Field(pattern=r"^pool/[A-Za-z0-9._+~%:/-]+\.(deb|dsc|tar\.(gz|xz|bz2))$")
     size: int = Field(gt=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 

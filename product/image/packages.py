@@ -8,7 +8,7 @@ import os
 import re
 import tarfile
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -146,11 +146,17 @@ def compile_globs(patterns: Iterable[str]) -> re.Pattern[str] | None:
     return re.compile(joined) if joined else None
 
 
-def unpack(deb: Path, root: Path, prune: re.Pattern[str] | None = None) -> list[str]:
+def unpack(
+    deb: Path,
+    root: Path,
+    prune: re.Pattern[str] | None = None,
+    only: re.Pattern[str] | None = None,
+) -> list[str]:
     """Unpack a package's files into ``root`` as the current user; returns the paths.
 
-    No maintainer script runs; owners are dropped; device nodes and paths that match ``prune`` are
-    left out. Raises DownloadError for an archive that would write outside ``root``.
+    No maintainer script runs; owners are dropped; device nodes, paths that match ``prune`` and,
+    where ``only`` is given, all that it does not match are left out. Raises DownloadError for an
+    archive that would write outside ``root``.
     """
     written: list[str] = []
     with DebFile(str(deb)) as package:
@@ -161,6 +167,8 @@ def unpack(deb: Path, root: Path, prune: re.Pattern[str] | None = None) -> list[
                 continue
             if name.startswith("../") or os.path.isabs(member.name):
                 raise DownloadError(f"{deb} holds a path outside of its root: {member.name}")
+            if only is not None and not only.match(name):
+                continue
             _place(tar, member, root, name, prune)
             written.append(name)
     return written
@@ -196,9 +204,17 @@ def _place(
         target.chmod((member.mode & 0o777) | 0o600)
 
 
-def unpack_all(debs: Sequence[Path], root: Path, prune: re.Pattern[str] | None = None) -> None:
-    """Unpack packages that do not share files, two at a time (lzma runs outside the lock)."""
+def unpack_all(
+    debs: Sequence[Path],
+    root: Path,
+    prune: re.Pattern[str] | None = None,
+    only: Mapping[Path, re.Pattern[str] | None] | None = None,
+) -> None:
+    """Unpack packages that do not share files, two at a time (lzma runs outside the lock).
+
+    ``only`` says for some of ``debs`` which files alone are taken.
+    """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as threads:
-        jobs = [threads.submit(unpack, deb, root, prune) for deb in debs]
+        jobs = [threads.submit(unpack, deb, root, prune, (only or {}).get(deb)) for deb in debs]
         for job in jobs:
             job.result()

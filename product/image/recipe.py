@@ -48,10 +48,14 @@ class ArchPackages(_Model):
 
 
 class Packages(_Model):
-    """Package lists; ``root`` is taken with its dependencies except ``exclude``."""
+    """Package lists; ``root`` is taken with its dependencies except ``exclude``.
+
+    What ``root`` names itself is never left out. ``source`` are source packages.
+    """
 
     root: tuple[str, ...]
     exclude: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
     x86_64: ArchPackages = ArchPackages()
     aarch64: ArchPackages = ArchPackages()
 
@@ -64,6 +68,8 @@ class Root(_Model):
     """What is left out of the packages; globs over paths without a leading slash."""
 
     prune: tuple[str, ...] = ()
+    # Packages of which nothing but the named files is taken.
+    only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class Console(_Model):
@@ -120,6 +126,7 @@ class Recipe(_Model):
             sorted(self.packages.exclude),
             sorted(extra.kernel),
             sorted(extra.boot),
+            *([sorted(self.packages.source)] if self.packages.source else []),
         )
 
     def lock_path(self, arch: Arch) -> Path:

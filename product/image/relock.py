@@ -24,6 +24,11 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _URI = re.compile(r"^'(?P<url>[^']+)' (?P<file>\S+) (?P<size>\d+) SHA256:(?P<sha256>[0-9a-f]{64})$")
 
 
+def _url_text(text: str) -> str:
+    """Undo what apt escapes in addresses and file names."""
+    return text.replace("%2b", "+").replace("%7e", "~").replace("%3a", ":")
+
+
 class Change(NamedTuple):
     """One package whose locked version differs from the archive's; None stands for absent."""
 
@@ -33,7 +38,9 @@ class Change(NamedTuple):
 
 
 class _Apt:
-    def __init__(self, folder: Path, suite: str, arch: Arch, mirrors: Mirrors) -> None:
+    def __init__(
+        self, folder: Path, suite: str, arch: Arch, mirrors: Mirrors, *, sources: bool
+    ) -> None:
         if shutil.which("apt-get") is None:
             raise LockError("locking needs apt-get, which this host lacks", hint="use Debian")
         if not KEYRING.is_file():
@@ -48,6 +55,12 @@ class _Apt:
             f"deb {signed} {mirrors.debian} {suite} main\n"
             f"deb {signed} {mirrors.debian} {suite}-updates main\n"
             f"deb {signed} {mirrors.security} {suite}-security main\n"
+            + (
+                f"deb-src {signed} {mirrors.debian} {suite} main\n"
+                f"deb-src {signed} {mirrors.security} {suite}-security main\n"
+                if sources
+                else ""
+            )
         )
         options = {
             "Dir": str(folder),
@@ -76,11 +89,11 @@ class _Apt:
             raise LockError(f"{' '.join(argv)} failed: {' '.join(lines) or result.stderr[-500:]}")
         return result.stdout
 
-    def closure(self, names: tuple[str, ...], group: str, arch: Arch) -> list[Package]:
+    def closure(self, names: tuple[str, ...], group: str) -> list[Package]:
         if not names:
             return []
         output = self.run("apt-get", "-qq", "--print-uris", "install", *names)
-        return [self._package(line, group, arch) for line in output.splitlines() if line]
+        return [self._package(line, group) for line in output.splitlines() if line]
 
     def dependency(self, name: str) -> str:
         """The one package that a meta package stands for."""
@@ -90,21 +103,40 @@ class _Apt:
             raise LockError(f"package {name} depends on nothing, a kernel's meta package would")
         return match[1]
 
-    def _package(self, line: str, group: str, arch: Arch) -> Package:
+    def source(self, name: str) -> list[Package]:
+        """The files of a source package."""
+        output = self.run("apt-get", "-qq", "--print-uris", "--only-source", "source", name)
+        files = [self._match(line) for line in output.splitlines() if line]
+        described = [file["file"] for file in files if file["file"].endswith(".dsc")]
+        if len(described) != 1:
+            raise LockError(f"source package {name} has {len(described)} descriptions, not one")
+        version = described[0].removeprefix(f"{name}_").removesuffix(".dsc")
+        return [self._locked(file, file["file"], version, "source", "source") for file in files]
+
+    def _package(self, line: str, group: str) -> Package:
+        match = self._match(line)
+        name, version, architecture = match["file"].removesuffix(".deb").split("_")
+        return self._locked(match, name, version.replace("%3a", ":"), architecture, group)
+
+    def _match(self, line: str) -> re.Match[str]:
         match = _URI.match(line)
         if match is None:
             raise LockError(f"apt printed a line that is not understood: {line}")
+        return match
+
+    def _locked(
+        self, match: re.Match[str], name: str, version: str, architecture: str, group: str
+    ) -> Package:
         url = match["url"]
         security = url.startswith(self.mirrors.security + "/")
         base = self.mirrors.security if security else self.mirrors.debian
-        name, version, architecture = match["file"].removesuffix(".deb").split("_")
         return Package(
             name=name,
-            version=version.replace("%3a", ":"),
+            version=version,
             architecture=architecture,
             group=group,
             archive="debian-security" if security else "debian",
-            path=url.removeprefix(base + "/").replace("%2b", "+").replace("%7e", "~"),
+            path=_url_text(url.removeprefix(base + "/")),
             size=int(match["size"]),
             sha256=match["sha256"],
         )
@@ -114,9 +146,11 @@ def resolve(recipe: Recipe, arch: Arch, cache: Cache, mirrors: Mirrors | None = 
     """The lock that the archive would give today. Raises LockError where apt refuses."""
     extra = recipe.packages.of(arch)
     with cache.scratch("relock") as folder:
-        apt = _Apt(folder, recipe.suite, arch, mirrors or find_mirrors())
-        excluded = set(recipe.packages.exclude)
-        rows = apt.closure(recipe.packages.root + extra.root, "root", arch)
+        sources = recipe.packages.source
+        apt = _Apt(folder, recipe.suite, arch, mirrors or find_mirrors(), sources=bool(sources))
+        roots = recipe.packages.root + extra.root
+        excluded = set(recipe.packages.exclude) - set(roots)
+        rows = apt.closure(roots, "root")
         packages = [row for row in rows if row.name not in excluded]
         unused = excluded - {row.name for row in rows}
         if unused:
@@ -126,7 +160,8 @@ def resolve(recipe: Recipe, arch: Arch, cache: Cache, mirrors: Mirrors | None = 
             ("boot", extra.boot),
         ):
             wanted = set(names)
-            packages += [row for row in apt.closure(names, group, arch) if row.name in wanted]
+            packages += [row for row in apt.closure(names, group) if row.name in wanted]
+        packages += [row for name in sources for row in apt.source(name)]
     packages.sort(key=lambda row: (row.group, row.name))
     return Lock(suite=recipe.suite, request=recipe.request(arch), packages=tuple(packages))
 

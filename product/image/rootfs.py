@@ -14,7 +14,7 @@ from pathlib import Path
 
 from product.image import progress
 from product.image.cache import Cache, digest_of
-from product.image.errors import ImageError
+from product.image.errors import ImageError, RecipeError
 from product.image.kernel import Kernel, ModuleIndex
 from product.image.locks import Lock
 from product.image.packages import compile_globs, fetch, unpack_all
@@ -27,7 +27,7 @@ PYTHON = "usr/lib/python3.13"
 CODE = "usr/lib/kubesolo/python"
 PRODUCT = Path(__file__).resolve().parents[1]
 # What of `product` ships in the guest.
-SHIPPED = ("__init__.py", "errors.py", "manifest.py", "agent", "channel")
+SHIPPED = ("__init__.py", "errors.py", "manifest.py", "agent", "channel", "node")
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _FOLDERS = (
     "dev", "proc", "sys", "run", "tmp", "mnt/data", "root", "etc/kubesolo", "var/lib/kubesolo",
@@ -38,7 +38,11 @@ _FOLDERS = (
 def packages_tree(recipe: Recipe, lock: Lock, arch: Arch, cache: Cache, tools: HostTools) -> Path:
     """The packages of the image, pruned and byte-compiled."""
     packages = lock.group("root")
-    key = digest_of([p.sha256 for p in packages], recipe.root.prune, tools.digest, 3)
+    only = recipe.root.only
+    key = digest_of([p.sha256 for p in packages], recipe.root.prune, only, tools.digest, 4)
+    unknown = only.keys() - {p.name for p in packages}
+    if unknown:
+        raise RecipeError(f"root.only names packages that are not locked: {sorted(unknown)}")
 
     def build(tree: Path) -> None:
         blobs = fetch(packages, cache)
@@ -46,8 +50,14 @@ def packages_tree(recipe: Recipe, lock: Lock, arch: Arch, cache: Cache, tools: H
             for name in _MERGED:
                 (tree / "usr" / name).mkdir(parents=True)
                 (tree / name).symlink_to(f"usr/{name}")
-            unpack_all(list(blobs.values()), tree, compile_globs(recipe.root.prune))
+            some = {
+                deb: compile_globs(only[name])
+                for key, deb in blobs.items()
+                if (name := key.partition(":")[0]) in only
+            }
+            unpack_all(list(blobs.values()), tree, compile_globs(recipe.root.prune), some)
             _certificates(tree)
+            _alternatives(tree)
         with progress.step("byte-compile Python"):
             byte_compile(tree, [PYTHON, "usr/lib/python3/dist-packages"], tools)
 
@@ -63,6 +73,15 @@ def _certificates(tree: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(b"".join(path.read_bytes() for path in found))
     shutil.rmtree(tree / "usr/share/ca-certificates")
+
+
+def _alternatives(tree: Path) -> None:
+    """What iptables' maintainer script would choose: the programs for the kernel's nftables."""
+    programs = tree / "usr/sbin"
+    if (programs / "xtables-nft-multi").exists():
+        for family in ("iptables", "ip6tables"):
+            for name in ("", "-save", "-restore"):
+                (programs / f"{family}{name}").symlink_to("xtables-nft-multi")
 
 
 def byte_compile(tree: Path, folders: list[str], tools: HostTools) -> None:
@@ -105,7 +124,7 @@ def build(
     _code(tree, tools)
     _identity(recipe, kernel.arch, version, tree)
     for overlay in overlays:
-        _copy_overlay(overlay, tree)
+        lay_over(overlay, tree)
     _applets(tree)
     tools.run(
         "mksquashfs", tree, target, "-comp", "zstd", "-Xcompression-level", "15",
@@ -133,7 +152,8 @@ def _replace(path: Path, data: bytes, mode: int = 0o644) -> None:
     path.chmod(mode)
 
 
-def _copy_overlay(overlay: Path, tree: Path) -> None:
+def lay_over(overlay: Path, tree: Path) -> None:
+    """Copy ``overlay`` over ``tree``; files are replaced, never written through a link."""
     if not overlay.is_dir():
         raise ImageError(f"overlay {overlay} is not a directory")
     for path in sorted(overlay.rglob("*")):

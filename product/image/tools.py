@@ -82,7 +82,10 @@ class HostTools:
         return f"{libraries}:{libraries / 'pulseaudio'}"
 
     def argv(self, program: str, *args: str) -> list[str]:
-        """The command line that runs ``program``. Raises ToolError where there is none."""
+        """The command line that runs ``program``, a name or a full path.
+
+        Raises ToolError where there is none.
+        """
         own = os.environ.get("KUBESOLO_HOST_TOOL_" + re.sub(r"\W", "_", program).upper())
         if own:
             return [own, *args]

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 from product.image.errors import RecipeError
 from product.image.payload import Payload
+from product.image.payload.debian import DebianPayload
 from product.image.payload.kubesolo import KubesoloPayload
 from product.image.recipe import Recipe
 
 KINDS: dict[str, type[Payload]] = {
+    "debian": DebianPayload,
     "kubesolo": KubesoloPayload,
 }
 

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.etcd.io/etcd/embed"
+
+	genericapiserver "k8s.io/apiserver/pkg/server"
+	"k8s.io/klog/v2"
+)
+
+// How long a stop waits for what can stop by itself, and then for etcd: together below the ten
+// seconds after which a supervisor may kill.
+const (
+	stopComponents = 3 * time.Second
+	stopEtcd       = 6 * time.Second
+)
+
+// host runs the components of a plan. The first that ends while it should run ends the process;
+// SIGTERM and SIGINT stop them, etcd last.
+type host struct {
+	plan   plan
+	ended  chan ending
+	stop   context.Context
+	cancel context.CancelFunc
+	// Those that end when stop does.
+	stoppable sync.WaitGroup
+	// 1 once a stop has begun: what ends then does not matter.
+	stopping int32
+	etcd     *embed.Etcd
+	etcdLock sync.Mutex
+}
+
+type ending struct {
+	name   string
+	exit   int
+	reason string
+}
+
+func newHost(p plan) *host {
+	h := &host{plan: p, ended: make(chan ending, 1)}
+	h.stop, h.cancel = context.WithCancel(context.Background())
+	return h
+}
+
+func (h *host) run() int {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	genericapiserver.HostContext = h.stop
+	genericapiserver.OpenAPIDelay = h.plan.openAPIDelay
+	klog.OsExit = h.fatal
+	go h.work()
+	select {
+	case end := <-h.ended:
+		say("%s ended: %s", end.name, end.reason)
+		h.end()
+		return end.exit
+	case received := <-signals:
+		say("stopping: %s", received)
+		h.end()
+		return 0
+	}
+}
+
+// work goes through the plan.
+func (h *host) work() {
+	for _, s := range h.plan.steps {
+		if h.stop.Err() != nil {
+			return
+		}
+		switch {
+		case s.wait != nil:
+			if err := s.wait.until(h.stop); err != nil {
+				h.report(ending{"wait", exitWait, err.Error()})
+				return
+			}
+		case s.ready != nil:
+			go s.ready.announce(h.stop)
+		case s.component.name == etcdName:
+			if err := h.startEtcd(s.args); err != nil {
+				h.report(ending{etcdName, s.component.exit, err.Error()})
+				return
+			}
+		default:
+			h.start(s.component, s.args)
+		}
+	}
+}
+
+// start makes a component's command here, because the constructors share globals, and runs it apart.
+func (h *host) start(c component, args []string) {
+	command := c.command()
+	command.SetArgs(args)
+	command.SilenceUsage, command.SilenceErrors = true, true
+	say("start %s", c.name)
+	if c.stoppable {
+		h.stoppable.Add(1)
+	}
+	go func() {
+		if c.stoppable {
+			defer h.stoppable.Done()
+		}
+		reason := "it returned"
+		if err := command.Execute(); err != nil {
+			reason = err.Error()
+		}
+		h.report(ending{c.name, c.exit, reason})
+	}()
+}
+
+func (h *host) startEtcd(args []string) error {
+	server, err := startEtcd(h.stop, args, func(reason string) {
+		h.report(ending{etcdName, etcdExit, reason})
+		select {}
+	})
+	if err != nil {
+		return err
+	}
+	h.etcdLock.Lock()
+	h.etcd = server
+	h.etcdLock.Unlock()
+	say("etcd serves")
+	go func() {
+		select {
+		case err := <-server.Err():
+			h.report(ending{etcdName, etcdExit, fmt.Sprint(err)})
+		case <-server.Server.StopNotify():
+			h.report(ending{etcdName, etcdExit, "the server stopped"})
+		}
+	}()
+	return nil
+}
+
+// report passes on the first ending; later ones, and those of a stop, are its consequences.
+func (h *host) report(end ending) {
+	if atomic.LoadInt32(&h.stopping) == 0 {
+		select {
+		case h.ended <- end:
+		default:
+		}
+	}
+}
+
+// fatal stands in for os.Exit after klog's fatal messages, which components end with. It does not
+// return, as the caller expects.
+func (h *host) fatal(int) {
+	c := caller()
+	h.report(ending{c.name, c.exit, "a fatal error, see the messages before"})
+	select {}
+}
+
+// caller says which component's code the goroutine runs.
+func caller() component {
+	pcs := make([]uintptr, 100)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for more := true; more; {
+		var frame runtime.Frame
+		frame, more = frames.Next()
+		for _, c := range components {
+			for _, path := range c.code {
+				if strings.HasPrefix(frame.Function, "k8s.io/kubernetes/"+path) {
+					return c
+				}
+			}
+		}
+	}
+	return component{name: "a component", exit: exitFailed}
+}
+
+// end stops what runs: first what uses the datastore, then the datastore.
+func (h *host) end() {
+	atomic.StoreInt32(&h.stopping, 1)
+	h.cancel()
+	within(stopComponents, h.stoppable.Wait)
+	h.etcdLock.Lock()
+	defer h.etcdLock.Unlock()
+	if h.etcd != nil && !within(stopEtcd, h.etcd.Close) {
+		say("etcd did not close within %s", stopEtcd)
+	}
+	say("stopped")
+}
+
+func within(limit time.Duration, work func()) bool {
+	done := make(chan struct{})
+	go func() {
+		work()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}

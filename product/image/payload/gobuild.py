@@ -1,0 +1,154 @@
+"""Debian's Go compiler, unpacked into the cache, and programs built with it.
+
+Programs are static and do not use C, so either host builds for either guest, and the same bytes.
+The compiler's own cache lies in the project's: what changed is compiled, the rest linked again.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from product.image import progress
+from product.image.cache import Cache, digest_of
+from product.image.errors import ToolError
+from product.image.locks import Lock, Package
+from product.image.packages import compile_globs, fetch, unpack_all
+from product.image.recipe import Arch, Recipe
+from product.image.tools import HostTools, host_arch
+
+RECIPE_NAME = "kubernetes-build.toml"
+_GOROOT = "usr/lib/go-1.19"
+# Go's own flag for bytes that depend on the sources alone.
+_REPRODUCIBLE = ("-trimpath",)
+# How many lines of a failed build are shown.
+_LAST_LINES = 20
+
+
+class BuildLock(NamedTuple):
+    """The locked compiler and sources, for this host."""
+
+    recipe: Recipe
+    compiler: tuple[Package, ...]
+    sources: tuple[Package, ...]
+
+    @classmethod
+    def load(cls, folder: Path) -> BuildLock:
+        """Read recipe and lock below ``folder``. Raises LockError, RecipeError."""
+        recipe = Recipe.load(folder / RECIPE_NAME)
+        host = host_arch()
+        path = recipe.lock_path(host)
+        lock = Lock.load(path)
+        lock.check_request(recipe.request(host), path)
+        return cls(recipe, lock.group("root"), lock.group("source"))
+
+    @property
+    def digest(self) -> str:
+        """Names compiler and sources by version and content; the same on either host."""
+        return digest_of(
+            [(package.name, package.version) for package in self.compiler],
+            [package.sha256 for package in self.sources],
+        )
+
+
+class Go:
+    """The compiler; ``work`` is a scratch directory that holds GOPATH, as ``gopath``."""
+
+    def __init__(self, lock: BuildLock, cache: Cache, tools: HostTools, work: Path) -> None:
+        self.root = _unpacked(lock, cache)
+        self._tools = tools
+        self._work = work
+        self.gopath = work / "gopath"
+        self._cache = cache.root / "go-build"
+        self._cache.mkdir(exist_ok=True)
+        (work / "tmp").mkdir()
+
+    def build(
+        self, arch: Arch, package: str, target: Path, *, cwd: Path, what: str,
+        tags: Iterable[str] = (), variables: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """Build ``package`` for ``arch`` into ``target``; ``variables`` are linker's NAME=VALUE.
+
+        Raises ToolError with the compiler's last words.
+        """
+        # No symbols, and no identifier that would hold the compiler's own.
+        linker = " ".join(["-s", "-w", "-buildid=", *(f"-X={one}" for one in variables)])
+        command = self._tools.argv(
+            str(self.root / _GOROOT / "bin/go"), "build", "-v", *_REPRODUCIBLE,
+            "-tags", ",".join(tags), "-ldflags", linker, "-o", str(target), package,
+        )  # fmt: skip
+        with progress.step(f"compile {what}"):
+            self._run(command, arch, cwd)
+
+    def execute(self, program: Path, *args: str | Path, cwd: Path) -> None:
+        """Run a program that was built for this host. Raises ToolError with its last words."""
+        result = subprocess.run(
+            [program, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors="replace", cwd=cwd, env=self._environment(host_arch()), check=False,
+        )  # fmt: skip
+        if result.returncode:
+            words = "\n".join((result.stderr or result.stdout).splitlines()[-_LAST_LINES:])
+            raise ToolError(f"{program.name} failed with {result.returncode}: {words}")
+
+    def _environment(self, arch: Arch) -> dict[str, str]:
+        """What the compiler sees, for ``arch``; nothing of the host's."""
+        return {
+            "GOROOT": str(self.root / _GOROOT),
+            "GOPATH": str(self.gopath),
+            "GOCACHE": str(self._cache),
+            "GOTMPDIR": str(self._work / "tmp"),
+            "GOENV": "off",
+            "GOFLAGS": "",
+            "GO111MODULE": "off",
+            "GOOS": "linux",
+            "GOARCH": arch.debian,
+            "CGO_ENABLED": "0",
+            "PATH": "/usr/bin:/bin",
+            "LC_ALL": "C.UTF-8",
+        }
+
+    def _run(self, command: list[str], arch: Arch, cwd: Path) -> None:
+        last: list[str] = []
+        with (
+            Progress(
+                SpinnerColumn(),
+                TextColumn("{task.completed:.0f} packages compiled, {task.description}"),
+                TimeElapsedColumn(),
+                console=progress.console,
+                transient=True,
+                disable=not progress.interactive(),
+            ) as bar,
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE, text=True, errors="replace", cwd=cwd,
+                env=self._environment(arch),
+            ) as process,
+        ):  # fmt: skip
+            task = bar.add_task("")
+            assert process.stderr is not None
+            for compiled, line in enumerate(process.stderr, 1):
+                last = [*last, line.rstrip()][-_LAST_LINES:]
+                bar.update(task, completed=compiled, description=line.strip().rpartition("/")[2])
+                if compiled % 250 == 0 and not progress.interactive():
+                    progress.note(f"{compiled} packages compiled")
+        if process.returncode:
+            raise ToolError(
+                f"the Go compiler failed with {process.returncode}: " + "\n".join(last),
+                hint="is there memory and disk space left?" if process.returncode < 0 else None,
+            )
+
+
+def _unpacked(lock: BuildLock, cache: Cache) -> Path:
+    """The compiler's tree, with the programs that its lock brings along."""
+    prune = lock.recipe.root.prune
+
+    def build(tree: Path) -> None:
+        blobs = fetch(lock.compiler, cache)
+        with progress.step("unpack the Go compiler"):
+            unpack_all(list(blobs.values()), tree, compile_globs(prune))
+
+    return cache.tree("go", digest_of([p.sha256 for p in lock.compiler], prune), build)

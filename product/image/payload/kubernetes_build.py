@@ -1,0 +1,184 @@
+"""Kubernetes built from Debian's source package: one static program for a node, and ``pause``.
+
+Debian's patches are applied, then ours (``images/kubernetes/*.patch``), and our main package
+(``images/kubernetes/kubenode``) is put beside Kubernetes' own. It is built the way of Go before
+modules: the tree at its place below GOPATH, with the libraries that it brings.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tarfile
+from pathlib import Path
+
+from product.image import progress
+from product.image.cache import Cache, digest_of, tree_digest
+from product.image.errors import ImageError
+from product.image.locks import Package
+from product.image.packages import fetch
+from product.image.payload.gobuild import BuildLock, Go
+from product.image.recipe import Arch
+from product.image.tools import HostTools, host_arch
+
+PROGRAM = "kubenode"
+PAUSE = "pause"
+# No cloud's code, no Docker; users and names are looked up without C.
+_TAGS = ("providerless", "dockerless", "osusergo", "netgo")
+_TREE = "k8s.io/kubernetes"
+# The packages whose variables say the version.
+_VERSIONED = ("component-base/version", "client-go/pkg/version")
+# Documents the API; the source package lacks it because it can be made.
+_OPENAPI = "pkg/generated/openapi"
+_NO_OPENAPI = ("code-generator", "sample-apiserver")
+_REVISION = 1
+
+
+class KubernetesBuild:
+    """The build whose recipe, patches and sources lie below ``folder`` (``images/``)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "kubernetes"
+        self._lock = BuildLock.load(folder)
+
+    @property
+    def package_version(self) -> str:
+        """Debian's version of the source package."""
+        return self._lock.sources[0].version
+
+    @property
+    def version(self) -> str:
+        """Kubernetes' own version, such as ``1.20.2``."""
+        found = re.search(r"(\d+\.\d+\.\d+)-[^-]*$", self.package_version)
+        if found is None:
+            raise ImageError(f"{self.package_version} is no version of Debian's Kubernetes")
+        return found[1]
+
+    @property
+    def digest(self) -> str:
+        """Names what the program is made from."""
+        return digest_of(self._lock.digest, tree_digest(self._folder), _TAGS, _REVISION)
+
+    @property
+    def pause_digest(self) -> str:
+        """Names what ``pause`` is made from."""
+        return digest_of(self._lock.digest, tree_digest(self._folder / PAUSE), _REVISION)
+
+    def program(self, arch: Arch, cache: Cache, tools: HostTools) -> Path:
+        """The node's program for ``arch``; minutes where the cache does not hold it."""
+
+        def build(tree: Path) -> None:
+            title = f"build Kubernetes {self.version} for {arch}, which takes some minutes"
+            with progress.step(title), cache.scratch("kubernetes") as work:
+                self._build(arch, cache, tools, work, tree / PROGRAM)
+
+        return cache.tree(f"kubernetes-{arch}", self.digest, build) / PROGRAM
+
+    def pause(self, arch: Arch, cache: Cache, tools: HostTools) -> Path:
+        """The static first process of a pod."""
+
+        def build(tree: Path) -> None:
+            with cache.scratch("pause") as work:
+                go = Go(self._lock, cache, tools, work)
+                go.build(
+                    arch, ".", tree / PAUSE, cwd=self._folder / PAUSE, what=f"pause for {arch}"
+                )
+
+        return cache.tree(f"pause-{arch}", self.pause_digest, build) / PAUSE
+
+    def _build(self, arch: Arch, cache: Cache, tools: HostTools, work: Path, target: Path) -> None:
+        go = Go(self._lock, cache, tools, work)
+        tree = go.gopath / "src" / _TREE
+        files = fetch(self._lock.sources, cache)
+        with progress.step("unpack and patch the sources"):
+            _unpack(_only(self._lock.sources, files, ".orig.tar."), tree)
+            _unpack(_only(self._lock.sources, files, ".debian.tar."), work / "debian")
+            series = (work / "debian/patches/series").read_text().split()
+            patches = [work / "debian/patches" / name for name in series]
+            for patch in [*patches, *sorted(self._folder.glob("*.patch"))]:
+                # No fuzz: a patch that does not fit exactly may land in the wrong place.
+                tools.run(
+                    str(go.root / "usr/bin/patch"), "-p1", "-s", "--fuzz=0",
+                    "--no-backup-if-mismatch", stdin=patch.read_bytes(), cwd=tree,
+                )  # fmt: skip
+            shutil.copytree(self._folder / PROGRAM, tree / "cmd" / PROGRAM)
+        _generate_openapi(go, work, tree)
+        vendored = f"{_TREE}/vendor/k8s.io"
+        major, minor, _ = self.version.split(".")
+        values = {
+            "gitVersion": f"v{self.version}", "gitMajor": major, "gitMinor": minor,
+            "gitTreeState": "archive", "gitCommit": "unknown",
+            "buildDate": "1970-01-01T00:00:00Z",
+        }  # fmt: skip
+        go.build(
+            arch, f"./cmd/{PROGRAM}", target, cwd=tree, what=f"{PROGRAM} for {arch}", tags=_TAGS,
+            variables=[
+                f"{vendored}/{package}.{name}={value}"
+                for package in _VERSIONED
+                for name, value in values.items()
+            ],
+        )  # fmt: skip
+
+
+def _generate_openapi(go: Go, work: Path, tree: Path) -> None:
+    generator = work / "openapi-gen"
+    go.build(
+        host_arch(), "./vendor/k8s.io/kube-openapi/cmd/openapi-gen", generator, cwd=tree,
+        what="the generator of the API's description",
+    )  # fmt: skip
+    with progress.step("describe the API"):
+        go.execute(
+            generator, "--logtostderr", "-i", ",".join(_described(tree)),
+            "-p", f"{_TREE}/{_OPENAPI}", "-O", "zz_generated.openapi",
+            "-h", "hack/boilerplate/boilerplate.generatego.txt", "-r", work / "violations",
+            cwd=tree,
+        )  # fmt: skip
+
+
+def _only(sources: tuple[Package, ...], files: dict[str, Path], mark: str) -> Path:
+    for package in sources:
+        if mark in package.name:
+            return files[f"{package.name}:{package.architecture}"]
+    raise ImageError(f"the lock's source package has no file with {mark!r} in its name")
+
+
+def _unpack(archive: Path, target: Path) -> None:
+    """Unpack below the archive's one top directory. The content is verified, but not trusted."""
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            _, _, name = member.name.partition("/")
+            if not name:
+                continue
+            if ".." in name.split("/") or not (member.isdir() or member.isreg() or member.issym()):
+                raise ImageError(f"{archive} holds {member.name}, which no source package would")
+            path = target / name
+            if member.isdir():
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if member.issym():
+                path.symlink_to(member.linkname)
+                continue
+            stream = tar.extractfile(member)
+            assert stream is not None
+            path.write_bytes(stream.read())
+            path.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def _described(tree: Path) -> list[str]:
+    """The packages that ask to be described, by import path."""
+    found = set()
+    staging = tree / "staging/src/k8s.io"
+    for root in (staging, tree / "pkg", tree / "cmd"):
+        for file in root.rglob("*.go"):
+            below = file.relative_to(tree)
+            if root == staging and file.relative_to(staging).parts[0] in _NO_OPENAPI:
+                continue
+            if (
+                not file.name.startswith("zz_generated")
+                and b"+k8s:openapi-gen=" in file.read_bytes()
+            ):
+                package = below.parent.as_posix().removeprefix("staging/src/")
+                prefix = "vendor/" if root == staging else ""
+                found.add(f"{_TREE}/{prefix}{package}")
+    return sorted(found)
