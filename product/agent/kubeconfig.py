@@ -101,9 +101,10 @@ def _address(server: object) -> tuple[str, int]:
     """Without urllib.parse, which costs the node more than this needs."""
     if not isinstance(server, str) or not server.startswith("https://"):
         raise ValueError(f"server is {server!r:.100}, not an https address")
-    host, _, port = server.removeprefix("https://").partition("/")[0].rpartition(":")
-    if not host or host.startswith("[") != host.endswith("]"):
-        host, port = f"{host}:{port}" if host else port, "443"
+    place = server.removeprefix("https://").partition("/")[0]
+    host, colon, port = place.rpartition(":")
+    if not colon or host.startswith("[") != host.endswith("]"):
+        host, port = place, "443"
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"server is {server!r:.100}, which names no host and port")
     return host.strip("[]"), int(port)
