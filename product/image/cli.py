@@ -11,7 +11,7 @@ import typer
 
 from product.errors import KubesoloError
 from product.image import progress
-from product.image.build import DEFAULT_RECIPE, Builder
+from product.image.build import Builder
 from product.image.cache import Cache, file_sha256
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
@@ -20,7 +20,25 @@ from product.image.tools import IMAGES, host_arch
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the host's if absent.")]
+# What users install; the project's own tests name theirs.
+DEFAULT_RECIPE = IMAGES / "kubesolo.toml"
 RecipeOption = Annotated[Path, typer.Option(help="Recipe file.")]
+BinaryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--payload-binary",
+        envvar="KUBESOLO_PAYLOAD_BINARY",
+        help="A program of the payload that was built before; goes before payload.binary.",
+    ),
+]
+ArchiveOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--payload-archive",
+        envvar="KUBESOLO_PAYLOAD_ARCHIVE",
+        help="The payload's release archive; goes before payload.archive.",
+    ),
+]
 OverlayOption = Annotated[
     list[Path] | None, typer.Option(help="Directory laid over the root; may be repeated.")
 ]
@@ -32,10 +50,12 @@ def build(
     version: Annotated[str, typer.Option(help="Version of slot A.")] = "0.1.0",
     recipe: RecipeOption = DEFAULT_RECIPE,
     overlay: OverlayOption = None,
+    payload_binary: BinaryOption = None,
+    payload_archive: ArchiveOption = None,
     output: Annotated[Path | None, typer.Option(help="Copy the disk image here.")] = None,
 ) -> None:
     """Build the disk image whose slot A holds one version; print its path."""
-    builder = Builder(arch or host_arch(), recipe=recipe)
+    builder = _builder(arch, recipe, payload_binary, payload_archive)
     image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
@@ -51,9 +71,19 @@ def slot(
     version: Annotated[str, typer.Option(help="Version of the release.")] = "0.1.0",
     recipe: RecipeOption = DEFAULT_RECIPE,
     overlay: OverlayOption = None,
+    payload_binary: BinaryOption = None,
+    payload_archive: ArchiveOption = None,
 ) -> None:
     """Build the files of one slot, as a release is published from; print their directory."""
-    print(Builder(arch or host_arch(), recipe=recipe).slot(version, tuple(overlay or ())).folder)
+    builder = _builder(arch, recipe, payload_binary, payload_archive)
+    print(builder.slot(version, tuple(overlay or ())).folder)
+
+
+def _builder(arch: Arch | None, recipe: Path, binary: Path | None, archive: Path | None) -> Builder:
+    given = {"binary": binary, "archive": archive}
+    # Relative to where the command was typed, not to the recipe.
+    options = {key: str(path.absolute()) for key, path in given.items() if path is not None}
+    return Builder(arch or host_arch(), recipe=recipe, payload=options)
 
 
 @app.command()
