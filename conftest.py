@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
-from product.image.build import Builder, Image
+from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
@@ -29,14 +30,22 @@ def host_tools(cache: Cache) -> HostTools:
 class Images(Mapping[str, Image]):
     """Disk images by architecture, built when first asked for."""
 
-    def __init__(self, cache: Cache, tools: HostTools, version: str = "0.1.0") -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        tools: HostTools,
+        version: str = "0.1.0",
+        *,
+        recipe: Path = DEFAULT_RECIPE,
+    ) -> None:
         self._cache = cache
         self._tools = tools
         self._version = version
+        self._recipe = recipe
 
     def builder(self, arch: str) -> Builder:
         """The builder for one architecture."""
-        return Builder(Arch(arch), cache=self._cache, tools=self._tools)
+        return Builder(Arch(arch), cache=self._cache, tools=self._tools, recipe=self._recipe)
 
     def __getitem__(self, arch: str) -> Image:
         return self.builder(arch).image(self._version)

@@ -20,8 +20,9 @@ from harness.spec import MachineSpec
 from harness.states import Key, States
 from harness.view import View
 
-# Seconds on a quiet machine; each is scaled to the machine at hand.
-_READY = 90.0
+# Seconds on a quiet machine; each is scaled to the machine at hand. A node with Kubernetes has to
+# judge that first.
+_READY = 240.0
 _BOOT = 60.0
 _COMMAND = 60.0
 _REBOOT = 45.0

@@ -73,6 +73,10 @@ class Releases:
         """0.2.1, which boots and leaves the data partition read-only."""
         return self._release("read-only-data", BAD, overlay="read-only-data")
 
+    def broken(self, overlay: str) -> Release:
+        """0.2.1 with ``fixtures/overlays/<overlay>`` laid over it."""
+        return self._release(overlay, BAD, overlay=overlay)
+
     def slot(self, version: str, overlay: str | None = None) -> Slot:
         """The built files of a release."""
         return self._builder.slot(version, (OVERLAYS / overlay,) if overlay else ())
