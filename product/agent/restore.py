@@ -212,10 +212,9 @@ class _Settling:
     def _describe(self, copy: Copy, cause: str, made: str) -> tuple[str, str]:
         """The directory that will hold what is replaced, and the event in words."""
         aside = self._new_aside()
-        text = (
-            f"{cause}: the copy of {copy.taken_at} was put back; "
-            f"changes {made} are kept in {aside}/data"
-        )
+        text = f"{cause}: the copy of {copy.taken_at} was put back"
+        if os.path.isdir(self._payload.datastore):
+            text += f"; changes {made} are kept in {aside}/data"
         return aside, text
 
     def _exchange(self, source: str, event: tuple[str, str]) -> None:
