@@ -1,13 +1,14 @@
 """When Kubernetes ended by itself: say so, and see whether its datastore still opens.
 
 Exit codes tell too little: etcd meets damage with a panic as often as with an error. So the
-datastore is opened once more by etcd alone; only if that fails, with room on the disk, it counts as
-damaged. A damaged one is never thrown away.
+datastore is opened once more by etcd alone. It counts as damaged only if that fails while an empty
+one opens and there is room on the disk. A damaged one is never thrown away.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -43,20 +44,43 @@ def examine(paths: NodePaths, payload: Payload, reporter: Reporter, code: int) -
     Raises NodeError.
     """
     who = COMPONENTS.get(code, "kubenode")
-    reporter.problem(f"Kubernetes ended by itself ({who}, code {code}) and is started again")
+    how = "killed by a signal" if code < 0 else f"code {code}"
+    reporter.problem(f"Kubernetes ended by itself ({who}, {how}) and is started again")
     require_space(paths.data)
-    if os.path.isdir(payload.datastore) and not opens(paths, payload.datastore):
+    os.makedirs(paths.config, exist_ok=True)
+    if os.path.isdir(payload.datastore) and is_damaged(paths, payload.datastore):
         replace(paths, payload, reporter)
 
 
-def opens(paths: NodePaths, datastore: str) -> bool:
-    """Whether etcd alone serves ``datastore``."""
+def is_damaged(paths: NodePaths, datastore: str) -> bool:
+    """Whether etcd does not open ``datastore``, but does open an empty one.
+
+    Raises NodeError where it opens neither: then something else is wrong.
+    """
+    if _opens(paths, datastore):
+        return False
+    control = f"{datastore}.control"
+    shutil.rmtree(control, ignore_errors=True)
+    try:
+        if _opens(paths, control):
+            return True
+    finally:
+        shutil.rmtree(control, ignore_errors=True)
+    raise NodeError(
+        f"etcd opens neither {datastore} nor an empty datastore, so that nothing was replaced",
+        hint=f"see {LOG}",
+    )
+
+
+def _opens(paths: NodePaths, datastore: str) -> bool:
+    """Whether etcd alone serves ``datastore``; one that is merely slow does."""
     with suppress(FileNotFoundError):
         os.unlink(paths.probe)
-    arguments = [
-        PROGRAM, "etcd", f"--data-dir={datastore}", f"--listen-client-urls=unix://{paths.probe}",
-    ]  # fmt: skip
-    pid = os.posix_spawn(PROGRAM, arguments, os.environ)
+    # etcd wants a port even of a socket's name, and makes the socket where it stands.
+    folder, name = os.path.split(paths.probe)
+    etcd = f"exec {PROGRAM} etcd --data-dir={datastore} --listen-client-urls=unix://{name}"
+    shell = ["/bin/sh", "-c", f"cd {folder} && {etcd}"]
+    pid = os.posix_spawn(shell[0], shell, os.environ)
     end = time.monotonic() + PROBE_SECONDS
     try:
         while time.monotonic() < end:
@@ -66,7 +90,6 @@ def opens(paths: NodePaths, datastore: str) -> bool:
             if _is_healthy(paths.probe):
                 return True
             time.sleep(0.2)
-        # It neither serves nor fails: slow, or held up by something that is not damage.
         return True
     finally:
         if pid:

@@ -29,5 +29,5 @@ class NodePaths:
         self.node_name = f"{self.config}/node"
         self.plan = f"{self.config}/plan"
         self.import_request = f"{self.config}/import"
-        self.probe = f"{self.config}/probe.sock"
+        self.probe = f"{self.config}/probe:0"
         self.recoveries = f"{self.config}/recoveries"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from product.node import datastore
-from product.node.datastore import examine, opens
+from product.node.datastore import examine, is_damaged
 from product.node.errors import NodeError
 from product.node.tests.conftest import NodeWorld
 
@@ -16,8 +16,12 @@ from product.node.tests.conftest import NodeWorld
 ETCD = """#!/usr/bin/env python3
 import os, socket, sys, time
 options = dict(word.lstrip("-").split("=", 1) for word in sys.argv[2:])
-state = open(options["data-dir"] + "/db").read()
-if state == "damaged":
+os.makedirs(options["data-dir"], exist_ok=True)
+try:
+    state = open(options["data-dir"] + "/db").read()
+except FileNotFoundError:
+    state = "sound"
+if state == "damaged" or "broken" in sys.argv[0]:
     sys.exit(2)
 server = socket.socket(socket.AF_UNIX)
 server.bind(options["listen-client-urls"].removeprefix("unix://"))
@@ -126,10 +130,20 @@ def test_one_that_is_slow_is_not_damaged(
 ) -> None:
     (store / "db").write_text("electing")
     monkeypatch.setattr(datastore, "PROBE_SECONDS", 1.0)
-    assert opens(world.paths, str(store))
+    assert not is_damaged(world.paths, str(store))
+
+
+def test_an_etcd_that_opens_nothing_proves_nothing(
+    world: NodeWorld, store: Path, etcd: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datastore, "PROGRAM", str(Path(etcd).rename(f"{etcd}-broken")))
+    with pytest.raises(NodeError, match=r"neither .* nor an empty datastore"):
+        examine(world.paths, world.payload, world.reporter, -1)
+    assert (store / "db").read_text() == "sound"
+    assert list(store.parent.iterdir()) == [store]
 
 
 def test_the_probe_leaves_no_process(world: NodeWorld, store: Path) -> None:
-    assert opens(world.paths, str(store))
+    assert not is_damaged(world.paths, str(store))
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
