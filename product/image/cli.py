@@ -13,6 +13,9 @@ from product.errors import KubesoloError
 from product.image import progress
 from product.image.build import Builder
 from product.image.cache import Cache, file_sha256
+from product.image.errors import DownloadError
+from product.image.payload import Relockable
+from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
 from product.image.tools import IMAGES, host_arch
@@ -91,6 +94,17 @@ def lock(recipe: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
     """Renew lock files from the archive; prints what changed."""
     for path, arch in _locks(recipe):
         _print_changes(path, arch, relock(Recipe.load(path), arch, Cache()))
+    for path in _recipes(recipe):
+        payload = payload_of(Recipe.load(path))
+        if not isinstance(payload, Relockable):
+            continue
+        try:
+            lines = payload.relock()
+        except DownloadError as error:
+            # The packages' locks are renewed; not every network reaches upstream.
+            lines = [f"not renewed: {error.message}"]
+        for line in lines:
+            print(f"{path.stem} payload: {line}")
 
 
 @app.command(name="outdated")
@@ -106,8 +120,11 @@ def check_outdated(recipe: Annotated[list[Path] | None, typer.Argument()] = None
 
 
 def _locks(recipes: list[Path] | None) -> list[tuple[Path, Arch]]:
-    paths = recipes or sorted(IMAGES.glob("*.toml"))
-    return [(path, arch) for path in paths for arch in Arch]
+    return [(path, arch) for path in _recipes(recipes) for arch in Arch]
+
+
+def _recipes(given: list[Path] | None) -> list[Path]:
+    return given or sorted(IMAGES.glob("*.toml"))
 
 
 def _print_changes(path: Path, arch: Arch, changes: list[Change]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -45,6 +45,14 @@ class Payload(Protocol):
 
         It holds ``usr/lib/kubesolo/payload.json``. Raises ImageError.
         """
+
+
+@runtime_checkable
+class Relockable(Protocol):
+    """A payload that pins what is no Debian package."""
+
+    def relock(self) -> list[str]:
+        """Renew its own lock; what changed, a line each. Raises ImageError; the lock then stays."""
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

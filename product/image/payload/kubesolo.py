@@ -87,6 +87,7 @@ class KubesoloPayload:
         self._folder = recipe.folder
         self._overlay = recipe.folder / "payload/kubesolo"
         self._lock = recipe.folder / "locks" / LOCK_NAME
+        self._sources: dict[Arch, _Source] = {}
 
     @classmethod
     def of(cls, recipe: Recipe, table: Mapping[str, object]) -> Self:
@@ -117,11 +118,23 @@ class KubesoloPayload:
 
         return cache.tree(f"payload-kubesolo-{arch}", self._digest(arch, source), build)
 
-    def lock(self, home: str = HOME) -> tuple[ReleaseLock | None, ReleaseLock]:
-        """Renew the release's lock; see ``lock_release``."""
-        return lock_release(self._lock, self._options.release, self._options.variant, home)
+    def relock(self, home: str = HOME) -> list[str]:
+        """Renew the release's lock; what changed. Raises DownloadError; see ``lock_release``."""
+        options = self._options
+        with progress.step(f"lock {self._lock.name}"):
+            old, new = lock_release(self._lock, options.release, options.variant, home)
+        return [
+            f"{arch} {pin.url.rsplit('/', 1)[-1]} {pin.sha256}"
+            for arch, pin in new.archives.items()
+            if old is None or old.archives.get(arch) != pin
+        ] or ["up to date"]
 
     def _source(self, arch: Arch) -> _Source:
+        if arch not in self._sources:
+            self._sources[arch] = self._find_source(arch)
+        return self._sources[arch]
+
+    def _find_source(self, arch: Arch) -> _Source:
         wanted = _of_arch(self._options.sha256, arch)
         given = _of_arch(self._options.archive, arch)
         if given is None:

@@ -14,7 +14,7 @@ import pytest
 
 from product.image.cache import Cache
 from product.image.cli import main
-from product.image.errors import ImageError, LockError, RecipeError
+from product.image.errors import DownloadError, ImageError, LockError, RecipeError
 from product.image.kernel import ModuleIndex, check_needs, prepare
 from product.image.locks import Lock
 from product.image.payload.kubesolo import KubesoloPayload
@@ -139,13 +139,29 @@ def test_a_locked_release_is_fetched_and_used(
     publish(server)
     made = payload()
     monkeypatch.setattr(made, "_lock", tmp_path / "lock.json")
-    made.lock(server.url)
+    assert [line.split()[0] for line in made.relock(server.url)] == ["x86_64", "aarch64"]
+    assert made.relock(server.url) == ["up to date"]
     for arch in Arch:
         tree = made.prepare(arch, cache, tools)
         assert (tree / "usr/bin/kubesolo").read_bytes() == program(arch)
     asked = len(server.asked)
     made.prepare(Arch.X86_64, cache, tools)
     assert len(server.asked) == asked
+
+
+def test_locking_goes_on_where_upstream_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*_: object) -> None:
+        raise DownloadError("cannot fetch it")
+
+    monkeypatch.setattr("product.image.payload.kubesolo.lock_release", unreachable)
+    monkeypatch.setattr("product.image.cli.relock", lambda *_: [])
+    monkeypatch.setattr("sys.argv", ["image", "lock", str(RECIPE)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "kubesolo payload: not renewed: cannot fetch it" in capsys.readouterr().out
 
 
 def test_a_recipes_release_is_the_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
