@@ -1,0 +1,225 @@
+"""Payloads: recipes that extend others, what a kernel lacks, a third kind made of one module."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from product.image import cli, kernel
+from product.image.build import Builder
+from product.image.cache import Cache, digest_of
+from product.image.errors import RecipeError
+from product.image.kernel import KernelNeeds
+from product.image.locks import Lock
+from product.image.payload import Options, Payload, read_options, table
+from product.image.recipe import Arch, Recipe
+from product.image.tools import IMAGES, HostTools
+
+BASE = """
+name = "base"
+suite = "trixie"
+source_date = 7
+[packages]
+root = ["a", "b"]
+exclude = ["x"]
+[packages.x86_64]
+kernel = ["k"]
+[root]
+prune = ["usr/share/doc/*"]
+"""
+
+
+def _write(folder: Path, **recipes: str) -> Path:
+    for name, text in recipes.items():
+        (folder / f"{name}.toml").write_text(text)
+    return folder / "own.toml"
+
+
+def test_a_recipe_joins_lists_merges_tables_and_replaces_the_rest(tmp_path: Path) -> None:
+    own = """
+    extends = "base.toml"
+    name = "own"
+    [packages]
+    root = ["b", "c"]
+    [root.only]
+    c = ["usr/bin/c"]
+    [payload]
+    kind = "k"
+    """
+    recipe = Recipe.load(_write(tmp_path, base=BASE, own=own))
+    assert (recipe.name, recipe.suite, recipe.source_date) == ("own", "trixie", 7)
+    assert recipe.packages.root == ("a", "b", "c")
+    assert recipe.packages.exclude == ("x",)
+    assert recipe.packages.x86_64.kernel == ("k",)
+    assert recipe.root.prune == ("usr/share/doc/*",)
+    assert recipe.root.only == {"c": ("usr/bin/c",)}
+    assert recipe.payload == {"kind": "k"}
+    assert recipe.lock_path(Arch.X86_64) == tmp_path / "locks/own-x86_64.json"
+    assert Recipe.load(tmp_path / "base.toml").payload is None
+
+
+def test_a_chain_of_recipes_is_followed(tmp_path: Path) -> None:
+    middle = 'extends = "base.toml"\nname = "middle"\n[packages]\nroot = ["m"]\n'
+    own = 'extends = "middle.toml"\nname = "own"\n[packages]\nroot = ["o"]\n'
+    recipe = Recipe.load(_write(tmp_path, base=BASE, middle=middle, own=own))
+    assert recipe.packages.root == ("a", "b", "m", "o")
+
+
+@pytest.mark.parametrize(
+    ("base", "own", "words"),
+    [
+        (BASE, 'extends = "none.toml"', r"none.toml, which .*own.toml extends, does not exist"),
+        ('extends = "own.toml"', 'extends = "base.toml"', "which extends it in turn"),
+        (BASE, "extends = 1", "a recipe's file name was expected"),
+        (BASE, 'extends = "."', "cannot be read: Is a directory"),
+        ("=", 'extends = "base.toml"', "base.toml is not TOML"),
+        (BASE, 'extends = "base.toml"\n[kernal]\n', "own.toml has an unknown key 'kernal'"),
+        (BASE, 'extends = "base.toml"\npayload = "x"', "payload: Input should be a valid dict"),
+    ],
+)
+def test_a_recipe_that_extends_wrongly_is_one_error(
+    tmp_path: Path, base: str, own: str, words: str
+) -> None:
+    with pytest.raises(RecipeError, match=words):
+        Recipe.load(_write(tmp_path, base=base, own=own))
+
+
+def test_only_what_changes_the_packages_changes_the_lock(tmp_path: Path) -> None:
+    plain = Recipe.load(_write(tmp_path, own=BASE)).request(Arch.X86_64)
+    extended = 'extends = "base.toml"\nname = "own"\n[payload]\nkind = "k"\n'
+    assert Recipe.load(_write(tmp_path, base=BASE, own=extended)).request(Arch.X86_64) == plain
+    sources = extended.replace("[payload]", '[packages]\nsource = ["s"]\n[payload]')
+    assert Recipe.load(_write(tmp_path, own=sources)).request(Arch.X86_64) != plain
+
+
+def test_the_payload_of_a_recipe_is_one_that_is_known(tmp_path: Path) -> None:
+    def recipe(payload: str) -> Recipe:
+        return Recipe.load(_write(tmp_path, base=BASE, own=f'extends = "base.toml"\n{payload}'))
+
+    assert table.payload_of(recipe("")) is None
+    with pytest.raises(RecipeError, match="has no payload that could use binary"):
+        table.payload_of(recipe(""), {"binary": "x"})
+    with pytest.raises(RecipeError, match=r"payload\.kind is 'k3s', known are .*debian"):
+        table.payload_of(recipe('[payload]\nkind = "k3s"'))
+    with pytest.raises(RecipeError, match=r"payload\.kind is None"):
+        table.payload_of(recipe("[payload]"))
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_a_kernel_that_lacks_something_is_refused_by_name(
+    cache: Cache, host_tools: HostTools, arch: Arch
+) -> None:
+    recipe = Recipe.load(IMAGES / "appliance.toml")
+    prepared = kernel.prepare(Lock.load(recipe.lock_path(arch)), arch, cache, host_tools)
+    # Loadable, with a dash, built in; an option of each sort.
+    enough = KernelNeeds(("veth", "nft-compat", "virtio_pci"), ("CGROUPS", "VETH"))
+    kernel.check_needs(prepared, enough, "k")
+    needs = KernelNeeds(("veth", "frobnicator"), ("CGROUPS", "FROB", "CMDLINE_BOOL", "KASAN"))
+    lacking = r"lacks what k needs: frobnicator, CONFIG_FROB, CONFIG_CMDLINE_BOOL, CONFIG_KASAN"
+    with pytest.raises(RecipeError, match=lacking) as caught:
+        kernel.check_needs(prepared, needs, "k")
+    assert caught.value.hint is not None
+    assert f"packages.{arch}.kernel" in caught.value.hint
+
+
+class _DummyOptions(Options):
+    greeting: str
+
+
+class Dummy:
+    """All that a third kind of payload takes."""
+
+    def __init__(self, options: _DummyOptions) -> None:
+        self._greeting = options.greeting
+
+    @classmethod
+    def of(cls, recipe: Recipe, table: Mapping[str, object]) -> Self:
+        return cls(read_options(_DummyOptions, recipe, table))
+
+    @property
+    def kernel(self) -> KernelNeeds:
+        return KernelNeeds(("veth",), ("NAMESPACES",))
+
+    def digest(self, arch: Arch) -> str:
+        return digest_of(self._greeting, arch)
+
+    def prepare(self, arch: Arch, cache: Cache, tools: HostTools) -> Path:
+        def build(tree: Path) -> None:
+            files = {
+                "usr/lib/kubesolo/payload.json": json.dumps({"schema": 1, "kind": "dummy"}),
+                # The packages have the first, the recipe's overlay has the second.
+                "usr/share/zoneinfo/UTC": self._greeting,
+                "usr/lib/kubesolo/applets": "nothing",
+            }
+            for name, text in files.items():
+                (tree / name).parent.mkdir(parents=True, exist_ok=True)
+                (tree / name).write_text(text)
+
+        return cache.tree(f"payload-dummy-{arch}", self.digest(arch), build)
+
+
+@pytest.fixture
+def dummy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of a third kind: a file of its own, and nothing else changed."""
+    kinds: dict[str, type[Payload]] = {**table.KINDS, "dummy": Dummy}
+    monkeypatch.setattr(table, "KINDS", kinds)
+    images = tmp_path / "images"
+    (images / "locks").mkdir(parents=True)
+    for name in ("overlay", "boot", "appliance.toml"):
+        (images / name).symlink_to(IMAGES / name)
+    shutil.copy(IMAGES / "locks/appliance-x86_64.json", images / "locks/dummy-x86_64.json")
+    recipe = images / "dummy.toml"
+    recipe.write_text(
+        'extends = "appliance.toml"\nname = "dummy"\n'
+        '[payload]\nkind = "dummy"\ngreeting = "hello"\n'
+    )
+    return recipe
+
+
+def test_a_third_payload_is_a_module_a_line_and_a_recipe(
+    cache: Cache, host_tools: HostTools, dummy: Path, tmp_path: Path
+) -> None:
+    builder = Builder(Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy)
+    squashfs = builder.slot("0.1.0").folder / "root.squashfs"
+    root = tmp_path / "root"
+    host_tools.run("unsquashfs", "-no-xattrs", "-d", root, squashfs, "usr/lib", "usr/share")
+    assert json.loads((root / "usr/lib/kubesolo/payload.json").read_text())["kind"] == "dummy"
+    assert (root / "usr/share/zoneinfo/UTC").read_text() == "hello", "over the packages"
+    applets = (IMAGES / "overlay/usr/lib/kubesolo/applets").read_text()
+    assert (root / "usr/lib/kubesolo/applets").read_text() == applets, "under the overlay"
+    assert list(root.glob("usr/lib/modules/*/kernel/drivers/net/veth.ko"))
+    other = Builder(
+        Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy, payload={"greeting": "bye"}
+    )
+    assert other.slot("0.1.0").folder != builder.slot("0.1.0").folder
+
+
+def test_a_payload_that_the_kernel_does_not_suffice_for_builds_no_image(
+    cache: Cache, host_tools: HostTools, dummy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = KernelNeeds(("frobnicator",))
+    monkeypatch.setattr(Dummy, "kernel", property(lambda self: needs))
+    builder = Builder(
+        Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy, payload={"greeting": "never"}
+    )
+    words = "lacks what the payload of dummy needs: frobnicator"
+    with pytest.raises(RecipeError, match=words):
+        builder.slot("0.1.0")
+
+
+def test_keys_that_a_kind_does_not_know_are_refused(
+    dummy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["image", "build", "--arch", "x86_64", "--recipe", str(dummy)]
+    monkeypatch.setattr("sys.argv", [*command, "--payload-binary", "x"])
+    assert cli.main() == 1
+    assert "recipe dummy has an unknown key 'payload.binary'" in capsys.readouterr().err
+    dummy.write_text(dummy.read_text().replace('"hello"', "5"))
+    monkeypatch.setattr("sys.argv", command)
+    assert cli.main() == 1
+    assert "payload.greeting: Input should be a valid string" in capsys.readouterr().err
