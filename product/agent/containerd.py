@@ -24,6 +24,7 @@ STREAM = 1
 MAX_FRAME = 16384
 MAX_FRAMES = 64
 SERVING = b"\x08\x01"
+CLOSED = "containerd closed the connection"
 
 REQUEST = (
     (":method", "POST"),
@@ -55,6 +56,8 @@ def ask_health(path: str, seconds: float) -> str:
         try:
             connection.connect(path)
             return _check(connection)
+        except (BrokenPipeError, ConnectionResetError):
+            raise ContainerdError(CLOSED) from None
         except TimeoutError:
             raise ContainerdError(f"{path} did not answer within {seconds:g} s") from None
         except OSError as error:
@@ -120,6 +123,6 @@ def _receive(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         chunk = connection.recv(size - len(data))
         if not chunk:
-            raise ContainerdError("containerd closed the connection")
+            raise ContainerdError(CLOSED)
         data += chunk
     return data

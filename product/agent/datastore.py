@@ -2,8 +2,9 @@
 
 ``A/index.json`` (and ``B/``) names the directory beside it that holds the copy of the release in
 that slot: ``version``, ``kubernetes``, ``taken_at`` (ISO 8601, UTC), ``directory``, ``size`` in
-bytes and ``files`` (path, size, SHA-256). It is replaced in one step after the copy is on the disk,
-so there is always the old copy or the new one; a directory that no index names is a leftover.
+bytes without holes, and ``files`` (path, size, SHA-256). It is replaced in one step after the copy
+is on the disk, so there is always the old copy or the new one; a directory that no index names is a
+leftover.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def _save(node: Node, payload: Payload, home: str, say: Say) -> Copy:
 
     make_directories(home)
     _sweep(home)
-    size = tree.allocated(payload.datastore)
+    size = tree.content(payload.datastore)
     make_room(node.paths, size + size // 10 + HEADROOM, say, node.boot.slot)
     name = f"copy-{os.urandom(4).hex()}"
     target = f"{home}/{name}"
@@ -191,6 +192,7 @@ def _save(node: Node, payload: Payload, home: str, say: Say) -> Copy:
     stood = node.clock.monotonic() - begun
     say(f"datastore: {payload.writer} goes on after {stood:.1f} s")
     files = tree.seal(target)
+    size = tree.content(target)
     version, kubernetes = node.release.version, payload.kubernetes
     copy = Copy(node.boot.slot, version, kubernetes, timestamp(now), target, size, files)
     document = {

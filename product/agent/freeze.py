@@ -59,12 +59,17 @@ def frozen(pids: list[int], seconds: float) -> Iterator[None]:
         yield
         return
     reader, writer = os.pipe()
+    ready, on_guard = os.pipe()
     guard = os.fork()
     if guard == 0:
         os.close(writer)
-        _guard(pids, reader, seconds)
+        _guard(pids, reader, seconds, on_guard)
     os.close(reader)
+    os.close(on_guard)
     try:
+        # Not before the guard is out of reach of what may end this process's group.
+        if not os.read(ready, 1):
+            raise FreezeError("the guard of the stopped processes ended at once")
         for pid in pids:
             _signal(pid, signal.SIGSTOP)
         _await_stop(pids)
@@ -72,6 +77,7 @@ def frozen(pids: list[int], seconds: float) -> Iterator[None]:
     finally:
         # The guard sees the end of the pipe; should it have been killed, this one is left.
         os.close(writer)
+        os.close(ready)
         _, status = os.waitpid(guard, 0)
         for pid in pids:
             _signal(pid, signal.SIGCONT)
@@ -82,7 +88,7 @@ def frozen(pids: list[int], seconds: float) -> Iterator[None]:
         )
 
 
-def _guard(pids: list[int], reader: int, seconds: float) -> None:
+def _guard(pids: list[int], reader: int, seconds: float, on_guard: int) -> None:
     """The guard's whole life; never returns."""
     import select
     import signal
@@ -93,6 +99,7 @@ def _guard(pids: list[int], reader: int, seconds: float) -> None:
         os.setsid()
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
+        os.write(on_guard, b"!")
         ended = select.select([reader], [], [], seconds)[0]
     finally:
         for pid in pids:

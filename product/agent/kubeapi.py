@@ -69,9 +69,11 @@ class ApiClient:
 
     def get(self, path: str, seconds: float) -> bytes:
         """The body of a 200 answer. Raises ApiRefusedError for another status."""
+        fresh = self._connection is None
+        if fresh:
+            self._knock(seconds)
         from http.client import HTTPException
 
-        fresh = self._connection is None
         try:
             status, body = self._ask(path, seconds)
         except (OSError, HTTPException, ValueError) as error:
@@ -85,14 +87,15 @@ class ApiClient:
                 self.close()
                 raise self._unreachable(error) from None
         if status != 200:
-            text = " ".join(body.decode("utf-8", "replace").split())
+            lines = body.decode("utf-8", "replace").splitlines()
+            # /readyz lists its parts, [+] or [-].
+            text = " ".join([line for line in lines if line.startswith("[-]")] or lines)
             raise ApiRefusedError(f"{path} answered {status}: {text:.300}", status)
         return body
 
     def _ask(self, path: str, seconds: float) -> tuple[int, bytes]:
         connection = self._connection
         if connection is None:
-            self._require_listener(seconds)
             from http.client import HTTPSConnection
 
             host, port = self._access.host, self._access.port
@@ -110,11 +113,14 @@ class ApiClient:
             raise ValueError(f"{path} is larger than {MAX_BYTES} bytes")
         return response.status, body
 
-    def _require_listener(self, seconds: float) -> None:
-        """A connection for nothing, before TLS is loaded."""
+    def _knock(self, seconds: float) -> None:
+        """A connection for nothing, before TLS and HTTP are loaded."""
         import socket
 
-        socket.create_connection((self._access.host, self._access.port), seconds).close()
+        try:
+            socket.create_connection((self._access.host, self._access.port), seconds).close()
+        except OSError as error:
+            raise self._unreachable(error) from None
 
     def _tls(self) -> ssl.SSLContext:
         if self._context is None:

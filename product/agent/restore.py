@@ -170,7 +170,7 @@ class _Settling:
                 self._say(f"the copy of slot {copy.slot} is damaged: {damage}")
                 continue
             # The copy itself stays paired with its slot.
-            need = tree.allocated(copy.directory)
+            need = tree.content(copy.directory)
             make_room(self._paths, need + need // 10 + HEADROOM, self._say)
             source = f"{self._home}/incoming-{os.urandom(4).hex()}"
             tree.copy(copy.directory, source)

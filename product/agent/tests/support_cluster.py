@@ -136,7 +136,8 @@ class FakeApi:
         if self.raw is not None:
             return 200, self.raw
         if path == "/readyz":
-            return (200, b"ok") if self.ready else (500, b"[-]etcd failed: reason withheld")
+            failed = b"[+]ping ok\n[-]etcd failed: reason withheld"
+            return (200, b"ok") if self.ready else (500, failed)
         if path == "/api/v1/nodes":
             nodes = self.nodes if self.nodes is not None else [self.node()]
             return 200, json.dumps({"kind": "NodeList", "items": nodes}).encode()

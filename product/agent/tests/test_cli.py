@@ -13,6 +13,9 @@ import pytest
 
 from product.agent.cli import COMMANDS
 from product.agent.lock import exclusive
+from product.agent.tests.support_cluster import Authority, kubeconfig
+from product.agent.tests.support_datastore import Store
+from product.agent.tests.test_payload import GOOD
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
 
 # What the node pays seconds for.
@@ -198,18 +201,9 @@ def test_json_errors(world: World, capsys: pytest.CaptureFixture[str]) -> None:
 SLOTS = {"product.agent.slots"}
 
 
-@pytest.mark.parametrize(
-    ("call", "costly"),
-    [
-        ("product.agent.cli.main(['status', '--json'], node)", COSTLY),
-        # A confirmed boot hashes nothing, and OpenSSL takes its time to load.
-        ("product.agent.service.main(node)", COSTLY | {"_hashlib", "argparse"} | SLOTS),
-        ("product.agent.cli.main(['healthcheck', '--boot'], node)", COSTLY | {"_hashlib"} | SLOTS),
-    ],
-    ids=["status", "service", "healthcheck"],
-)
-def test_the_boot_path_imports_nothing_costly(world: World, call: str, costly: set[str]) -> None:
-    """In a fresh interpreter, through the real volumes with a mount(8) that does nothing."""
+def modules_of(world: World, call: str) -> tuple[int, set[str]]:
+    """The exit code of ``call`` and what it imports, in a fresh interpreter, through the real
+    volumes with a mount(8) that does nothing."""
     world.write_file(world.paths.mountinfo, "")
     shutil.copytree(world.env_path.parents[2], world.paths.esp_mount)
     program = (
@@ -232,9 +226,47 @@ def test_the_boot_path_imports_nothing_costly(world: World, call: str, costly: s
         cwd=Path(__file__).parents[3],
     )
     code, modules = json.loads(done.stderr.splitlines()[-1])
-    assert code == 0, done.stderr
-    loaded = set(modules) | {name.partition(".")[0] for name in modules}
+    return code, set(modules) | {name.partition(".")[0] for name in modules}
+
+
+@pytest.mark.parametrize(
+    ("call", "costly"),
+    [
+        ("product.agent.cli.main(['status', '--json'], node)", COSTLY),
+        # A confirmed boot hashes nothing, and OpenSSL takes its time to load.
+        ("product.agent.service.main(node)", COSTLY | {"_hashlib", "argparse"} | SLOTS),
+        ("product.agent.cli.main(['healthcheck', '--boot'], node)", COSTLY | {"_hashlib"} | SLOTS),
+    ],
+    ids=["status", "service", "healthcheck"],
+)
+def test_the_boot_path_imports_nothing_costly(world: World, call: str, costly: set[str]) -> None:
+    code, loaded = modules_of(world, call)
+    assert code == 0
     assert "product.agent.bootenv" in loaded
     assert loaded & costly == set()
     if "status" not in call:
         assert world.console() == ["kubesolo-update: ready version=0.1.0 slot=A confirmed=1"]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["nothing is up", "nobody listens yet"])
+def test_while_kubernetes_starts_tls_is_not_loaded(world: World, begun: bool) -> None:
+    authority = Authority("ca")
+    world.write_file(world.paths.config, "healthcheck_deadline=0\n")
+    world.write_file(world.paths.payload, json.dumps(GOOD))
+    if begun:
+        path = world.paths.under(str(GOOD["kubeconfig"]))
+        found = kubeconfig(1, authority, authority.issue("admin"))
+        world.write_file(path, json.dumps(found))
+    code, loaded = modules_of(world, "product.agent.service.main(node)")
+    assert code == 1
+    assert loaded & {"ssl", "_hashlib", "http", "email", "yaml", "product.agent.slots"} == set()
+    assert ("socket" in loaded) == begun
+    assert "cause=health" in world.console()[-1]
+
+
+def test_a_settled_datastore_costs_little(world: World) -> None:
+    store = Store(world)
+    store.write("one")
+    code, loaded = modules_of(world, "product.agent.restore.main(node)")
+    assert code == 0
+    assert loaded & (COSTLY | {"_hashlib", "argparse"} | SLOTS) == set()
