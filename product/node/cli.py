@@ -31,10 +31,11 @@ def _configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
 
 
 def _import(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
-    from product.node.images import import_pending
+    from product.node.images import await_quiet, import_pending
 
     descriptor = os.open(f"{paths.config}/import.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
+    await_quiet(paths.ready)
     import_pending(payload.images, paths.imported, payload.containerd, report=print)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 
 from product.agent import program
@@ -21,6 +22,8 @@ _BLOCK = 512
 INDEX = "index.json"
 # Without it no pod starts.
 FIRST = "pause.tar"
+# A node that is not Ready by then may be waiting for just these images.
+READY_SECONDS = 60.0
 
 
 def archives(folder: str) -> list[str]:
@@ -62,6 +65,13 @@ def pending(folder: str, note: str) -> list[str]:
     return [
         path for path in archives(folder) if done.get(os.path.basename(path)) != index_digest(path)
     ]
+
+
+def await_quiet(ready: str, seconds: float = READY_SECONDS) -> None:
+    """Let the node become Ready first, which ``ready`` shows: an import would slow it down."""
+    end = time.monotonic() + seconds
+    while not os.path.exists(ready) and time.monotonic() < end:
+        time.sleep(0.5)
 
 
 def import_pending(

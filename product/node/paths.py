@@ -28,6 +28,7 @@ class NodePaths:
         self.config = f"{self.run}/kubernetes"
         self.node_name = f"{self.config}/node"
         self.plan = f"{self.config}/plan"
+        self.ready = f"{self.config}/ready"
         self.import_request = f"{self.config}/import"
         self.probe = f"{self.config}/probe:0"
         self.recoveries = f"{self.config}/recoveries"

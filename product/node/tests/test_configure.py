@@ -42,7 +42,7 @@ def test_the_plan_can_be_followed(world: NodeWorld) -> None:
             assert stat.S_IMODE(os.stat(path).st_mode) == 0o600, path
     order = [line.split()[0] for line in plan.splitlines()]
     assert order.index("etcd") < order.index("kube-apiserver") < order.index("kubelet")
-    assert order[-1] == "ready"
+    assert order.index("kubelet") < order.index("ready") < order.index("kube-scheduler")
     assert stat.S_IMODE(os.stat(world.paths.config).st_mode) == 0o700
     assert stat.S_IMODE(os.stat(world.paths.data).st_mode) == 0o700
 
