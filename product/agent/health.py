@@ -212,6 +212,11 @@ CHECKS = (
     Check("probe_url", 10, _probe_url, holds=10),
 )
 
+# What a confirmed boot waits for.
+KUBERNETES = tuple(
+    c for c in CHECKS if c.name in ("containerd", "api_server", "node_ready", "kube_system")
+)
+
 
 def run_once(context: HealthContext, checks: Sequence[Check] = CHECKS) -> list[Result]:
     """Every check once, in order; again only while nothing but kube_system's settle time is

@@ -17,12 +17,15 @@ from product.agent.bootenv import Environment
 from product.agent.config import Config
 from product.agent.errors import EXIT_DONE, EXIT_FAILED, AgentError
 from product.agent.health import (
+    CHECKS,
     KNOWN,
+    KUBERNETES,
     Excuse,
     HealthContext,
     Result,
     all_pass,
     describe_failures,
+    run_once,
     run_until,
 )
 from product.agent.node import Node
@@ -74,11 +77,15 @@ class BootTrial:
         """Wait for Kubernetes on a boot that nothing hangs on, and report; the exit code."""
         # Without a settle time: no verdict hangs on it, and the line would come so much later.
         context = HealthContext(self._node, self._config, unconfirmed=False)
-        if context.has_kubernetes:
-            self._results = run_until(context, context.deadline)
-            if not all_pass(self._results):
-                reason = describe_failures(self._results)
-                return self._stay("health", reason, confirmed=self._confirmed)
+        if not context.has_kubernetes:
+            return self._ready(confirmed=self._confirmed)
+        results = run_until(context, context.deadline, KUBERNETES)
+        others = run_once(context, [check for check in CHECKS if check not in KUBERNETES])
+        self._results = [*results, *others]
+        if not all_pass(results):
+            return self._stay("health", describe_failures(results), confirmed=self._confirmed)
+        if not all_pass(others):
+            self._record.problems.append(describe_failures(others))
         return self._ready(confirmed=self._confirmed)
 
     def _ready(self, *, confirmed: bool) -> int:

@@ -265,6 +265,20 @@ def test_a_confirmed_boot_without_kubernetes_stays_and_says_so(cluster: Cluster)
     assert (state["outcome"], state["confirmed"]) == ("unhealthy", True)
 
 
+def test_a_failing_probe_is_reported_on_a_confirmed_boot_and_no_more(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = cluster.world
+    world.write_file(world.paths.config, "healthcheck_url=http://127.0.0.1:1/\n")
+    assert world.boot_service() == 0
+    assert world.console()[-1].endswith("ready version=0.1.0 slot=A confirmed=1")
+    world.run("status", "--json")
+    status = json.loads(capsys.readouterr().out)
+    assert "probe_url: http://127.0.0.1:1/ gave no answer" in status["problems"][0]
+    checks = {c["name"]: c["result"] for c in status["last_boot_check"]["health"]}
+    assert (checks["probe_url"], checks["kube_system"]) == ("fail", "pass")
+
+
 def test_an_update_can_begin_while_a_confirmed_boot_waits(cluster: Cluster) -> None:
     world = cluster.world
     begin(cluster)
