@@ -19,9 +19,10 @@ import (
 )
 
 // How long a stop waits for what can stop by itself, and then for etcd: together below the ten
-// seconds after which a supervisor may kill.
+// seconds after which a supervisor may kill. The API server's requests take milliseconds, but it
+// would wait a minute for the watches of the components in this process.
 const (
-	stopComponents = 3 * time.Second
+	stopComponents = 1500 * time.Millisecond
 	stopEtcd       = 6 * time.Second
 )
 
@@ -57,7 +58,7 @@ func (h *host) run() int {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	genericapiserver.HostContext = h.stop
 	genericapiserver.OpenAPIDelay = h.plan.openAPIDelay
-	klog.OsExit = h.fatal
+	klog.FatalExit = h.fatal
 	go h.work()
 	select {
 	case end := <-h.ended:
@@ -152,9 +153,14 @@ func (h *host) report(end ending) {
 
 // fatal stands in for os.Exit after klog's fatal messages, which components end with. It does not
 // return, as the caller expects.
-func (h *host) fatal(int) {
+func (h *host) fatal(line string, _ int) {
 	c := caller()
-	h.report(ending{c.name, c.exit, "a fatal error, see the messages before"})
+	reason := strings.TrimSpace(line)
+	// What precedes is time, process and place.
+	if i := strings.Index(reason, "] "); i >= 0 {
+		reason = reason[i+2:]
+	}
+	h.report(ending{c.name, c.exit, reason})
 	select {}
 }
 

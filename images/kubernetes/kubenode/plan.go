@@ -15,7 +15,10 @@ import (
 //	tls CA CERT KEY            what requests of the following lines trust and show
 //	wait URL SECONDS           until https://... answers 200, or unix://PATH accepts; else it failed
 //	ready NODE SECONDS [FILE TEXT...]
-//	                           when the node is Ready, TEXT is appended to FILE; holds nothing back
+//	                           when the kubelet that this plan started has reported the node Ready,
+//	                           TEXT is appended to FILE; holds nothing back
+//	gc-after-ready PERCENT     then, and once the OpenAPI documents are built, the heap may grow by
+//	                           that much between collections, without a limit
 //	openapi-delay SECONDS      the API server builds its OpenAPI documents that much later, or when
 //	                           they are asked for
 type step struct {
@@ -40,11 +43,14 @@ type announcement struct {
 	tls      tlsFiles
 	file     string
 	text     string
+	gc       int
 }
 
 type plan struct {
 	steps        []step
 	openAPIDelay time.Duration
+	// Percent, or 0 to leave what the environment says.
+	gcAfterReady int
 }
 
 // readPlan checks every line before anything starts.
@@ -76,6 +82,13 @@ func readPlan(path string) (plan, error) {
 				return wrong("openapi-delay takes SECONDS")
 			}
 			result.openAPIDelay = seconds(args[0])
+			continue
+		case "gc-after-ready":
+			percent, err := strconv.Atoi(strings.Join(args, " "))
+			if err != nil || percent < 1 {
+				return wrong("gc-after-ready takes PERCENT")
+			}
+			result.gcAfterReady = percent
 			continue
 		case "wait":
 			if len(args) != 2 || seconds(args[1]) == 0 {
@@ -111,6 +124,11 @@ func readPlan(path string) (plan, error) {
 			next.component, names[name] = found, true
 		}
 		result.steps = append(result.steps, next)
+	}
+	for _, s := range result.steps {
+		if s.ready != nil {
+			s.ready.gc = result.gcAfterReady
+		}
 	}
 	if len(names) == 0 {
 		return plan{}, fmt.Errorf("plan %s starts nothing", path)

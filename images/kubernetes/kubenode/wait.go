@@ -5,16 +5,23 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
+	"strings"
 	"time"
+
+	genericapiserver "k8s.io/apiserver/pkg/server"
 )
 
 const (
 	askEvery   = 100 * time.Millisecond
+	bootIDFile = "/proc/sys/kernel/random/boot_id"
 	askTimeout = 20 * time.Second
 	apiServer  = "https://127.0.0.1:6443"
 )
@@ -88,6 +95,9 @@ func (t *target) until(stop context.Context) error {
 	return nil
 }
 
+// started is when this process began; timestamps of Kubernetes have whole seconds.
+var started = time.Now().Truncate(time.Second)
+
 // announce says once that the node is Ready. A node that is late is said too and still waited for.
 func (a *announcement) announce(stop context.Context) {
 	client, err := a.tls.client()
@@ -96,12 +106,16 @@ func (a *announcement) announce(stop context.Context) {
 		return
 	}
 	defer client.CloseIdleConnections()
+	boot, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		say("cannot tell one boot from another: %v", err)
+	}
 	ask := func(ctx context.Context) error {
 		body, err := get(ctx, client, apiServer+"/api/v1/nodes/"+a.node)
 		if err != nil {
 			return err
 		}
-		return nodeReady(body)
+		return nodeReady(body, strings.TrimSpace(string(boot)))
 	}
 	ok, last := poll(stop, a.deadline, ask)
 	for !ok {
@@ -112,37 +126,62 @@ func (a *announcement) announce(stop context.Context) {
 		ok, last = poll(stop, a.deadline, ask)
 	}
 	say("node %s is ready", a.node)
-	if a.file == "" {
-		return
+	if a.file != "" {
+		file, err := os.OpenFile(a.file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
+		if err == nil {
+			_, err = file.WriteString(a.text + "\n")
+			file.Close()
+		}
+		if err != nil {
+			say("cannot say so in %s: %v", a.file, err)
+		}
 	}
-	file, err := os.OpenFile(a.file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-	if err == nil {
-		_, err = file.WriteString(a.text + "\n")
-		file.Close()
-	}
-	if err != nil {
-		say("cannot say so in %s: %v", a.file, err)
+	if a.gc > 0 {
+		// Building the documents needs more memory than anything else.
+		genericapiserver.WithOpenAPI(func() { go a.settle() })
 	}
 }
 
-func nodeReady(body []byte) error {
+// settle ends the start, in which memory was traded for time.
+func (a *announcement) settle() {
+	debug.SetGCPercent(a.gc)
+	debug.SetMemoryLimit(math.MaxInt64)
+	debug.FreeOSMemory()
+	say("memory is collected at %d percent from now on", a.gc)
+}
+
+// nodeReady says why the node is not Ready, or nil. What an earlier boot or an earlier process left in
+// the datastore does not count; without a boot's name only the time tells.
+func nodeReady(body []byte, boot string) error {
 	var node struct {
 		Status struct {
-			Conditions []struct{ Type, Status, Message string }
+			Conditions []struct {
+				Type, Status, Message string
+				LastHeartbeatTime     time.Time
+			}
+			NodeInfo struct{ BootID string }
 		}
 	}
 	if err := json.Unmarshal(body, &node); err != nil {
 		return err
 	}
-	for _, c := range node.Status.Conditions {
-		if c.Type == "Ready" {
-			if c.Status == "True" {
-				return nil
-			}
-			return fmt.Errorf("%s", c.Message)
-		}
+	if boot != "" && node.Status.NodeInfo.BootID != boot {
+		return errors.New("the kubelet has not reported in this boot")
 	}
-	return fmt.Errorf("it has not said yet")
+	for _, c := range node.Status.Conditions {
+		if c.Type != "Ready" {
+			continue
+		}
+		// A clock that was set back since proves nothing.
+		if c.LastHeartbeatTime.Before(started) && !time.Now().Before(started) {
+			return errors.New("the kubelet has not reported since the start")
+		}
+		if c.Status == "True" {
+			return nil
+		}
+		return errors.New(c.Message)
+	}
+	return errors.New("the kubelet has not reported yet")
 }
 
 // poll asks until it succeeds, the limit is reached or stop ends; it returns the last error.
