@@ -44,7 +44,8 @@ OUTCOMES = {
 }
 MAX_BYTES = 4096
 MAX_TEXT = 2000
-MAX_ENTRIES = 256
+# A round serves no more; the directory itself is bounded by its file system.
+MAX_SERVED = 64
 # What a pod that ended early left behind goes after this many seconds.
 STALE = 3600
 # How long a pod has to take its answer before the node reboots: seconds, looked at each tenth.
@@ -85,9 +86,7 @@ class Desk:
         """Requests by file name, the oldest first; what can be none of ours is removed."""
         found: list[tuple[int, str]] = []
         with os.scandir(self._descriptor) as entries:
-            for index, entry in enumerate(entries):
-                if index >= MAX_ENTRIES:
-                    break
+            for entry in entries:
                 try:
                     status = os.lstat(entry.name, dir_fd=self._descriptor)
                 except OSError:
@@ -97,11 +96,11 @@ class Desk:
                 elif entry.name.endswith(".request"):
                     print(f"removed {entry.name!r}: no name of a request", flush=True)
                     self.remove(entry.name)
-        return [name for _, name in sorted(found)]
+        return [name for _, name in sorted(found)[:MAX_SERVED]]
 
     def sweep(self, now: float) -> None:
         """Remove what nobody waits for any more."""
-        for name in os.listdir(self._descriptor)[:MAX_ENTRIES]:
+        for name in os.listdir(self._descriptor):
             try:
                 old = os.lstat(name, dir_fd=self._descriptor).st_mtime < now - STALE
             except OSError:

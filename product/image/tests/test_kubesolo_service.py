@@ -57,7 +57,10 @@ class Supervised:
         self.image_config({"apiVersion": "kubesolo.io/v1alpha1", "kind": "Config"})
         self.program("kubesolo", f'exec {sys.executable} -I {STANDIN} "$@"')
         self.program("modprobe", f'echo "$@" >> {root}/modprobe')
-        self.program("sleep", f'echo "$@" >> {root}/slept; exec /bin/sleep 0.1')
+        self.program(
+            "sleep",
+            f'echo "$@" >> {root}/slept; [ "$1" -le 99 ] || exec /bin/sleep 99; exec /bin/sleep .1',
+        )
         self.hostname("node-1")
 
     def program(self, name: str, text: str) -> None:

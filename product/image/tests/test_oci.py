@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import socket
 import subprocess
 import tarfile
@@ -208,9 +209,13 @@ def test_nginx_serves_its_page_with_the_libraries_of_the_image(tmp_path: Path) -
     config = config.replace("user nobody nogroup;", "")
     (tmp_path / "nginx.conf").write_text(config)
     (loader,) = root.glob("lib*/ld-linux*")
+    own = [str(loader), "--library-path", str(root / "usr/lib" / host_arch().multiarch)]
+    program = str(root / "usr/sbin/nginx")
+    listed = subprocess.run([*own, "--list", program], capture_output=True, text=True, check=True)
+    # The host's are not to help out.
+    assert [path for path in re.findall(r"=> (\S+)", listed.stdout) if str(root) not in path] == []
     command = [
-        str(loader), "--inhibit-cache", "--library-path",
-        str(root / "usr/lib" / host_arch().multiarch), str(root / "usr/sbin/nginx"),
+        *own, program,
         "-e", "stderr", "-c", str(tmp_path / "nginx.conf"), "-g", "daemon off; master_process off;",
     ]  # fmt: skip
     server = subprocess.Popen(command, stdout=subprocess.PIPE, env={})
