@@ -15,11 +15,10 @@ from product.agent.gates import GATES, Gate, GateContext, Verdict, ask, require
 from product.agent.node import Node
 from product.agent.reconcile import reconcile
 from product.agent.record import Record
-from product.agent.slots import SlotStore, copy_artifact
+from product.agent.slots import Fetch, SlotStore, SlotWriter
 from product.agent.state import Phase
 from product.agent.version import parse_version
-from product.agent.volumes import VolumeError
-from product.manifest import Artifact
+from product.manifest import Artifact, Manifest
 
 if TYPE_CHECKING:
     from product.agent.trust import TrustedRelease
@@ -150,24 +149,32 @@ class Attempt:
         with ExitStack() as stack:
             writer = stack.enter_context(self._store.writing(slot, env.active_slot))
             writer.invalidate(manifest)
-            for artifact in manifest.artifacts:
-                if writer.place(artifact, self._bring):
-                    self._say(f"{artifact.name}: {artifact.size} bytes written to slot {slot}")
-                else:
-                    self._say(f"{artifact.name}: already in slot {slot}")
+            for artifact in self._copy(writer, manifest):
+                self._place(writer, artifact, self._fetch)
             writer.verify(manifest)
             writer.seal(release.manifest_bytes)
         self._say(f"slot {slot} holds {release.version}, read back and compared")
 
-    def _bring(self, artifact: Artifact, path: str) -> int:
-        """From the running slot where it holds the same bytes, else from the server.
+    def _copy(self, writer: SlotWriter, manifest: Manifest) -> list[Artifact]:
+        """Place what the running slot holds too; what is left to fetch."""
+        left = list(manifest.artifacts)
+        try:
+            with self._store.running() as running:
+                for artifact in filter(running.holds, manifest.artifacts):
+                    self._place(writer, artifact, running.copy)
+                    left.remove(artifact)
+        except (AgentError, OSError) as error:
+            self._say(f"not everything is copied from the running slot: {error}")
+        return left
 
-        Returns the CRC-32 of what was written and had the artifact's SHA-256.
-        """
-        checksum = self._copy(artifact, path)
-        if checksum is not None:
-            self._say(f"{artifact.name}: copied from the running slot")
-            return checksum
+    def _place(self, writer: SlotWriter, artifact: Artifact, fetch: Fetch) -> None:
+        slot = self._node.boot.passive
+        if writer.place(artifact, fetch):
+            self._say(f"{artifact.name}: {artifact.size} bytes written to slot {slot}")
+        else:
+            self._say(f"{artifact.name}: already in slot {slot}")
+
+    def _fetch(self, artifact: Artifact, path: str) -> int:
         from pathlib import Path
 
         from product.agent import sources
@@ -175,18 +182,6 @@ class Attempt:
         assert self._config.server is not None
         progress = _Progress(artifact.name, self._say)
         return sources.fetch_artifact(self._config.server, artifact, Path(path), progress=progress)
-
-    def _copy(self, artifact: Artifact, path: str) -> int | None:
-        try:
-            own = self._store.inspect(self._node.boot.slot).manifest
-            held = own.artifacts if own else ()
-            if (artifact.sha256, artifact.name) not in {(a.sha256, a.name) for a in held}:
-                return None
-            with self._store.reading_booted() as directory:
-                return copy_artifact(directory, artifact, path)
-        except (AgentError, VolumeError) as error:
-            self._say(f"{artifact.name}: not copied from the running slot: {error}")
-            return None
 
 
 class _Progress:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -100,10 +100,11 @@ class SlotStore:
             return int(self._volumes.size(device) * (1 - ASSUMED_OVERHEAD))
 
     @contextmanager
-    def reading_booted(self) -> Iterator[str]:
-        """The directory of the slot that runs, to copy from."""
+    def running(self) -> Iterator[RunningSlot]:
+        """The slot that runs, to copy from while the context lasts. Raises VolumeError."""
         with self._reading(self._boot.slot, self._paths.booted_mount) as directory:
-            yield directory
+            manifest = _inspect(directory).manifest
+            yield RunningSlot(directory, manifest.artifacts if manifest else ())
 
     @contextmanager
     def writing(self, slot: str, active_slot: str | None) -> Iterator[SlotWriter]:
@@ -146,6 +147,41 @@ class SlotStore:
         device = self._boot.slot_device(slot)
         with self._volumes.mounted(device, at, kind="ext4", wait=wait) as directory:
             yield directory
+
+
+class RunningSlot:
+    """The mounted slot that runs, which may hold some of a release already."""
+
+    def __init__(self, directory: str, artifacts: Sequence[Artifact]) -> None:
+        self._directory = directory
+        self._artifacts = artifacts
+
+    def holds(self, artifact: Artifact) -> bool:
+        """Whether its manifest lists the same bytes under the same name."""
+        return artifact in self._artifacts
+
+    def copy(self, artifact: Artifact, destination: str) -> int:
+        """Copy the file of ``artifact``; the CRC-32 of what was written.
+
+        Raises SlotError where the file is not what ``artifact`` says, or OSError.
+        """
+        digest = hashlib.sha256()
+        checksum = done = 0
+        target = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            writeback = Writeback(target)
+            for piece in from_disk(f"{self._directory}/{artifact.name}"):
+                digest.update(piece)
+                checksum = zlib.crc32(piece, checksum)
+                write_all(target, piece)
+                done += len(piece)
+                writeback.written(done)
+        finally:
+            os.close(target)
+        if digest.hexdigest() != artifact.sha256:
+            os.unlink(destination)
+            raise SlotError(f"{artifact.name} in the running slot is not what its manifest says")
+        return checksum
 
 
 class SlotWriter:
@@ -206,30 +242,6 @@ class SlotWriter:
             os.unlink(f"{self._directory}/{name}")
         except FileNotFoundError:
             return
-
-
-def copy_artifact(source: str, artifact: Artifact, destination: str) -> int:
-    """Copy the file of ``artifact`` from the directory ``source``; the CRC-32 of what was written.
-
-    Raises SlotError where the source is not what ``artifact`` says.
-    """
-    digest = hashlib.sha256()
-    checksum = done = 0
-    target = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        writeback = Writeback(target)
-        for piece in from_disk(f"{source}/{artifact.name}"):
-            digest.update(piece)
-            checksum = zlib.crc32(piece, checksum)
-            write_all(target, piece)
-            done += len(piece)
-            writeback.written(done)
-    finally:
-        os.close(target)
-    if digest.hexdigest() != artifact.sha256:
-        os.unlink(destination)
-        raise SlotError(f"{artifact.name} in the running slot is not what its manifest says")
-    return checksum
 
 
 def _partial(artifact: Artifact) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from product.agent import diskio, slots
-from product.agent.slots import SlotError, SlotStore, SlotWriter, copy_artifact
+from product.agent.slots import SlotError, SlotStore, SlotWriter
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
 from product.manifest import Artifact
 
@@ -200,11 +200,21 @@ def test_a_copy_from_the_running_slot_is_checked_on_the_way(world: World, tmp_pa
     world.fill("A", RELEASE)
     artifact = RELEASE.manifest.artifact("root.squashfs")
     target = tmp_path / "copy"
-    checksum = copy_artifact(str(world.directory("A")), artifact, str(target))
-    assert target.read_bytes() == RELEASE.content[artifact.name]
-    assert checksum == zlib.crc32(target.read_bytes())
     source = world.directory("A") / artifact.name
-    source.write_bytes(source.read_bytes()[::-1])
-    with pytest.raises(SlotError, match="is not what its manifest says"):
-        copy_artifact(str(world.directory("A")), artifact, str(target))
+    with store(world).running() as running:
+        assert running.holds(artifact)
+        assert not running.holds(artifact._replace(sha256="0" * 64))
+        assert not running.holds(artifact._replace(name="vmlinuz"))
+        checksum = running.copy(artifact, str(target))
+        assert target.read_bytes() == RELEASE.content[artifact.name]
+        assert checksum == zlib.crc32(target.read_bytes())
+        source.write_bytes(source.read_bytes()[::-1])
+        with pytest.raises(SlotError, match="is not what its manifest says"):
+            running.copy(artifact, str(target))
     assert not target.exists()
+
+
+def test_a_running_slot_without_a_manifest_lends_nothing(world: World) -> None:
+    (world.directory("A") / "manifest.json").unlink()
+    with store(world).running() as running:
+        assert not any(map(running.holds, RELEASE.manifest.artifacts))
