@@ -127,7 +127,7 @@ def build(
         lay_over(overlay, tree)
     _applets(tree)
     tools.run(
-        "mksquashfs", tree, target, "-comp", "zstd", "-Xcompression-level", "15",
+        "mksquashfs", tree, target, "-comp", "zstd", "-Xcompression-level", "6",
         "-b", str(BLOCK_SIZE), "-all-root", "-no-xattrs", "-noappend", "-no-progress", "-quiet",
         "-exit-on-error", "-all-time", str(recipe.source_date),
         "-mkfs-time", str(recipe.source_date),

@@ -26,7 +26,7 @@ from scenarios.releases import FACTORY, GOOD
 _QUICK = (
     Edit(
         file="product/image/rootfs.py",
-        old='"-Xcompression-level", "15"',
+        old='"-Xcompression-level", "6"',
         new='"-Xcompression-level", "1"',
     ),
     Edit(file="product/image/initramfs.py", old='"zstd", "-19"', new='"zstd", "-3"'),

@@ -8,7 +8,7 @@ from harness.node import Node, State
 from harness.patterns import Pattern
 from harness.scenario import scenario
 from scenarios.releases import Releases
-from scenarios.steps import REFUSED, Update, on_slot, read_data, write_data
+from scenarios.steps import CONF_PATH, REFUSED, Update, on_slot, read_data, write_data
 
 Serve = Callable[..., Update]
 
@@ -96,13 +96,10 @@ def test_health_checks_that_fail_often_enough_roll_back_at_once(
     node: Node, releases: Releases, serve: Serve
 ) -> None:
     node.at(State.READY, slot="A")
-    update = serve(
-        releases.good,
-        healthcheck_url="http://10.0.2.2:9/",
-        healthcheck_deadline="3",
-        auto_rollback_after="2",
-    )
+    update = serve(releases.good, healthcheck_deadline="3", auto_rollback_after="2")
     update.stage()
+    # From now on: a fault that was there before the update would not be blamed on it.
+    node.succeed(f"echo healthcheck_url=http://10.0.2.2:9/ >> {CONF_PATH}")
     write_data(node, "kept")
     with node.expect_boots(3) as boots:
         node.reboot()

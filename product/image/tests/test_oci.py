@@ -52,8 +52,17 @@ def members(data: bytes) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
 
 
 def unpack(data: bytes, target: Path) -> Path:
-    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-        tar.extractall(target, filter="tar")
+    """A layer as files below ``target``."""
+    for name, (info, content) in members(data).items():
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if info.isdir():
+            path.mkdir(exist_ok=True)
+        elif info.issym():
+            path.symlink_to(info.linkname)
+        else:
+            path.write_bytes(content)
+            path.chmod(info.mode)
     return target
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
 import subprocess
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from product.agent.requests import serve
 from product.agent.tests.world import FakeRelease, Rebooted, World
 from product.image.cache import Cache
 from product.image.oci import build_archives
-from product.image.tests.test_oci import layer_of
+from product.image.tests.test_oci import layer_of, unpack
 from product.image.tools import host_arch
 
 
@@ -27,9 +25,7 @@ from product.image.tools import host_arch
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("agent-image")
     archive = build_archives(["agent"], host_arch(), Cache())["agent"]
-    with tarfile.open(fileobj=io.BytesIO(layer_of(archive))) as tar:
-        tar.extractall(root, filter="tar")
-    return root
+    return unpack(layer_of(archive), root)
 
 
 @pytest.fixture
