@@ -1,0 +1,149 @@
+"""The debian payload: its options, its tree, its build.
+
+On a machine whose cache is empty this builds Kubernetes, which takes some minutes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from product.image import rootfs
+from product.image.cache import Cache
+from product.image.errors import ImageError, LockError, RecipeError, ToolError
+from product.image.locks import Lock
+from product.image.payload import kubernetes_build
+from product.image.payload.debian import DebianPayload
+from product.image.payload.gobuild import BuildLock, Go
+from product.image.payload.kubernetes_build import KubernetesBuild
+from product.image.recipe import Arch, Recipe
+from product.image.tools import IMAGES, HostTools, host_arch
+
+RECIPE = IMAGES / "debian.toml"
+
+
+def _payload(**options: object) -> DebianPayload:
+    return DebianPayload.of(Recipe.load(RECIPE), {"kind": "debian", **options})
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_the_tree_describes_itself(cache: Cache, host_tools: HostTools, arch: Arch) -> None:
+    tree = _payload(images=["pause"]).prepare(arch, cache, host_tools)
+    library = tree / "usr/lib/kubesolo"
+    description = json.loads((library / "payload.json").read_text())
+    assert description["schema"] == 1
+    assert description["kubernetes"] == "1.20.2"
+    assert description["version"].startswith("1.20.5+really1.20.2-")
+    for service in description["services"]:
+        run = library / "services" / service / "run"
+        assert run.stat().st_mode & stat.S_IXUSR
+    assert (tree / description["images"].lstrip("/") / "pause.tar").is_file()
+    assert (tree / "usr/bin/kubectl").readlink() == Path("kubenode")
+    machine = (tree / "usr/bin/kubenode").read_bytes()[18]
+    assert machine == {Arch.X86_64: 62, Arch.AARCH64: 183}[arch]
+
+
+def test_a_given_program_is_checked_and_taken(
+    cache: Cache, host_tools: HostTools, tmp_path: Path
+) -> None:
+    build = KubernetesBuild(IMAGES)
+    pause = build.pause(Arch.AARCH64, cache, host_tools)
+    taken = _payload(binary=str(pause))
+    tree = taken.prepare(Arch.AARCH64, cache, host_tools)
+    assert (tree / "usr/bin/kubenode").read_bytes() == pause.read_bytes()
+    assert taken.digest(Arch.AARCH64) != _payload().digest(Arch.AARCH64)
+    (tmp_path / "text").write_text("#!/bin/sh\n")
+    (tmp_path / "cut").write_bytes(pause.read_bytes()[:100])
+    for binary, words in [
+        (str(pause), "a program for aarch64, the image is for x86_64"),
+        (str(tmp_path / "text"), "is no ELF program"),
+        (str(tmp_path / "none"), "there is no file"),
+        (str(tmp_path), "there is no file"),
+    ]:
+        with pytest.raises(ImageError, match=words) as caught:
+            _payload(binary=binary).digest(Arch.X86_64)
+        assert caught.value.hint
+    with pytest.raises(ImageError, match="cut off"):
+        _payload(binary={"aarch64": str(tmp_path / "cut")}).digest(Arch.AARCH64)
+    assert _payload(binary={"aarch64": str(pause)}).digest(Arch.X86_64)
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(RecipeError, match=r"unknown key 'payload\.colour'"):
+        _payload(colour="red")
+    with pytest.raises(RecipeError, match=r"payload\.kubernetes: String should match"):
+        _payload(kubernetes="new")
+
+
+def test_the_programs_of_the_root_find_their_libraries(cache: Cache, host_tools: HostTools) -> None:
+    """What a recipe leaves out, nothing that it keeps is linked to."""
+    recipe, arch = Recipe.load(RECIPE), host_arch()
+    tree = rootfs.packages_tree(recipe, Lock.load(recipe.lock_path(arch)), arch, cache, host_tools)
+    loader = next(tree.glob("usr/lib*/ld-linux-*"))
+    libraries = tree / "usr/lib" / arch.multiarch
+    bad = []
+    programs = [*tree.glob("usr/bin/*"), *tree.glob("usr/sbin/*"), *tree.glob("usr/lib/cni/*")]
+    for program in programs:
+        if program.is_symlink() or not program.is_file():
+            continue
+        with program.open("rb") as stream:
+            if stream.read(4) != b"\x7fELF":
+                continue
+        command = [str(loader), "--library-path", str(libraries), "--list", str(program)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        # A static program is listed as nothing at all.
+        words = result.stdout + result.stderr
+        if "not found" in words or "cannot open" in words:
+            bad.append(f"{program.name}: {words}")
+    assert not bad
+    for name in ("iptables", "iptables-restore", "iptables-save", "ip6tables"):
+        assert (tree / "usr/sbin" / name).exists(), name
+    assert sorted(path.name for path in (tree / "usr/lib/cni").iterdir()) == [
+        "bridge", "host-local", "loopback", "portmap",
+    ]  # fmt: skip
+
+
+def _archive(path: Path, member: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(member, io.BytesIO(b"x" * member.size))
+    return path
+
+
+def test_a_source_archive_stays_in_its_folder(tmp_path: Path) -> None:
+    escaping = tarfile.TarInfo("top/../../evil")
+    escaping.size = 1
+    device = tarfile.TarInfo("top/device")
+    device.type = tarfile.CHRTYPE
+    for member in (escaping, device):
+        archive = _archive(tmp_path / "bad.tar.gz", member)
+        with pytest.raises(ImageError, match="which no source package would"):
+            kubernetes_build._unpack(archive, tmp_path / "tree")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_build_that_fails_shows_the_compilers_words(
+    cache: Cache, host_tools: HostTools, tmp_path: Path
+) -> None:
+    go = Go(BuildLock.load(IMAGES), cache, host_tools, tmp_path)
+    source = go.gopath / "src/broken"
+    source.mkdir(parents=True)
+    (source / "main.go").write_text("package main\n\nfunc main() { undefined() }\n")
+    with pytest.raises(
+        ToolError, match=r"Go compiler failed with \d+: (.|\n)*undefined: undefined"
+    ):
+        go.build(host_arch(), "broken", tmp_path / "out", cwd=source, what="broken")
+
+
+def test_the_build_uses_what_is_locked(tmp_path: Path) -> None:
+    for name in ("locks", "kubernetes"):
+        (tmp_path / name).symlink_to(IMAGES / name)
+    text = (IMAGES / "kubernetes-build.toml").read_text()
+    (tmp_path / "kubernetes-build.toml").write_text(text.replace('"patch"', '"quilt"'))
+    with pytest.raises(LockError, match="other package lists"):
+        KubernetesBuild(tmp_path)
