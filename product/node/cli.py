@@ -2,6 +2,7 @@
 
 configure   make certificates and configuration fit the node (before Kubernetes starts)
 import      bring the image's container images into containerd
+renew       renew what is about to expire, and let Kubernetes take it up (once a day)
 ended CODE  say that Kubernetes ended by itself; replace its datastore if that is the reason
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. argparse would cost an emulated node a quarter of a
@@ -39,6 +40,12 @@ def _import(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     import_pending(payload.images, paths.imported, payload.containerd, report=print)
 
 
+def _renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    from product.node.configure import renew
+
+    renew(paths, payload, reporter)
+
+
 def _ended(paths: NodePaths, payload: Payload, reporter: Reporter, code: str) -> None:
     from product.node.datastore import examine
 
@@ -55,11 +62,13 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
             command: Callable[[NodePaths, Payload, Reporter], None] = _configure
         case ["import"]:
             command = _import
+        case ["renew"]:
+            command = _renew
         case ["ended", code] if code.removeprefix("-").isdecimal():
             command = partial(_ended, code=code)
         case _:
             print(f"error: '{' '.join(argv)}' is no command of kubesolo-node", file=sys.stderr)
-            print("hint: commands are configure, import, ended CODE", file=sys.stderr)
+            print("hint: commands are configure, import, renew, ended CODE", file=sys.stderr)
             return EXIT_USAGE
     paths = paths or NodePaths()
     reporter = Reporter(paths)

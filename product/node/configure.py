@@ -6,9 +6,11 @@ import json
 import os
 import time
 
+from product.agent import program
 from product.agent.durable import make_directories, read_bounded
 from product.node import address, certificates, components, images
 from product.node.console import Reporter
+from product.node.errors import ProgramFailedError
 from product.node.names import node_name
 from product.node.paths import NodePaths
 from product.node.payload import Payload
@@ -25,11 +27,7 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
     identity = _identity(paths, reporter)
     make_directories(paths.data)
     os.chmod(paths.data, 0o700)
-    outcome = certificates.ensure(paths.pki, identity, time.time(), _floor(paths))
-    for problem in outcome.problems:
-        reporter.problem(f"Kubernetes: {problem}")
-    if outcome.made:
-        reporter.say(f"kubernetes: made {', '.join(outcome.made)}")
+    _ensure_certificates(paths, identity, reporter)
     made = components.configuration(
         paths, identity, datastore=payload.datastore, containerd=payload.containerd
     )
@@ -45,6 +43,30 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
     if payload.images and images.pending(payload.images, paths.imported):
         open(paths.import_request, "w").close()
     return identity
+
+
+def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
+    """Make certificates anew that are about to expire, of a node that runs; whether there were any.
+
+    Kubernetes is started again to use them; pods run on meanwhile. Raises NodeError.
+    """
+    known = certificates.known_identity(paths.pki)
+    if known is None or not _ensure_certificates(paths, known, reporter):
+        return False
+    service = f"{paths.services}/{payload.datastore_service}"
+    status, output = program.run(["sv", "-w", "20", "restart", service])
+    if status != 0:
+        raise ProgramFailedError(f"Kubernetes was not started again ({status}): {output}")
+    return True
+
+
+def _ensure_certificates(paths: NodePaths, identity: Identity, reporter: Reporter) -> bool:
+    outcome = certificates.ensure(paths.pki, identity, time.time(), _floor(paths))
+    for problem in outcome.problems:
+        reporter.problem(f"Kubernetes: {problem}")
+    if outcome.made:
+        reporter.say(f"kubernetes: made {', '.join(outcome.made)}")
+    return bool(outcome.made or outcome.problems)
 
 
 def _identity(paths: NodePaths, reporter: Reporter) -> Identity:
@@ -92,6 +114,7 @@ def _write_configuration(
     contents = {f"{paths.config}/{name}": data for name, data in made.files.items()}
     contents[paths.plan] = made.plan.encode()
     contents[paths.node_name] = f"{identity.node}\n".encode()
+    contents[paths.address] = f"{identity.address}\n".encode()
     for path, data in contents.items():
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file:

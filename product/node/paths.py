@@ -23,10 +23,12 @@ class NodePaths:
         self.kubelet = f"{base}/var/lib/kubelet"
         self.imported = f"{base}/var/lib/containerd/kubesolo-images.json"
         # Gone with the boot.
+        self.services = f"{base}/run/service"
         self.run = f"{base}/run/kubesolo"
         self.problems = f"{self.run}/problems"
         self.config = f"{self.run}/kubernetes"
         self.node_name = f"{self.config}/node"
+        self.address = f"{self.config}/address"
         self.plan = f"{self.config}/plan"
         self.ready = f"{self.config}/ready"
         self.import_request = f"{self.config}/import"

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from product.agent import program
 from product.node import address
 from product.node import configure as module
-from product.node.configure import configure
+from product.node.configure import configure, renew
 from product.node.errors import StorageError
 from product.node.pki import Identity
 from product.node.tests.conftest import NodeWorld
@@ -145,3 +146,27 @@ def test_images_to_import_are_asked_for(world: NodeWorld) -> None:
     world.write_payload(images=str(world.root / "images"))
     run(world)
     assert not Path(world.paths.import_request).exists()
+
+
+def test_a_running_node_renews_in_time(world: NodeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(world)
+    restarts = []
+
+    def restarted(argv: list[str]) -> tuple[int, str]:
+        restarts.append(argv)
+        return 0, ""
+
+    monkeypatch.setattr(program, "run", restarted)
+    assert not renew(world.paths, world.payload, world.reporter)
+    assert restarts == []
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 300 * 86400)
+    assert renew(world.paths, world.payload, world.reporter)
+    assert restarts == [["sv", "-w", "20", "restart", f"{world.paths.services}/kubernetes"]]
+    assert "apiserver (soon to expire)" in world.console
+    assert not renew(world.paths, world.payload, world.reporter)
+
+
+def test_a_node_that_never_ran_renews_nothing(world: NodeWorld) -> None:
+    assert not renew(world.paths, world.payload, world.reporter)
+    assert not Path(world.paths.pki).exists()
