@@ -300,7 +300,7 @@ def test_a_wait_ends_at_its_deadline_and_says_what_was_in_the_way(
     for line, words in [
         (plan.wait_line(seconds=0.5), "connection refused"),
         (f"wait unix://{tmp_path}/socket 0.5", "no such file"),
-        (f"wait https://127.0.0.1:{plan.etcd}/nothing 0.5", "404"),
+        (f"wait https://127.0.0.1:{plan.etcd}/nothing 4", "404"),
     ]:
         running = start(plan.tls, plan.etcd_line(), line)
         assert running.ended() == 20
