@@ -19,7 +19,7 @@ from product.manifest import ARTIFACT_NAMES, MANIFEST_NAME, Artifact, Manifest
 
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
 # Taken when the code is loaded: what is edited meanwhile is not what builds.
-BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent)
+BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent, without="tests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,8 @@ class Builder:
         parts = [BUILDER_DIGEST]
         for name in rootfs.SHIPPED:
             path = rootfs.PRODUCT / name
-            parts.append(tree_digest(path) if path.is_dir() else file_sha256(path))
+            is_folder = path.is_dir()
+            parts.append(tree_digest(path, without="tests") if is_folder else file_sha256(path))
         return digest_of(parts)
 
     def _build_slot(self, version: str, overlays: tuple[Path, ...], tree: Path) -> None:

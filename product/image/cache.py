@@ -53,11 +53,15 @@ def digest_of(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def tree_digest(root: Path) -> str:
-    """Digest over names, kinds, executable bits and contents below ``root``; times do not count."""
+def tree_digest(root: Path, *, without: str | None = None) -> str:
+    """Digest over names, kinds, executable bits and contents below ``root``; times do not count.
+
+    What lies in a folder named ``without`` does not count either.
+    """
     entries: list[tuple[str, str, str]] = []
     for path in sorted(root.rglob("*")):
-        if "__pycache__" in path.parts:
+        parts = path.relative_to(root).parts
+        if "__pycache__" in parts or without in parts:
             continue
         name = path.relative_to(root).as_posix()
         if path.is_symlink():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from product.image import cpio, grub
-from product.image.cache import Cache
+from product.image.cache import Cache, tree_digest
 from product.image.errors import DownloadError, ImageError, RecipeError
 from product.image.kernel import ModuleIndex, prepare
 from product.image.locks import Lock
@@ -139,3 +139,13 @@ def test_unpack_prunes_and_refuses_to_leave_its_root(tmp_path: Path) -> None:
         with pytest.raises(DownloadError, match="outside of its root"):
             unpack(bad, root)
     assert not (tmp_path / "evil").exists()
+
+
+def test_a_digest_of_code_leaves_out_its_tests(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "code.py").write_text("1")
+    before = tree_digest(tmp_path, without="tests")
+    (tmp_path / "tests/test_code.py").write_text("2")
+    assert tree_digest(tmp_path, without="tests") == before != tree_digest(tmp_path)
+    (tmp_path / "code.py").write_text("3")
+    assert tree_digest(tmp_path, without="tests") != before
