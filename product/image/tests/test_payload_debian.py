@@ -147,3 +147,11 @@ def test_the_build_uses_what_is_locked(tmp_path: Path) -> None:
     (tmp_path / "kubernetes-build.toml").write_text(text.replace('"patch"', '"quilt"'))
     with pytest.raises(LockError, match="other package lists"):
         KubernetesBuild(tmp_path)
+
+
+def test_the_go_sources_are_formatted(cache: Cache, host_tools: HostTools, tmp_path: Path) -> None:
+    go = Go(BuildLock.load(IMAGES), cache, host_tools, tmp_path)
+    gofmt = go.root / "usr/lib/go-1.19/bin/gofmt"
+    (tmp_path / "wrong.go").write_text("package main\nfunc  main() {}\n")
+    assert host_tools.run(str(gofmt), "-l", tmp_path) == f"{tmp_path}/wrong.go\n".encode()
+    assert host_tools.run(str(gofmt), "-l", IMAGES / "kubernetes") == b""
