@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -16,15 +15,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from harness.journal import Event, Source
 from harness.node import Node, State
 from harness.webserver import WebServer
 from product.errors import KubesoloError
@@ -33,9 +29,15 @@ from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
+from scenarios import bench_kubernetes
+from scenarios.kubernetes import RECIPE
 from scenarios.local import Bench
+from scenarios.measure import BOOT_PHASES, Figures, moment
 from scenarios.releases import Releases
 from scenarios.steps import offer
+
+# Console lines that end the phases of a boot.
+PHASES = (*BOOT_PHASES, ("agent", r"kubesolo-update: ready"))
 
 OUTPUT = Path("out/bench")
 RUNS = 3
@@ -47,38 +49,6 @@ OVERHEAD_SECONDS = 0.150
 APPLY_RATIO = 1.5
 WARM_BUILD_SECONDS = 30.0
 UNCHANGED_SECONDS = 2.0
-
-# Console lines that end the phases of a boot.
-PHASES = (
-    ("firmware", r"kubesolo: boot slot="),
-    ("boot loader and kernel", r"kubesolo: stage initramfs"),
-    ("initramfs", r"kubesolo: stage switch_root"),
-    ("boot stages", r"enter stage: /etc/runit/2"),
-    ("agent", r"kubesolo-update: ready"),
-)
-
-
-@dataclass
-class Figures:
-    """Rows of the result: name, value, unit, budget."""
-
-    rows: list[tuple[str, float, str, float | None]] = field(default_factory=list)
-
-    def add(self, name: str, value: float, unit: str, budget: float | None = None) -> None:
-        """Take one figure and show it."""
-        self.rows.append((name, value, unit, budget))
-        progress.note(f"{name}: {value:.2f} {unit}")
-
-    def table(self, title: str) -> Table:
-        """All figures; a missed budget says so."""
-        table = Table(title=title)
-        for name in ("figure", "value", "unit", "budget", ""):
-            table.add_column(name, justify="right" if name in ("value", "budget") else "left")
-        for name, value, unit, budget in self.rows:
-            verdict = "" if budget is None else ("ok" if value <= budget else "MISSED")
-            limit = "" if budget is None else f"{budget:g}"
-            table.add_row(name, f"{value:.2f}", unit, limit, verdict)
-        return table
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -116,14 +86,6 @@ def sizes(bench: Bench, figures: Figures) -> None:
     figures.add("disk image, without its holes", used / 1e6, "MB")
 
 
-def _at(events: list[Event], expression: str) -> float:
-    compiled = re.compile(expression)
-    for event in events:
-        if event.source is Source.CONSOLE and compiled.search(event.text):
-            return event.time
-    raise KubesoloError(f"the boot never printed /{expression}/")
-
-
 def boots(bench: Bench, folder: Path, figures: Figures) -> None:
     """Boots of a confirmed slot from power on, through firmware and GRUB, by phase."""
     runs: list[dict[str, float]] = []
@@ -140,9 +102,9 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
             phases: dict[str, float] = {}
             last = begun
             for name, expression in PHASES:
-                moment = _at(events, expression)
-                phases[name] = moment - last
-                last = moment
+                now = moment(events, expression)
+                phases[name] = now - last
+                last = now
             phases["total"] = last - begun
             runs.append(phases)
     for name, _ in PHASES:
@@ -243,7 +205,11 @@ def run(arch: Arch, parts: list[str], selection: str) -> None:
         "fork": lambda: forks(bench, folder, figures),
         "apply": lambda: applies(bench, folder, figures),
         "suite": lambda: suites(arch, folder, selection, figures),
+        "kubernetes": lambda: bench_kubernetes.measure(
+            Bench.prepare(Builder(arch, cache=cache, tools=tools, recipe=RECIPE)), folder, figures
+        ),
     }
+
     for name, action in actions.items():
         if not parts or name in parts:
             with progress.step(f"{arch}: {name}"):
@@ -259,7 +225,7 @@ def run(arch: Arch, parts: list[str], selection: str) -> None:
 def main(
     arch: Annotated[Arch | None, typer.Option(help="Both if absent.")] = None,
     part: Annotated[
-        list[str] | None, typer.Option(help="build, size, boot, fork, apply, suite.")
+        list[str] | None, typer.Option(help="build, size, boot, fork, apply, suite, kubernetes.")
     ] = None,
     selection: Annotated[
         str, typer.Option(help="pytest arguments of the suite that is timed.")

@@ -1,0 +1,105 @@
+"""Figures of a node with Kubernetes: a part of ``./noxw -s bench``."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+from harness.journal import Event
+from harness.node import State
+from product.errors import KubesoloError
+from scenarios.kubernetes import MACHINE, Cluster
+from scenarios.local import Bench
+from scenarios.measure import BOOT_PHASES, Figures, moment
+
+RUNS = 3
+# Seconds from power on, through firmware and GRUB; bytes; for 2 cores under TCG.
+READY_SECONDS = {"x86_64": 30.0, "aarch64": 35.0}
+FORK_SECONDS = 3.0
+SLOT_BYTES = 160e6
+MEMORY_BYTES = 700e6
+
+PHASES = (
+    *BOOT_PHASES,
+    ("services to node Ready", r"kubesolo: kubernetes ready"),
+)
+
+
+def measure(bench: Bench, folder: Path, figures: Figures) -> None:
+    """All of them."""
+    sizes(bench, figures)
+    boots(bench, folder, figures)
+    forks(bench, folder, figures)
+
+
+def sizes(bench: Bench, figures: Figures) -> None:
+    """What a slot with Kubernetes weighs."""
+    for artifact in bench.image.slot.manifest.artifacts:
+        figures.add(f"Kubernetes: size of {artifact.name}", artifact.size / 1e6, "MB")
+    total = bench.image.slot.manifest.total_size
+    figures.add("Kubernetes: size of the slot", total / 1e6, "MB", SLOT_BYTES / 1e6)
+
+
+def boots(bench: Bench, folder: Path, figures: Figures) -> None:
+    """Boots of a confirmed slot, to node Ready and to a workload that answers its probe."""
+    runs: list[dict[str, float]] = []
+    memory: list[float] = []
+    with bench.session("bench kubernetes", folder / "kubernetes", "./noxw -s bench") as session:
+        node = session.node(**MACHINE)
+        node.boot()
+        cluster = Cluster(node)
+        cluster.apply("nginx")
+        cluster.rolled_out("web")
+        for _ in range(RUNS):
+            node.succeed("sync")
+            node.power_cut()
+            since = node.journal.cursor
+            begun = time.monotonic()
+            node.boot()
+            cluster.rolled_out("web")
+            served = time.monotonic() - begun
+            runs.append(_phases(node.journal.events(since), begun) | {"workload": served})
+            used = "awk '/^MemTotal/ { t = $2 } /^MemAvailable/ { print t - $2 }' /proc/meminfo"
+            memory.append(float(node.succeed(used).text) * 1024)
+    for name, _ in PHASES:
+        figures.add(f"Kubernetes: {name}", statistics.median(run[name] for run in runs), "s")
+    ready = statistics.median(run["ready"] for run in runs)
+    budget = READY_SECONDS[bench.builder.arch.value]
+    figures.add("Kubernetes: boot to node Ready", ready, "s", budget)
+    workload = statistics.median(run["workload"] for run in runs)
+    figures.add("Kubernetes: boot to workload Running, by kubectl", workload, "s")
+    figures.add(
+        "Kubernetes: memory in use at Ready", statistics.median(memory) / 1e6, "MB",
+        MEMORY_BYTES / 1e6,
+    )  # fmt: skip
+
+
+def _phases(events: list[Event], begun: float) -> dict[str, float]:
+    phases: dict[str, float] = {}
+    last = begun
+    for name, expression in PHASES:
+        now = moment(events, expression)
+        phases[name] = now - last
+        last = now
+    phases["ready"] = last - begun
+    return phases
+
+
+def forks(bench: Bench, folder: Path, figures: Figures) -> None:
+    """From the wish for a Ready node to an answered request, forked from a snapshot."""
+    seconds = []
+    for number in range(RUNS + 1):
+        name = folder / f"kubernetes-fork-{number}"
+        with bench.session("bench kubernetes fork", name, "./noxw -s bench") as session:
+            node = session.node(**MACHINE)
+            begun = time.monotonic()
+            node.at(State.READY)
+            kubeconfig = "/var/lib/kubesolo/kubernetes/pki/admin.kubeconfig"
+            done = node.succeed(["kubectl", "--kubeconfig", kubeconfig, "get", "--raw", "/readyz"])
+            seconds.append(time.monotonic() - begun)
+            if done.text != "ok":
+                raise KubesoloError(f"the API server said {done.text!r}")
+    # The first one may have made the snapshot.
+    median = statistics.median(seconds[1:])
+    figures.add("Kubernetes: fork to an answered request", median, "s", FORK_SECONDS)

@@ -1,0 +1,89 @@
+"""Kubernetes on a node, as an operator with kubectl on the node itself sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from harness.channel import CompletedCommand
+from harness.node import Node
+from product.image.tools import IMAGES
+
+# The payload that the project proves itself with.
+RECIPE = IMAGES / "debian.toml"
+# What a scenario's node has: enough for the payload, as small edge machines have it.
+MACHINE: dict[str, Any] = {"cpus": 2, "memory_mib": 2048, "disk_size_mib": 6144}
+MANIFESTS = Path(__file__).resolve().parents[1] / "fixtures" / "manifests"
+PAYLOAD = "/usr/lib/kubesolo/payload.json"
+
+# Seconds on a quiet machine; an emulated one starts a pod in ten.
+KUBECTL = 60.0
+ROLLOUT = 240.0
+
+
+class Cluster:
+    """kubectl on ``node``."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.payload: dict[str, Any] = json.loads(node.get(PAYLOAD))
+        self._kubectl = ["kubectl", "--kubeconfig", str(self.payload["kubeconfig"])]
+
+    def kubectl(
+        self, *arguments: str, stdin: str | None = None, seconds: float = KUBECTL
+    ) -> CompletedCommand:
+        """Run kubectl, which must succeed."""
+        data = None if stdin is None else stdin.encode()
+        return self.node.succeed([*self._kubectl, *arguments], stdin=data, seconds=seconds)
+
+    def apply(self, manifest: str, **values: str) -> None:
+        """Apply ``fixtures/manifests/<manifest>.yaml``; ``@NAME@`` in it is replaced."""
+        text = (MANIFESTS / f"{manifest}.yaml").read_text()
+        for name, value in values.items():
+            text = text.replace(f"@{name.upper()}@", value)
+        self.kubectl("apply", "--validate=false", "-f", "-", stdin=text)
+
+    def get(self, *arguments: str) -> Any:
+        """The parsed answer of ``kubectl get -o json``."""
+        return json.loads(self.kubectl("get", *arguments, "-o", "json").text)
+
+    def rolled_out(self, deployment: str) -> None:
+        """Return when every replica of a Deployment is available."""
+        limit = self.node.machine.deadline(ROLLOUT).seconds
+        self.kubectl(
+            "rollout", "status", f"deployment/{deployment}", f"--timeout={limit:.0f}s",
+            seconds=ROLLOUT + 10,
+        )  # fmt: skip
+
+    def wait(self, what: str, condition: str, *arguments: str, seconds: float = ROLLOUT) -> None:
+        """``kubectl wait``: return when ``what`` has ``condition``."""
+        limit = self.node.machine.deadline(seconds).seconds
+        self.kubectl(
+            "wait", f"--for={condition}", what, *arguments, f"--timeout={limit:.0f}s",
+            seconds=seconds + 10,
+        )  # fmt: skip
+
+    def wait_restarted(self, namespace: str, selector: str) -> None:
+        """Return when a container of the selected pods has been started again."""
+        path = "{.items[0].status.containerStatuses[0].restartCount}"
+        ask = (
+            f"{' '.join(self._kubectl)} -n {namespace} get pods -l {selector} -o jsonpath='{path}'"
+        )
+        self.node.succeed(
+            f'until count=$({ask} 2> /dev/null) && [ "${{count:-0}}" -gt 0 ]; do sleep 1; done',
+            seconds=ROLLOUT,
+        )
+
+    @property
+    def node_name(self) -> str:
+        """The one Node object's name."""
+        [item] = self.get("nodes")["items"]
+        return str(item["metadata"]["name"])
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the Node's Ready condition holds."""
+        [item] = self.get("nodes")["items"]
+        conditions = {c["type"]: c["status"] for c in item["status"]["conditions"]}
+        return conditions.get("Ready") == "True"
