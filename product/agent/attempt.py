@@ -42,15 +42,13 @@ def find_release(node: Node, config: Config) -> TrustedRelease | None:
         raise ConfigError("no server is configured", hint="set server= in update.conf, or --server")
     if not config.pubkey:
         raise ConfigError("no pubkey is configured", hint="set pubkey= in update.conf, or --pubkey")
-    from pathlib import Path
-
     from product.agent import trust
 
     release = trust.find_release(
         config,
         architecture=node.release.architecture,
-        metadata_dir=Path(node.paths.metadata),
-        release_file=Path(node.paths.release),
+        metadata_dir=node.paths.metadata,
+        release_file=node.paths.release,
     )
     if release is None or parse_version(release.version) == parse_version(node.release.version):
         return None
@@ -175,13 +173,11 @@ class Attempt:
             self._say(f"{artifact.name}: already in slot {slot}")
 
     def _fetch(self, artifact: Artifact, path: str) -> int:
-        from pathlib import Path
-
         from product.agent import sources
 
         assert self._config.server is not None
         progress = _Progress(artifact.name, self._say)
-        return sources.fetch_artifact(self._config.server, artifact, Path(path), progress=progress)
+        return sources.fetch_artifact(self._config.server, artifact, path, progress=progress)
 
 
 class _Progress:

@@ -11,13 +11,13 @@ Codes of the errors: ``no-server``, ``server-unreachable`` (also: refuses, break
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import time
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -147,7 +147,7 @@ def check_status(response: Response, url: str) -> None:
 def fetch_artifact(
     server: str | None,
     artifact: Artifact,
-    dest: Path,
+    dest: str,
     *,
     progress: Progress | None = None,
     rate_limit: int | None = None,
@@ -177,7 +177,8 @@ def fetch_artifact(
         ) from None
     except AgentError as error:
         if error.code in ("size-mismatch", "digest-mismatch"):
-            dest.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(dest)
         raise
 
 

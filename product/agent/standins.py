@@ -38,11 +38,14 @@ class _StandIn(ModuleType):
 
 
 def unused(name: str) -> bool:
-    """Whether a module is tuf's own fetcher's, or a way to sign, which a node never does."""
+    """Whether a module is for what this client leaves to others, or never does.
+
+    tuf's own fetcher, Ed25519 for hosts without cryptography, and ways to sign.
+    """
     package, _, module = name.rpartition(".")
     if package == "securesystemslib.signer":
         return module.endswith("_signer") and module != "_signer"
-    return name == "requests"
+    return name in ("requests", "securesystemslib._vendor.ed25519.ed25519")
 
 
 class _Finder:

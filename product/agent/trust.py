@@ -22,7 +22,6 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from product.agent import standins
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from product.agent.config import Config
     from product.agent.connections import Connections, Response
 
-RELEASE_FILE = Path("/usr/lib/kubesolo/release.json")
+RELEASE_FILE = "/usr/lib/kubesolo/release.json"
 # Set by the publisher in timestamp.json: when it was signed (product.release.repository).
 ISSUED_FIELD = "x-kubesolo-issued"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -89,9 +88,9 @@ def find_release(
     config: Config,
     *,
     architecture: str,
-    metadata_dir: Path,
+    metadata_dir: str,
     now: datetime | None = None,
-    release_file: Path = RELEASE_FILE,
+    release_file: str = RELEASE_FILE,
     policy: FetchPolicy = DEFAULT_POLICY,
 ) -> TrustedRelease:
     """The release that the server of ``config`` has for its channel and ``architecture``.
@@ -102,14 +101,13 @@ def find_release(
     base = server_url(config.server, "")
     pinned = read_pinned_keys(config.pubkey)
     clock = now or datetime.now(UTC)
-    store = str(metadata_dir)
     standins.install()
     with new_connections(policy) as connections, _named_errors(base, clock):
         fetcher = _new_fetcher(connections)
-        make_directories(store)
+        make_directories(metadata_dir)
         _ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)
         reference = max([clock, *_floor(metadata_dir, release_file)])
-        updater = _new_updater(store, base, fetcher, reference)
+        updater = _new_updater(metadata_dir, base, fetcher, reference)
         updater.refresh()
         # The timestamp just verified may prove that the clock is further behind than was known.
         proved = max([reference, *_floor(metadata_dir, release_file)])
@@ -166,7 +164,7 @@ def read_pinned_keys(pubkey: str | None) -> frozenset[str]:
 
 
 def _ensure_anchor(
-    metadata_dir: Path, fetcher: FetcherInterface, url: str, pinned: frozenset[str]
+    metadata_dir: str, fetcher: FetcherInterface, url: str, pinned: frozenset[str]
 ) -> None:
     """Leave a trusted ``root.json`` in ``metadata_dir``.
 
@@ -175,10 +173,10 @@ def _ensure_anchor(
     """
     from tuf.api.exceptions import RepositoryError
 
-    anchor, root = metadata_dir / _ANCHOR, metadata_dir / "root.json"
+    anchor, root = f"{metadata_dir}/{_ANCHOR}", f"{metadata_dir}/root.json"
     anchored = False
     with contextlib.suppress(OSError, ValueError, RepositoryError):
-        anchored = _vouched(read_bounded(str(anchor), _ROOT_MAX), pinned)
+        anchored = _vouched(read_bounded(anchor, _ROOT_MAX), pinned)
     if anchored and _is_root(root):
         return
     data = _first_root(fetcher, url, pinned)
@@ -186,10 +184,11 @@ def _ensure_anchor(
         # Another trust begins: what an earlier one proved must not bind it, or let it be
         # stopped for ever by inflated version numbers.
         for name in ("timestamp.json", "snapshot.json", "targets.json"):
-            (metadata_dir / name).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{metadata_dir}/{name}")
     # The anchor last: without it the next run starts here again.
-    write_atomic(str(root), data, mode=0o644)
-    write_atomic(str(anchor), data, mode=0o644)
+    write_atomic(root, data, mode=0o644)
+    write_atomic(anchor, data, mode=0o644)
 
 
 def _first_root(fetcher: FetcherInterface, url: str, pinned: frozenset[str]) -> bytes:
@@ -236,18 +235,18 @@ def _parse_root(data: bytes) -> Metadata[Root]:
     return root
 
 
-def _is_root(path: Path) -> bool:
+def _is_root(path: str) -> bool:
     from tuf.api.exceptions import RepositoryError
 
     try:
-        root = _parse_root(read_bounded(str(path), _ROOT_MAX))
+        root = _parse_root(read_bounded(path, _ROOT_MAX))
         root.signed.verify_delegate("root", root.signed_bytes, root.signatures)
     except (OSError, ValueError, RepositoryError):
         return False
     return True
 
 
-def _floor(metadata_dir: Path, release_file: Path) -> list[datetime]:
+def _floor(metadata_dir: str, release_file: str) -> list[datetime]:
     """Moments that have certainly passed: the image's build, and the newest signing seen.
 
     The signing time is read from metadata that the trusted root vouches for, not from a note
@@ -258,14 +257,12 @@ def _floor(metadata_dir: Path, release_file: Path) -> list[datetime]:
 
     moments = []
     with contextlib.suppress(OSError, ValueError, TypeError, OverflowError):
-        document = json.loads(read_bounded(str(release_file), _ROOT_MAX))
+        document = json.loads(read_bounded(release_file, _ROOT_MAX))
         if isinstance(document, dict) and "source_date" in document:
             moments.append(_moment(document["source_date"]))
     with contextlib.suppress(OSError, ValueError, TypeError, RepositoryError):
-        root = _parse_root(read_bounded(str(metadata_dir / "root.json"), _ROOT_MAX)).signed
-        timestamp = Metadata.from_bytes(
-            read_bounded(str(metadata_dir / "timestamp.json"), _ROOT_MAX)
-        )
+        root = _parse_root(read_bounded(f"{metadata_dir}/root.json", _ROOT_MAX)).signed
+        timestamp = Metadata.from_bytes(read_bounded(f"{metadata_dir}/timestamp.json", _ROOT_MAX))
         root.verify_delegate("timestamp", timestamp.signed_bytes, timestamp.signatures)
         issued = timestamp.signed.unrecognized_fields.get(ISSUED_FIELD)
         if isinstance(issued, str):
@@ -282,13 +279,14 @@ def _moment(value: object) -> datetime:
     raise TypeError(f"{value!r} is no date")
 
 
-def _refuse_expired(metadata_dir: Path, moment: datetime) -> None:
+def _refuse_expired(metadata_dir: str, moment: datetime) -> None:
     """Raise tuf's ExpiredMetadataError where the metadata just verified has ended by ``moment``."""
     from tuf.api.exceptions import ExpiredMetadataError
     from tuf.api.metadata import Metadata
 
     for role in ("root", "timestamp", "snapshot", "targets"):
-        metadata = Metadata.from_bytes((metadata_dir / f"{role}.json").read_bytes())
+        with open(f"{metadata_dir}/{role}.json", "rb") as file:
+            metadata = Metadata.from_bytes(file.read())
         if metadata.signed.is_expired(moment):
             raise ExpiredMetadataError(f"{role}.json is expired")
 
@@ -304,7 +302,7 @@ def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: da
         """
 
         def _persist_metadata(self, rolename: str, data: bytes) -> None:
-            write_atomic(os.path.join(store, f"{rolename}.json"), data, mode=0o644)
+            write_atomic(f"{store}/{rolename}.json", data, mode=0o644)
 
     updater = NodeUpdater(store, f"{base}metadata/", fetcher=fetcher)
     updater._trusted_set.reference_time = reference

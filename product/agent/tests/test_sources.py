@@ -42,7 +42,7 @@ def dest(tmp_path: Path) -> Path:
 def fetch(server: http.Server, dest: Path, **changes: Any) -> None:
     """Every fetch that succeeds says truly what it wrote."""
     policy = POLICY._replace(**changes)
-    checksum = sources.fetch_artifact(server.url, ARTIFACT, dest, policy=policy)
+    checksum = sources.fetch_artifact(server.url, ARTIFACT, str(dest), policy=policy)
     assert checksum == zlib.crc32(CONTENT)
 
 
@@ -69,7 +69,10 @@ def test_a_whole_file_is_fetched_synced_and_its_progress_told(
     monkeypatch.setattr(os, "fsync", fsync)
     told: list[tuple[int, int]] = []
     sources.fetch_artifact(
-        server.url + "/", ARTIFACT, dest, progress=lambda done, total: told.append((done, total))
+        server.url + "/",
+        ARTIFACT,
+        str(dest),
+        progress=lambda done, total: told.append((done, total)),
     )
     assert dest.read_bytes() == CONTENT
     assert told[-1] == (ARTIFACT.size, ARTIFACT.size)
@@ -247,7 +250,7 @@ def test_the_rate_limit_holds_and_is_not_taken_for_slowness(
     sources.fetch_artifact(
         server.url,
         ARTIFACT,
-        dest,
+        str(dest),
         rate_limit=600_000,
         policy=POLICY._replace(window=0.05, slowest=10_000_000, tries=1),
     )
@@ -260,7 +263,7 @@ def test_no_listener_is_named_with_its_address(dest: Path) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(AgentError) as caught:
-            sources.fetch_artifact(address, ARTIFACT, dest, policy=POLICY)
+            sources.fetch_artifact(address, ARTIFACT, str(dest), policy=POLICY)
     assert caught.value.code == "server-unreachable"
     assert address in caught.value.message
 
@@ -270,19 +273,19 @@ def test_no_listener_is_named_with_its_address(dest: Path) -> None:
 )
 def test_an_unusable_server_is_named(dest: Path, server: str | None) -> None:
     with pytest.raises(AgentError) as caught:
-        sources.fetch_artifact(server, ARTIFACT, dest)
+        sources.fetch_artifact(server, ARTIFACT, str(dest))
     assert caught.value.code == "no-server"
     assert not dest.exists()
 
 
 def test_a_full_disk_is_told_as_such(server: http.Server) -> None:
     with pytest.raises(AgentError) as caught:
-        sources.fetch_artifact(server.url, ARTIFACT, Path("/dev/full"), policy=POLICY)
+        sources.fetch_artifact(server.url, ARTIFACT, "/dev/full", policy=POLICY)
     assert caught.value.code == "no-space"
     assert "No space left" in caught.value.message
 
 
 def test_a_missing_directory_is_told_as_such(server: http.Server, tmp_path: Path) -> None:
     with pytest.raises(AgentError) as caught:
-        sources.fetch_artifact(server.url, ARTIFACT, tmp_path / "no" / "file", policy=POLICY)
+        sources.fetch_artifact(server.url, ARTIFACT, str(tmp_path / "no" / "file"), policy=POLICY)
     assert caught.value.code == "write-failed"

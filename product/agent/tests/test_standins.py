@@ -30,7 +30,6 @@ def find_spec(name, path=None, target=None):
     return find(name, path, target)
 
 importlib.machinery.PathFinder.find_spec = find_spec
-from pathlib import Path
 from product.agent import standins, trust
 from product.agent.config import Config
 from product.agent.errors import AgentError
@@ -38,7 +37,7 @@ from product.agent.errors import AgentError
 result = {}
 try:
     release = trust.find_release(
-        Config(server=server, pubkey=pin), architecture="x86_64", metadata_dir=Path(store)
+        Config(server=server, pubkey=pin), architecture="x86_64", metadata_dir=store
     )
     result["version"] = release.version
 except AgentError as error:

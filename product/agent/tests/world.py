@@ -308,11 +308,11 @@ class World:
             raise self.server_error
         return self.offered
 
-    def _fetch(self, server: str, artifact: Artifact, dest: Path, *, progress: object) -> int:
+    def _fetch(self, server: str, artifact: Artifact, dest: str, *, progress: object) -> int:
         assert self.offered is not None
         error = self.fetch_errors.pop(len(self.fetched) + 1, None)
         if error:
             raise error
         self.fetched.append(artifact.name)
-        dest.write_bytes(self.offered.content[artifact.name])
+        Path(dest).write_bytes(self.offered.content[artifact.name])
         return zlib.crc32(self.offered.content[artifact.name])
