@@ -19,9 +19,12 @@ REQUIREMENTS = HERE / "requirements" / "dev.txt"
 PACKAGES = ("product", "harness", "scenarios")
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
+    "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot",
+    "images/overlay/usr/sbin/poweroff", "images/overlay/usr/lib/kubesolo/dhcp",
     "images/overlay/usr/lib/kubesolo/lib.sh", "images/overlay/usr/lib/kubesolo/stages/*",
-    "images/overlay/usr/lib/kubesolo/services/*/run", "images/overlay/usr/lib/kubesolo/dhcp",
-    "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot", "images/overlay/usr/sbin/poweroff",
+    "images/**/usr/lib/kubesolo/services/*/run", "images/**/usr/lib/kubesolo/services/*/finish",
+    "images/**/usr/lib/kubesolo/services/*/log/run", "images/oci/agent/*",
+    "fixtures/overlays/**/services/*/run",
 )  # fmt: skip
 
 nox.options.sessions = ["tests"]

@@ -13,8 +13,8 @@ from product.image.tools import HostTools
 _RESCUE = ("vfat", "nls_cp437", "nls_ascii")
 # The applets that init calls; a shell is given all of them.
 _APPLETS = (
-    "cp", "cttyhack", "dd", "dmesg", "grep", "hexdump", "insmod", "mkdir", "mount", "readlink", "reboot",
-    "setsid", "sh", "sha256sum", "sleep", "switch_root", "sync", "tr", "umount", "usleep",
+    "cp", "cttyhack", "dd", "dmesg", "grep", "hexdump", "insmod", "mkdir", "mount", "readlink",
+    "reboot", "setsid", "sh", "sha256sum", "sleep", "switch_root", "sync", "tr", "umount", "usleep",
 )  # fmt: skip
 _FOLDERS = ("bin", "dev", "proc", "sys", "run", "mnt", "root", "tmp", "etc", "lib")
 
