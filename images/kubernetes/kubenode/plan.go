@@ -16,7 +16,8 @@ import (
 //	wait URL SECONDS           until https://... answers 200, or unix://PATH accepts; else it failed
 //	ready NODE SECONDS [FILE TEXT...]
 //	                           when the kubelet that this plan started has reported the node Ready,
-//	                           TEXT is appended to FILE; holds nothing back
+//	                           TEXT is appended to FILE; holds nothing back; the server of the https
+//	                           wait before it is asked
 //	gc-after-ready PERCENT     then, and once the OpenAPI documents are built, the heap may grow by
 //	                           that much between collections, without a limit
 //	openapi-delay SECONDS      the API server builds its OpenAPI documents that much later, or when
@@ -38,6 +39,7 @@ type target struct {
 }
 
 type announcement struct {
+	server   string
 	node     string
 	deadline time.Duration
 	tls      tlsFiles
@@ -59,7 +61,7 @@ func readPlan(path string) (plan, error) {
 	if err != nil {
 		return plan{}, fmt.Errorf("the plan cannot be read: %v", err)
 	}
-	result, files, names := plan{}, tlsFiles{}, map[string]bool{}
+	result, files, names, server := plan{}, tlsFiles{}, map[string]bool{}, ""
 	for i, line := range strings.Split(string(text), "\n") {
 		words := strings.Fields(strings.SplitN(line, "#", 2)[0])
 		if len(words) == 0 {
@@ -101,15 +103,20 @@ func readPlan(path string) (plan, error) {
 			if address.Scheme == "https" && files.ca == "" {
 				return wrong("wait for https needs a tls line before it")
 			}
+			if address.Scheme == "https" {
+				server = "https://" + address.Host
+			}
 			next.wait = &target{address, seconds(args[1]), files}
 		case "ready":
 			if len(args) < 2 || len(args) == 3 || seconds(args[1]) == 0 {
 				return wrong("ready takes NODE SECONDS [FILE TEXT...]")
 			}
-			if files.ca == "" {
-				return wrong("ready needs a tls line before it")
+			if server == "" {
+				return wrong("ready needs a wait for https before it")
 			}
-			next.ready = &announcement{node: args[0], deadline: seconds(args[1]), tls: files}
+			next.ready = &announcement{
+				server: server, node: args[0], deadline: seconds(args[1]), tls: files,
+			}
 			if len(args) > 3 {
 				next.ready.file, next.ready.text = args[2], strings.Join(args[3:], " ")
 			}

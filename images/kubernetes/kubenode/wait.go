@@ -20,10 +20,11 @@ import (
 )
 
 const (
-	askEvery   = 100 * time.Millisecond
+	askEvery = 100 * time.Millisecond
+	// Asking for a node costs the API server more than refusing a connection does.
+	askForNode = 250 * time.Millisecond
 	bootIDFile = "/proc/sys/kernel/random/boot_id"
 	askTimeout = 20 * time.Second
-	apiServer  = "https://127.0.0.1:6443"
 )
 
 // client trusts the CA alone and shows its certificate. The files are read when the line is reached.
@@ -87,7 +88,7 @@ func (t *target) until(stop context.Context) error {
 			return err
 		}
 	}
-	ok, last := poll(stop, t.deadline, ask)
+	ok, last := poll(stop, t.deadline, askEvery, ask)
 	if !ok {
 		return fmt.Errorf("%s did not answer within %s: %v", t.url, t.deadline, last)
 	}
@@ -111,19 +112,19 @@ func (a *announcement) announce(stop context.Context) {
 		say("cannot tell one boot from another: %v", err)
 	}
 	ask := func(ctx context.Context) error {
-		body, err := get(ctx, client, apiServer+"/api/v1/nodes/"+a.node)
+		body, err := get(ctx, client, a.server+"/api/v1/nodes/"+a.node)
 		if err != nil {
 			return err
 		}
 		return nodeReady(body, strings.TrimSpace(string(boot)))
 	}
-	ok, last := poll(stop, a.deadline, ask)
+	ok, last := poll(stop, a.deadline, askForNode, ask)
 	for !ok {
 		if stop.Err() != nil {
 			return
 		}
 		say("node %s is not ready after %s: %v", a.node, a.deadline, last)
-		ok, last = poll(stop, a.deadline, ask)
+		ok, last = poll(stop, a.deadline, askForNode, ask)
 	}
 	say("node %s is ready", a.node)
 	if a.file != "" {
@@ -185,7 +186,9 @@ func nodeReady(body []byte, boot string) error {
 }
 
 // poll asks until it succeeds, the limit is reached or stop ends; it returns the last error.
-func poll(stop context.Context, limit time.Duration, ask func(context.Context) error) (bool, error) {
+func poll(
+	stop context.Context, limit, every time.Duration, ask func(context.Context) error,
+) (bool, error) {
 	ctx, cancel := context.WithTimeout(stop, limit)
 	defer cancel()
 	var last error
@@ -201,7 +204,7 @@ func poll(stop context.Context, limit time.Duration, ask func(context.Context) e
 		select {
 		case <-ctx.Done():
 			return false, last
-		case <-time.After(askEvery):
+		case <-time.After(every):
 		}
 	}
 }

@@ -63,7 +63,7 @@ def test_kubectl_says_its_version(kubenode: Path, tmp_path: Path) -> None:
         ("wait unix:///x forever\n", "wait takes URL SECONDS"),
         ("wait unix:///x -1\n", "wait takes URL SECONDS"),
         ("wait http://localhost 5\n", "is neither https://... nor unix://PATH"),
-        ("ready n 5\n", "ready needs a tls line before it"),
+        ("tls a b c\nready n 5\n", "ready needs a wait for https before it"),
         ("tls a b c\nready n 5 file\n", "ready takes NODE SECONDS [FILE TEXT...]"),
         ("openapi-delay soon\n", "openapi-delay takes SECONDS"),
         ("gc-after-ready 0\n", "gc-after-ready takes PERCENT"),
@@ -320,6 +320,55 @@ def test_a_wait_trusts_nobody_but_the_ca(plan: Plan, start: Start, tmp_path: Pat
     tls = f"tls {plan.pki.ca} {stranger.cert} {stranger.key}"
     running = start(tls, plan.etcd_line(), health)
     assert running.ended() == 20
+
+
+def _node(boot: str, heartbeat: datetime.datetime) -> dict[str, object]:
+    """A Ready node, as a kubelet reports it."""
+    info: dict[str, str] = dict.fromkeys(
+        ["architecture", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion",
+         "kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID"], "",
+    )  # fmt: skip
+    condition = {
+        "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "fine",
+        "lastHeartbeatTime": heartbeat.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }  # fmt: skip
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "one"},
+        "status": {"nodeInfo": {**info, "bootID": boot}, "conditions": [condition]},
+    }
+
+
+def test_a_node_is_announced_when_this_boot_and_this_process_made_it_ready(
+    kubenode: Path, plan: Plan, start: Start, tmp_path: Path
+) -> None:
+    started = datetime.datetime.now(datetime.UTC)
+    console = tmp_path / "console"
+    lines = [plan.tls, "openapi-delay 3600", plan.etcd_line(), plan.api_line(), plan.wait_line()]
+    running = start(*lines, f"ready one 1 {console} kubernetes is ready", "gc-after-ready 50")
+    running.wait_for("node one is not ready after 1s: the answer was 404")
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+    def report(boot: str, heartbeat: datetime.datetime) -> None:
+        (tmp_path / "node").write_text(json.dumps(_node(boot, heartbeat)))
+        path = "/api/v1/nodes/one/status"
+        plan.kubectl(kubenode, "replace", "--raw", path, "-f", str(tmp_path / "node"))
+
+    (tmp_path / "node").write_text(json.dumps(_node("x", started)))
+    plan.kubectl(kubenode, "create", "--validate=false", "-f", str(tmp_path / "node"))
+    report("another boot's", datetime.datetime.now(datetime.UTC))
+    running.wait_for("the kubelet has not reported in this boot")
+    report(boot, started - datetime.timedelta(minutes=1))
+    running.wait_for("the kubelet has not reported since the start")
+    assert not console.exists()
+    report(boot, datetime.datetime.now(datetime.UTC))
+    running.wait_for("node one is ready")
+    assert console.read_text() == "kubernetes is ready\n"
+    # The description of the API is built when it is asked for, and the memory then given back.
+    assert not any("memory is collected" in line for line in running.said())
+    plan.kubectl(kubenode, "get", "--raw", "/openapi/v2")
+    running.wait_for("memory is collected at 50 percent from now on")
 
 
 @pytest.mark.parametrize("where", ["wal", "db"])
