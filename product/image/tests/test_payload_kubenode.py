@@ -324,10 +324,11 @@ def test_a_wait_trusts_nobody_but_the_ca(plan: Plan, start: Start, tmp_path: Pat
 
 def _node(boot: str, heartbeat: datetime.datetime) -> dict[str, object]:
     """A Ready node, as a kubelet reports it."""
-    info: dict[str, str] = dict.fromkeys(
-        ["architecture", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion",
-         "kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID"], "",
-    )  # fmt: skip
+    said_nothing = [
+        "architecture", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion",
+        "kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID",
+    ]  # fmt: skip
+    info = {"bootID": boot, **{name: "" for name in said_nothing}}
     condition = {
         "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "fine",
         "lastHeartbeatTime": heartbeat.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -336,7 +337,7 @@ def _node(boot: str, heartbeat: datetime.datetime) -> dict[str, object]:
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": "one"},
-        "status": {"nodeInfo": {**info, "bootID": boot}, "conditions": [condition]},
+        "status": {"nodeInfo": info, "conditions": [condition]},
     }
 
 
