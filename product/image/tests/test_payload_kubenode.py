@@ -328,7 +328,7 @@ def _node(boot: str, heartbeat: datetime.datetime) -> dict[str, object]:
         "architecture", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion",
         "kubeletVersion", "machineID", "operatingSystem", "osImage", "systemUUID",
     ]  # fmt: skip
-    info = {"bootID": boot, **{name: "" for name in said_nothing}}
+    info = {"bootID": boot, **dict.fromkeys(said_nothing, "")}
     condition = {
         "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "fine",
         "lastHeartbeatTime": heartbeat.strftime("%Y-%m-%dT%H:%M:%SZ"),
