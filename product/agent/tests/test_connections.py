@@ -130,7 +130,7 @@ def test_silence_has_an_end(server: support.Server) -> None:
 
     server.misbehave("file", keep_silent)
     with (
-        Connections(connect=5.0, silence=0.1) as connections,
+        Connections(connect=30.0, silence=0.1) as connections,
         pytest.raises(TransientError, match="timed out"),
     ):
         connections.get(f"{server.url}/file", {})

@@ -13,7 +13,12 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePublicKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from product.agent import trust
 from product.agent.config import Config
@@ -429,11 +434,9 @@ def test_signed_fields_that_contradict_the_manifest_are_refused(
 # What the node's owner does.
 
 
-def elliptic() -> bytes:
-    return (
-        generate_private_key(SECP256R1())
-        .public_key()
-        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+def pem(key: EllipticCurvePublicKey | X25519PublicKey) -> bytes:
+    return key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
 
@@ -444,7 +447,9 @@ def elliptic() -> bytes:
         (b"", "no public key"),
         (b"ssh-ed25519 AAAA\n", "no public key"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "malformed"),
-        (elliptic(), "not Ed25519"),
+        (pem(generate_private_key(SECP256R1()).public_key()), "not Ed25519"),
+        # As long as an Ed25519 key.
+        (pem(X25519PrivateKey.generate().public_key()), "not Ed25519"),
         (b"x" * 100_000, "larger than"),
     ],
 )
