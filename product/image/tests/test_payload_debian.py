@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from product.image import rootfs
+from product.image.build import Builder
 from product.image.cache import Cache
 from product.image.errors import ImageError, LockError, RecipeError, ToolError
 from product.image.locks import Lock
@@ -107,6 +108,15 @@ def test_the_programs_of_the_root_find_their_libraries(cache: Cache, host_tools:
     assert sorted(path.name for path in (tree / "usr/lib/cni").iterdir()) == [
         "bridge", "host-local", "loopback", "portmap",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_a_slot_with_kubernetes_stays_small(
+    cache: Cache, host_tools: HostTools, arch: Arch
+) -> None:
+    """The budget of a slot that carries a payload is 160 MB."""
+    slot = Builder(arch, cache=cache, tools=host_tools, recipe=RECIPE).slot("0.1.0")
+    assert slot.manifest.total_size < 160e6
 
 
 def _archive(path: Path, member: tarfile.TarInfo) -> Path:
