@@ -57,13 +57,11 @@ def _plan(paths: NodePaths, identity: pki.Identity, datastore: str, containerd: 
         f"gc-after-ready {GC_PERCENT}",
         _line("etcd", _etcd(paths, datastore)),
         _line("kube-apiserver", _apiserver(paths, identity)),
-        # It serves the kubelet before all of it is ready, which saves seconds at the first boot.
-        f"wait https://127.0.0.1:6443/livez/ping {API_SECONDS}",
+        f"wait https://127.0.0.1:6443/readyz {API_SECONDS}",
         f"wait unix://{containerd} {CONTAINERD_SECONDS}",
         _line("kubelet", _kubelet_arguments(paths, identity, containerd)),
-        f"ready {identity.node} {READY_SECONDS} {paths.ready} ready",
-        f"ready {identity.node} {READY_SECONDS} {paths.console} kubesolo: kubernetes ready",
-        f"wait https://127.0.0.1:6443/readyz {API_SECONDS}",
+        # Once only: its questions cost the API server a tenth of a processor.
+        f"ready {identity.node} {READY_SECONDS} {paths.announcement} kubesolo: kubernetes ready",
         _line("kube-controller-manager", _controller_manager(paths)),
         _line("kube-scheduler", _scheduler(paths)),
         _line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),

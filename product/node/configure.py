@@ -37,9 +37,11 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
     for name in _KUBELET_LEFTOVERS:
         if os.path.exists(f"{paths.kubelet}/{name}"):
             os.unlink(f"{paths.kubelet}/{name}")
-    for name in (paths.ready, paths.import_request):
+    for name in (paths.announcement, paths.ready, paths.import_request):
         if os.path.exists(name):
             os.unlink(name)
+    # kubenode writes into it when the node is Ready; the service's run script reads it.
+    os.mkfifo(paths.announcement, 0o600)
     if payload.images and images.pending(payload.images, paths.imported):
         open(paths.import_request, "w").close()
     return identity

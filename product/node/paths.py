@@ -30,6 +30,7 @@ class NodePaths:
         self.node_name = f"{self.config}/node"
         self.address = f"{self.config}/address"
         self.plan = f"{self.config}/plan"
+        self.announcement = f"{self.config}/announcement"
         self.ready = f"{self.config}/ready"
         self.import_request = f"{self.config}/import"
         self.probe = f"{self.config}/probe:0"
