@@ -31,7 +31,9 @@ _VERSIONED = ("component-base/version", "client-go/pkg/version")
 # Documents the API; the source package lacks it because it can be made.
 _OPENAPI = "pkg/generated/openapi"
 _NO_OPENAPI = ("code-generator", "sample-apiserver")
+# Raised when a build of the same sources would give something else.
 _REVISION = 1
+_PAUSE_REVISION = 2
 
 
 class KubernetesBuild:
@@ -62,7 +64,7 @@ class KubernetesBuild:
     @property
     def pause_digest(self) -> str:
         """Names what ``pause`` is made from."""
-        return digest_of(self._lock.digest, tree_digest(self._folder / PAUSE), _REVISION)
+        return digest_of(self._lock.digest, tree_digest(self._folder / PAUSE), _PAUSE_REVISION)
 
     def program(self, arch: Arch, cache: Cache, tools: HostTools) -> Path:
         """The node's program for ``arch``; minutes where the cache does not hold it."""
@@ -80,9 +82,10 @@ class KubernetesBuild:
         def build(tree: Path) -> None:
             with cache.scratch("pause") as work:
                 go = Go(self._lock, cache, tools, work)
-                go.build(
-                    arch, ".", tree / PAUSE, cwd=self._folder / PAUSE, what=f"pause for {arch}"
-                )
+                # Below GOPATH, or this folder's path would be in the program.
+                source = go.gopath / "src" / PAUSE
+                shutil.copytree(self._folder / PAUSE, source)
+                go.build(arch, PAUSE, tree / PAUSE, cwd=source, what=f"pause for {arch}")
 
         return cache.tree(f"pause-{arch}", self.pause_digest, build) / PAUSE
 

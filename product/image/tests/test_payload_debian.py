@@ -51,6 +51,18 @@ def test_the_tree_describes_itself(cache: Cache, host_tools: HostTools, arch: Ar
     assert machine == {Arch.X86_64: 62, Arch.AARCH64: 183}[arch]
 
 
+@pytest.mark.parametrize("arch", list(Arch))
+def test_no_path_of_this_machine_is_in_the_programs(
+    cache: Cache, host_tools: HostTools, arch: Arch
+) -> None:
+    """The bytes do not depend on where, or by whom, they were built."""
+    build = KubernetesBuild(IMAGES)
+    for program in (build.program(arch, cache, host_tools), build.pause(arch, cache, host_tools)):
+        data = program.read_bytes()
+        for path in (IMAGES, cache.root):
+            assert f"{path}/".encode() not in data, f"{path} in {program.name}"
+
+
 def test_a_given_program_is_checked_and_taken(
     cache: Cache, host_tools: HostTools, tmp_path: Path
 ) -> None:
