@@ -19,13 +19,16 @@ _GPT_OFFSET, _GPT_SIGNATURE = 512, b"EFI PART"
 def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
     """Overlays over the image and over the firmware's empty variables."""
     if not spec.image.is_file():
-        raise LaunchError(f"there is no disk image {spec.image}", hint="build it: ./noxw -s image")
+        raise LaunchError(
+            f"there is no disk image {spec.image}",
+            hint="build it: ./noxw -s image -- --recipe images/debian.toml",
+        )
     with spec.image.open("rb") as stream:
         head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
     if not head.endswith(_GPT_SIGNATURE):
         raise LaunchError(
             f"{spec.image} is no disk image: it has no partition table",
-            hint="build one: ./noxw -s image",
+            hint="build one: ./noxw -s image -- --recipe images/debian.toml",
         )
     size = spec.disk_size_mib * 1024 * 1024
     smallest = spec.image.stat().st_size
