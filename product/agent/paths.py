@@ -39,7 +39,6 @@ class Paths:
         self.environment = "boot/grub/grubenv"
         # The kernel.
         self.console = f"{base}/dev/console"
-        self.drop_caches = f"{base}/proc/sys/vm/drop_caches"
         self.mountinfo = f"{base}/proc/self/mountinfo"
         self.hostname = f"{base}/proc/sys/kernel/hostname"
 
