@@ -14,16 +14,16 @@ from product.node.paths import NodePaths
 
 POD_RANGE = "10.244.0.0/16"
 CONTAINERD = "/run/containerd/containerd.sock"
-# Seconds: what is only slow would begin anew, and an emulated node on a busy machine is a hundred
-# times slower than a real one.
+# Seconds. Long, because what is only slow would begin anew: an emulated node on a busy machine took
+# more than 240 for its API server's first start.
 ETCD_SECONDS = 300
 API_SECONDS = 900
 CONTAINERD_SECONDS = 300
 READY_SECONDS = 300
 # Building these documents costs the processors as much as the rest of the API server's start.
 OPENAPI_SECONDS = 30
-# Percent that the heap may grow between collections once the node is Ready; 100 before that, when
-# collecting takes 3 % of the time, and never collecting was measured to gain nothing.
+# Percent that the heap may grow between collections once the node is Ready. Before, it is Go's 100:
+# collecting took 3 to 7 % of a start; not to collect saved a tenth of one, for 90 MB more.
 GC_PERCENT = 60
 
 
@@ -60,7 +60,7 @@ def _plan(paths: NodePaths, identity: pki.Identity, datastore: str, containerd: 
         f"wait https://127.0.0.1:6443/readyz {API_SECONDS}",
         f"wait unix://{containerd} {CONTAINERD_SECONDS}",
         _line("kubelet", _kubelet_arguments(paths, identity, containerd)),
-        # Once only: its questions cost the API server a tenth of a processor.
+        # Once only: each question takes the API server time that the kubelet waits for.
         f"ready {identity.node} {READY_SECONDS} {paths.announcement} kubesolo: kubernetes ready",
         _line("kube-controller-manager", _controller_manager(paths)),
         _line("kube-scheduler", _scheduler(paths)),
