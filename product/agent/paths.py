@@ -28,6 +28,7 @@ class Paths:
         self.kubeconfig = f"{self.data}/pki/admin/admin.kubeconfig"
         # Gone with the boot.
         self.run = f"{base}/run/kubesolo"
+        self.problems = f"{self.run}/problems"
         self.lock = f"{self.run}/update.lock"
         self.report = f"{self.run}/agent.json"
         self.esp_mount = f"{self.run}/esp"

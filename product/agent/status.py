@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 from product.agent.boot import SLOTS
 from product.agent.config import Config
+from product.agent.durable import read_bounded
 from product.agent.errors import AgentError
 from product.agent.node import Node
 from product.agent.quarantine import Quarantine
@@ -34,6 +35,7 @@ from product.agent.report import read_report
 from product.agent.slots import SlotStore
 
 SCHEMA = 1
+MAX_PROBLEMS = 64 * 1024
 
 
 class StatusReport(NamedTuple):
@@ -78,7 +80,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         problems.append(error.message)
     report = read_report(node)
     found = report.get("problems") if report else None
-    for text in found if isinstance(found, list) else []:
+    for text in [*(found if isinstance(found, list) else []), *_late_problems(node)]:
         if str(text) not in problems:
             problems.append(str(text))
     baseline = _baseline(node, problems)
@@ -142,6 +144,15 @@ def _datastore(node: Node, problems: list[str]) -> dict[str, object] | None:
         except AgentError as error:
             problems.append(error.message)
     return {"last": last, "copies": copies, "asides": asides(node.paths)}
+
+
+def _late_problems(node: Node) -> list[str]:
+    """What services noted since boot.json was written, spelt as early boot spells it there."""
+    try:
+        text = read_bounded(node.paths.problems, MAX_PROBLEMS).decode(errors="replace")
+    except (OSError, ValueError):
+        return []
+    return text.translate({ord('"'): None, ord("\\"): None}).splitlines()
 
 
 def as_text(report: StatusReport) -> str:

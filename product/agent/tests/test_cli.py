@@ -156,6 +156,15 @@ def test_a_report_of_another_boot_is_not_shown(
     assert json.loads(capsys.readouterr().out)["last_boot_check"] is None
 
 
+def test_what_a_service_noted_later_is_a_problem_too(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.write_file(world.paths.problems, 'Kubernetes ended by itself\nno "quotes"\n')
+    world.run("status", "--json")
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    assert problems == ["Kubernetes ended by itself", "no quotes"]
+
+
 def test_status_while_a_slot_is_written(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.volumes.busy.add(SLOT_DEVICES["B"])
     assert world.run("status") == 0
