@@ -77,6 +77,7 @@ class Machine:
         self.spec = spec
         self.host = host
         self.name = name
+        self.base = base
         self.artefacts = artefacts
         artefacts.mkdir(parents=True, exist_ok=True)
         self.journal = Journal(name, spec.arch.value)

@@ -116,6 +116,8 @@ class Node:
             try:
                 prepare(maker)
                 ready = maker.wait_ready()
+                # What it was made from stays until this node is closed.
+                self._scope.enter_context(maker._scope)
                 return maker.machine, {"ready": str(ready)}
             except BaseException:
                 maker.close()

@@ -2,7 +2,8 @@
 
 A state is a directory of read-only bases: the memory and devices of a paused machine, the overlays
 of its disk and of its firmware's variables, and what proves that a machine was restored from it.
-Every fork writes into overlays of its own.
+Every fork writes into overlays of its own. A state that was made from a fork lies over the other
+state's disk, and is good for as long as that one is the same.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.argv import Storage
 from harness.errors import StateError
@@ -92,9 +94,9 @@ class States:
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 state = self._load(folder, key) or self._try(folder, key, make)
-                os.utime(folder)  # The next call lets go for a moment: look used.
+                self._touch(folder)  # The next call lets go for a moment: look used.
                 fcntl.flock(lock, fcntl.LOCK_SH)
-            os.utime(folder)
+            self._touch(folder)
             yield state
 
     def _load(self, folder: Path, key: Key) -> SavedState | None:
@@ -104,10 +106,36 @@ class States:
             return None
         if meta["image"] != str(key.spec.image.resolve()) or not key.spec.image.exists():
             return None  # Its disk lies over an image at another place.
+        below = meta.get("below")
+        if below is not None and self._nonce(below["state"]) != below["nonce"]:
+            return None  # Its disk lies over a state that was made anew since.
         variables = folder / "variables.qcow2"
         storage = Storage(folder / "disk.qcow2", variables if variables.exists() else None)
         saved = Saved(folder / "memory", storage)
         return SavedState(saved, meta["boot_id"], meta["nonce"], meta["facts"])
+
+    def _meta(self, state: str) -> dict[str, Any]:
+        """What is written beside a state; empty where there is none that can be read."""
+        try:
+            meta = json.loads((self._root / state / "state.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return meta if isinstance(meta, dict) else {}
+
+    def _nonce(self, state: str) -> str | None:
+        """The state's, if all that it lies over is still what it was."""
+        meta = self._meta(state)
+        below = meta.get("below")
+        if below is not None and self._nonce(below["state"]) != below["nonce"]:
+            return None
+        return meta.get("nonce")
+
+    def _touch(self, folder: Path) -> None:
+        """Make a state and all that it lies over look used."""
+        os.utime(folder)
+        below = self._meta(folder.name).get("below")
+        if below is not None:
+            self._touch(self._root / below["state"])
 
     def _try(
         self, folder: Path, key: Key, make: Callable[[], tuple[Machine, dict[str, str]]]
@@ -129,6 +157,10 @@ class States:
         shutil.rmtree(partial, ignore_errors=True)
         machine, facts = make()
         partial.mkdir()
+        below = None
+        if machine.base is not None and machine.base.disk.parent.parent == self._root:
+            state = machine.base.disk.parent.name
+            below = {"state": state, "nonce": self._nonce(state)}
         try:
             nonce = secrets.token_hex(16)
             deadline = machine.deadline(_REPLY)
@@ -146,14 +178,15 @@ class States:
             "image": str(key.spec.image.resolve()),
             "boot_id": boot_id,
             "nonce": nonce,
+            "below": below,
             "facts": facts,
         }
         (partial / "state.json").write_text(json.dumps(meta, indent=1) + "\n")
         partial.rename(folder)
-        state = self._load(folder, key)
-        if state is None:
+        made = self._load(folder, key)
+        if made is None:
             raise StateError(f"the state just written to {folder} cannot be read")
-        return state
+        return made
 
     def _evict(self) -> None:
         """Remove states that nobody has used for some days and nobody uses now."""

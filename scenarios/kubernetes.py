@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness.channel import CompletedCommand
-from harness.node import Node
+from harness.node import Node, State
 from product.image.tools import IMAGES
+from scenarios.releases import Release
+from scenarios.steps import Update
 
 # The payload that the project proves itself with.
 RECIPE = IMAGES / "debian.toml"
@@ -20,6 +23,23 @@ PAYLOAD = "/usr/lib/kubesolo/payload.json"
 # Seconds on a quiet machine; an emulated one starts a pod in ten.
 KUBECTL = 60.0
 ROLLOUT = 240.0
+
+
+def begin_staged(node: Node, release: Release, serve: Callable[..., Update]) -> Cluster:
+    """Begin on a node that serves nginx, keeps the ConfigMap ``kept``, and has ``release`` in slot
+    B, not armed yet. Made once for each release."""
+
+    def prepare(maker: Node) -> None:
+        maker.at(State.READY, slot="A")
+        cluster = Cluster(maker)
+        cluster.apply("nginx")
+        cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
+        serve(release, node=maker).apply()
+        cluster.rolled_out("web")
+
+    digests = sorted(artifact.sha256 for artifact in release.slot.manifest.artifacts)
+    node.prepared("staged", prepare, inputs=" ".join([release.version, *digests]))
+    return Cluster(node)
 
 
 class Cluster:
@@ -74,6 +94,12 @@ class Cluster:
             f'until count=$({ask} 2> /dev/null) && [ "${{count:-0}}" -gt 0 ]; do sleep 1; done',
             seconds=ROLLOUT,
         )
+
+    @property
+    def page(self) -> str:
+        """What the Service ``web`` serves to the node."""
+        address = self.get("service", "web")["spec"]["clusterIP"]
+        return self.node.succeed(f"wget -q -T 10 -O - http://{address}/").text
 
     @property
     def node_name(self) -> str:

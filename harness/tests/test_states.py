@@ -50,8 +50,9 @@ class FakeChannel:
 class FakeMachine:
     """What the store needs of a machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Storage | None = None) -> None:
         self.channel = FakeChannel()
+        self.base = base
         self.closed = False
 
     def deadline(self, seconds: float) -> Deadline:
@@ -72,8 +73,8 @@ class Maker:
     def __init__(self) -> None:
         self.made: list[FakeMachine] = []
 
-    def __call__(self) -> tuple[Machine, dict[str, str]]:
-        machine = FakeMachine()
+    def __call__(self, base: Storage | None = None) -> tuple[Machine, dict[str, str]]:
+        machine = FakeMachine(base)
         self.made.append(machine)
         return cast(Machine, machine), {"ready": "line"}
 
@@ -200,3 +201,40 @@ def test_what_it_was_made_of_is_written_beside_it(tmp_path: Path, key: Key) -> N
         meta = json.loads((state.saved.memory.parent / "state.json").read_text())
     assert meta["name"] == "ready"
     assert meta["key"]["memory_mib"] == 512
+
+
+@pytest.fixture
+def later(image: Path) -> Key:
+    """The key of a state that is made from the state ``key``."""
+    return Key("digest", spec(image), "tcg", "later")
+
+
+def test_a_state_over_one_that_was_made_anew_is_useless(
+    tmp_path: Path, key: Key, later: Key
+) -> None:
+    """Its disk lies over the other's, whose content is another one now."""
+    states, make = States(tmp_path / "states"), Maker()
+    with states.obtain(key, make) as first:
+        base = first.saved.storage
+        for _ in range(2):
+            with states.obtain(later, lambda: make(base)):
+                pass
+        assert len(make.made) == 2
+    (base.disk.parent / "state.json").unlink()
+    with states.obtain(key, make) as second:
+        base = second.saved.storage
+        with states.obtain(later, lambda: make(base)):
+            pass
+    assert len(make.made) == 4
+
+
+def test_what_a_used_state_lies_over_stays(tmp_path: Path, key: Key, later: Key) -> None:
+    states, make = States(tmp_path / "states"), Maker()
+    with states.obtain(key, make) as first, states.obtain(later, lambda: make(first.saved.storage)):
+        pass
+    below = tmp_path / "states" / key.digest
+    long_ago = time.time() - 30 * 24 * 3600
+    os.utime(below, (long_ago, long_ago))
+    with states.obtain(later, make):
+        assert below.stat().st_mtime > long_ago
+    assert len(make.made) == 2

@@ -99,6 +99,11 @@ class HealthContext:
         """Whether in the last round kube_system failed only because time must pass."""
         return self._cluster is not None and self._cluster.settling
 
+    def stop_giving_way(self) -> None:
+        """Work at the usual priority, below which the boot-time service was started."""
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
+
     def close(self) -> None:
         """Drop connections."""
         if self._cluster:
@@ -261,6 +266,8 @@ def run_until(
                 elif result.result == PASS:
                     held[check.name] = result, now + check.holds
             results.append(result)
+            if result.name == "node_ready" and result.result != FAIL:
+                context.stop_giving_way()
         lost = any(
             check.lasting and r.result == FAIL for check, r in zip(checks, results, strict=True)
         )

@@ -76,11 +76,10 @@ def _opens(paths: NodePaths, datastore: str) -> bool:
     """Whether etcd alone serves ``datastore``; one that is merely slow does."""
     with suppress(FileNotFoundError):
         os.unlink(paths.probe)
-    # etcd wants a port even of a socket's name, and makes the socket where it stands.
-    folder, name = os.path.split(paths.probe)
-    etcd = f"exec {PROGRAM} etcd --data-dir={datastore} --listen-client-urls=unix://{name}"
-    shell = ["/bin/sh", "-c", f"cd {folder} && {etcd}"]
-    pid = os.posix_spawn(shell[0], shell, os.environ)
+    etcd = [
+        PROGRAM, "etcd", f"--data-dir={datastore}", f"--listen-client-urls=unix://{paths.probe}"
+    ]  # fmt: skip
+    pid = os.posix_spawnp(PROGRAM, etcd, os.environ)
     end = time.monotonic() + PROBE_SECONDS
     try:
         while time.monotonic() < end:

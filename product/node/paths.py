@@ -33,5 +33,5 @@ class NodePaths:
         self.announcement = f"{self.config}/announcement"
         self.ready = f"{self.config}/ready"
         self.import_request = f"{self.config}/import"
-        self.probe = f"{self.config}/probe:0"
+        self.probe = f"{self.config}/probe"
         self.recoveries = f"{self.config}/recoveries"

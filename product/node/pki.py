@@ -78,8 +78,6 @@ def leaves(identity: Identity) -> tuple[Leaf, ...]:
         Leaf("proxy", CLUSTER_AUTHORITY, "system:kube-proxy", client=True),
         Leaf("kubelet", CLUSTER_AUTHORITY, f"system:node:{node}", "system:nodes", server=True,
              client=True, dns=(node,), addresses=("127.0.0.1", address)),
-        Leaf("etcd", CLUSTER_AUTHORITY, "etcd", server=True, client=True, dns=("localhost",),
-             addresses=("127.0.0.1",)),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -42,12 +43,17 @@ func etcdConfig(args []string) (*embed.Config, time.Duration, error) {
 	if flags.NArg() > 0 {
 		return nil, 0, fmt.Errorf("%q is no option", flags.Arg(0))
 	}
-	clients, err := types.NewURLs([]string{*client})
-	if err != nil {
-		return nil, 0, err
+	// The addresses for peers, and for clients beside a socket, are only names: a single member has
+	// nobody to tell. etcd's own reading of addresses wants a port in a socket's name, too.
+	if path := strings.TrimPrefix(*client, "unix://"); path != *client {
+		cfg.LCUrls = types.URLs{{Scheme: "unix", Host: path}}
+	} else {
+		clients, err := types.NewURLs([]string{*client})
+		if err != nil {
+			return nil, 0, err
+		}
+		cfg.LCUrls, cfg.ACUrls = clients, clients
 	}
-	// The address for peers is only a name: a single member has none.
-	cfg.LCUrls, cfg.ACUrls = clients, clients
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.Logger = "zap"
 	return cfg, *limit, nil

@@ -155,12 +155,16 @@ class Plan:
         self.folder = folder
         self.pki = _certificates(folder / "pki")
         self.etcd, self.api = _free_port(), _free_port()
+        self.socket = folder / "etcd.sock"
 
     @property
     def tls(self) -> str:
         return f"tls {self.pki.ca} {self.pki.cert} {self.pki.key}"
 
     def etcd_line(self) -> str:
+        return f"etcd --data-dir={self.folder}/etcd --listen-client-urls=unix://{self.socket}"
+
+    def etcd_port_line(self) -> str:
         ca, cert, key = self.pki
         return (
             f"etcd --data-dir={self.folder}/etcd --listen-client-urls=https://127.0.0.1:{self.etcd}"
@@ -170,8 +174,7 @@ class Plan:
     def api_line(self) -> str:
         ca, cert, key = self.pki
         return (
-            f"kube-apiserver --etcd-servers=https://127.0.0.1:{self.etcd} --etcd-cafile={ca}"
-            f" --etcd-certfile={cert} --etcd-keyfile={key} --secure-port={self.api}"
+            f"kube-apiserver --etcd-servers=unix://{self.socket} --secure-port={self.api}"
             f" --advertise-address=127.0.0.1 --anonymous-auth=false --tls-cert-file={cert}"
             f" --tls-private-key-file={key} --client-ca-file={ca} --authorization-mode=RBAC"
             f" --service-account-key-file={cert} --service-account-signing-key-file={key}"
@@ -302,7 +305,7 @@ def test_a_wait_ends_at_its_deadline_and_says_what_was_in_the_way(
         (f"wait unix://{tmp_path}/socket 0.5", "no such file"),
         (f"wait https://127.0.0.1:{plan.etcd}/nothing 4", "404"),
     ]:
-        running = start(plan.tls, plan.etcd_line(), line)
+        running = start(plan.tls, plan.etcd_port_line(), line)
         assert running.ended() == 20
         ended = [said for said in running.said() if "wait ended" in said]
         assert len(ended) == 1
@@ -313,12 +316,12 @@ def test_a_wait_trusts_nobody_but_the_ca(plan: Plan, start: Start, tmp_path: Pat
     stranger = _certificates(tmp_path / "stranger")
     tls = f"tls {stranger.ca} {plan.pki.cert} {plan.pki.key}"
     health = f"wait https://127.0.0.1:{plan.etcd}/health 1"
-    running = start(tls, plan.etcd_line(), health)
+    running = start(tls, plan.etcd_port_line(), health)
     assert running.ended() == 20
     assert any("unknown authority" in line for line in running.said()), running.said()
     # And who shows a stranger's certificate is not served.
     tls = f"tls {plan.pki.ca} {stranger.cert} {stranger.key}"
-    running = start(tls, plan.etcd_line(), health)
+    running = start(tls, plan.etcd_port_line(), health)
     assert running.ended() == 20
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -48,15 +49,21 @@ def test_the_plan_can_be_followed(world: NodeWorld) -> None:
     assert stat.S_IMODE(os.stat(world.paths.data).st_mode) == 0o700
 
 
-def test_kubeconfigs_name_files_that_exist(world: NodeWorld) -> None:
+def test_kubeconfigs_stand_alone_and_belong_to_root(world: NodeWorld) -> None:
     run(world)
     found = list(Path(world.paths.config).glob("*.kubeconfig"))
     assert len(found) == 4
     for path in found:
         document = json.loads(path.read_text())
         user, cluster = document["users"][0]["user"], document["clusters"][0]["cluster"]
-        for file in (*user.values(), cluster["certificate-authority"]):
-            assert Path(file).is_file()
+        name = path.name.partition(".")[0]
+        for value, file in (
+            (user["client-certificate-data"], f"{name}.crt"),
+            (user["client-key-data"], f"{name}.key"),
+            (cluster["certificate-authority-data"], "ca.crt"),
+        ):
+            assert base64.b64decode(value) == (Path(world.paths.pki) / file).read_bytes()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_the_api_server_knows_nobody_without_a_certificate(world: NodeWorld) -> None:

@@ -1,0 +1,50 @@
+"""Power cuts on a node that runs Kubernetes."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.node import Node, State
+from harness.scenario import scenario
+from scenarios.kubernetes import MACHINE, Cluster
+
+pytestmark = pytest.mark.machine(**MACHINE)
+
+# One object after another, each acknowledged on the disk that survives.
+LOAD = """
+number=0
+while :; do
+    number=$((number + 1))
+    {kubectl} create configmap load-$number --from-literal=number=$number > /dev/null || exit 1
+    echo $number >> /var/lib/kubesolo/acknowledged
+    sync
+done
+"""
+
+
+@scenario()
+def test_cut_while_kubernetes_starts_and_under_load(node: Node) -> None:
+    """What kubectl was told is stored is there after each cut."""
+    node.at(State.READY, slot="A")
+    cluster = Cluster(node)
+    cluster.apply("store")
+    cluster.wait("pod/store", "condition=Ready")
+    kubectl = f"kubectl --kubeconfig {cluster.payload['kubeconfig']}"
+    node.start(LOAD.format(kubectl=kubectl), seconds=600)
+    node.succeed(
+        "until [ $(wc -l < /var/lib/kubesolo/acknowledged) -ge 5 ]; do sleep 1; done", seconds=120
+    )
+    node.power_cut()
+    since = node.journal.cursor
+    node.power_on()
+    # In the middle of its start: the services run, nothing is ready.
+    node.wait_console("enter stage: /etc/runit/2", since=since)
+    node.wait_console("udhcpc: lease of|kubesolo: network", since=since)
+    node.power_cut()
+    node.boot()
+    assert cluster.is_ready
+    acknowledged = node.succeed("cat /var/lib/kubesolo/acknowledged").text.split()
+    assert len(acknowledged) >= 5
+    names = {item["metadata"]["name"] for item in cluster.get("configmaps")["items"]}
+    assert names >= {f"load-{number}" for number in acknowledged}
+    cluster.wait("pod/store", "condition=Ready")
