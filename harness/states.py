@@ -28,7 +28,7 @@ from harness.machine import Host, Machine, Saved
 from harness.spec import MachineSpec
 
 # Part of every key: raise it when snapshots are made or restored otherwise.
-VERSION = 1
+VERSION = 2
 
 # In the guest's memory alone, so that it cannot survive a reboot.
 _NONCE_PATH = "/run/harness-nonce"

@@ -90,7 +90,7 @@ def test_aarch64_does_not_wait_for_a_key() -> None:
 @pytest.mark.parametrize(
     ("arch", "accelerator", "cpu"),
     [
-        ("x86_64", "tcg", "qemu64"),
+        ("x86_64", "tcg", "qemu64,"),
         ("x86_64", "kvm", "host"),
         ("aarch64", "tcg", "cortex-a57"),
         ("aarch64", "kvm", "host"),
