@@ -6,7 +6,6 @@ import enum
 import platform
 from dataclasses import dataclass
 
-
 # The second level of x86-64 and what its processors have besides; QEMU's models of such processors
 # cost more than they give.
 _X86_64 = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+bmi1,+bmi2,+adx,+movbe"
@@ -52,8 +51,8 @@ class Arch(enum.StrEnum):
     def cpu(self, accelerator: str) -> str:
         """The processor: the host's under KVM, else the one that TCG emulates fastest.
 
-        Measured to a prompt: OVMF with qemu64 8.3 s, with max 10.4 s; what a processor of the second
-        x86-64 level has for ciphers and digests makes Kubernetes start a tenth faster. On aarch64
+        Measured to a prompt: OVMF with qemu64 8.3 s, with max 10.4 s; what processors of the second
+        x86-64 level have for ciphers and digests makes Kubernetes start a tenth faster. On aarch64
         plain max pays for pointer authentication at every call.
         """
         if accelerator == "kvm":

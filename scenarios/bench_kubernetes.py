@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 from harness.journal import Event
-from harness.node import State
 from product.errors import KubesoloError
-from scenarios.kubernetes import MACHINE, Cluster
+from scenarios.kubernetes import MACHINE, Cluster, begin
 from scenarios.local import Bench
 from scenarios.measure import BOOT_PHASES, Figures, moment
 
@@ -49,7 +48,7 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
         node = session.node(**MACHINE)
         node.boot()
         cluster = Cluster(node)
-        cluster.apply("nginx")
+        cluster.create("nginx")
         cluster.rolled_out("web")
         for _ in range(RUNS):
             node.succeed("sync")
@@ -94,9 +93,7 @@ def forks(bench: Bench, folder: Path, figures: Figures) -> None:
         with bench.session("bench kubernetes fork", name, "./noxw -s bench") as session:
             node = session.node(**MACHINE)
             begun = time.monotonic()
-            node.at(State.READY)
-            kubeconfig = "/var/lib/kubesolo/kubernetes/pki/admin.kubeconfig"
-            done = node.succeed(["kubectl", "--kubeconfig", kubeconfig, "get", "--raw", "/readyz"])
+            done = begin(node).kubectl("get", "--raw", "/readyz")
             seconds.append(time.monotonic() - begun)
             if done.text != "ok":
                 raise KubesoloError(f"the API server said {done.text!r}")

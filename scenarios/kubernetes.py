@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.channel import CompletedCommand
-from harness.node import Node, State
+from harness.node import Node
 from product.image.tools import IMAGES
 from scenarios.releases import Release
 from scenarios.steps import Update
@@ -19,20 +19,39 @@ RECIPE = IMAGES / "debian.toml"
 MACHINE: dict[str, Any] = {"cpus": 2, "memory_mib": 2048, "disk_size_mib": 6144}
 MANIFESTS = Path(__file__).resolve().parents[1] / "fixtures" / "manifests"
 PAYLOAD = "/usr/lib/kubesolo/payload.json"
+LOG = "/var/log/kubernetes/current"
 
 # Seconds on a quiet machine; an emulated one starts a pod in ten.
 KUBECTL = 60.0
 ROLLOUT = 240.0
 
 
-def begin_staged(node: Node, release: Release, serve: Callable[..., Update]) -> Cluster:
-    """Begin on a node that serves nginx, keeps the ConfigMap ``kept``, and has ``release`` in slot
-    B, not armed yet. Made once for each release."""
+def begin(node: Node) -> Cluster:
+    """Begin on a node in slot A that is Ready and has its start behind it."""
 
     def prepare(maker: Node) -> None:
-        maker.at(State.READY, slot="A")
-        cluster = Cluster(maker)
-        cluster.apply("nginx")
+        maker.boot()
+        # Building these costs twenty seconds, which every fork would pay. The question may time out;
+        # what it began goes on.
+        kubectl = " ".join(Cluster(maker).command)
+        maker.succeed(
+            f"{kubectl} get --raw /openapi/v2 > /dev/null 2>&1; "
+            f"until grep -q 'memory is collected at' {LOG}; do sleep 1; done",
+            seconds=300,
+        )
+
+    ready = node.prepared("settled", prepare)
+    assert ready.slot == "A"
+    return Cluster(node)
+
+
+def begin_staged(node: Node, release: Release, serve: Callable[..., Update]) -> Cluster:
+    """Begin where such a node serves nginx, keeps the ConfigMap ``kept``, and has ``release`` in
+    slot B, not armed yet. Made once for each release."""
+
+    def prepare(maker: Node) -> None:
+        cluster = begin(maker)
+        cluster.create("nginx")
         cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
         serve(release, node=maker).apply()
         cluster.rolled_out("web")
@@ -48,21 +67,23 @@ class Cluster:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.payload: dict[str, Any] = json.loads(node.get(PAYLOAD))
-        self._kubectl = ["kubectl", "--kubeconfig", str(self.payload["kubeconfig"])]
+        # The home directory is read-only: without a cache every call would ask for all kinds anew.
+        self.command = [
+            "kubectl", "--kubeconfig", str(self.payload["kubeconfig"]), "--cache-dir=/run/kubectl"
+        ]  # fmt: skip
 
     def kubectl(
         self, *arguments: str, stdin: str | None = None, seconds: float = KUBECTL
     ) -> CompletedCommand:
         """Run kubectl, which must succeed."""
         data = None if stdin is None else stdin.encode()
-        return self.node.succeed([*self._kubectl, *arguments], stdin=data, seconds=seconds)
+        return self.node.succeed([*self.command, *arguments], stdin=data, seconds=seconds)
 
-    def apply(self, manifest: str, **values: str) -> None:
-        """Apply ``fixtures/manifests/<manifest>.yaml``; ``@NAME@`` in it is replaced."""
+    def create(self, manifest: str) -> None:
+        """Create what ``fixtures/manifests/<manifest>.yaml`` holds."""
         text = (MANIFESTS / f"{manifest}.yaml").read_text()
-        for name, value in values.items():
-            text = text.replace(f"@{name.upper()}@", value)
-        self.kubectl("apply", "--validate=false", "-f", "-", stdin=text)
+        # Unlike apply it needs no OpenAPI document.
+        self.kubectl("create", "--validate=false", "-f", "-", stdin=text)
 
     def get(self, *arguments: str) -> Any:
         """The parsed answer of ``kubectl get -o json``."""
@@ -87,9 +108,7 @@ class Cluster:
     def wait_restarted(self, namespace: str, selector: str) -> None:
         """Return when a container of the selected pods has been started again."""
         path = "{.items[0].status.containerStatuses[0].restartCount}"
-        ask = (
-            f"{' '.join(self._kubectl)} -n {namespace} get pods -l {selector} -o jsonpath='{path}'"
-        )
+        ask = f"{' '.join(self.command)} -n {namespace} get pods -l {selector} -o jsonpath='{path}'"
         self.node.succeed(
             f'until count=$({ask} 2> /dev/null) && [ "${{count:-0}}" -gt 0 ]; do sleep 1; done',
             seconds=ROLLOUT,

@@ -90,7 +90,7 @@ def test_aarch64_does_not_wait_for_a_key() -> None:
 @pytest.mark.parametrize(
     ("arch", "accelerator", "cpu"),
     [
-        ("x86_64", "tcg", "qemu64,"),
+        ("x86_64", "tcg", "qemu64"),
         ("x86_64", "kvm", "host"),
         ("aarch64", "tcg", "cortex-a57"),
         ("aarch64", "kvm", "host"),
@@ -98,7 +98,7 @@ def test_aarch64_does_not_wait_for_a_key() -> None:
 )
 def test_the_processor_fits_the_accelerator(arch: str, accelerator: str, cpu: str) -> None:
     argv = command(spec(arch=arch), accelerator)
-    assert values(argv, "-cpu") == [cpu]
+    assert [value.split(",")[0] for value in values(argv, "-cpu")] == [cpu]
     assert f"accel={accelerator}" in values(argv, "-machine")[0]
 
 

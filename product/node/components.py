@@ -21,7 +21,7 @@ API_SECONDS = 900
 CONTAINERD_SECONDS = 300
 READY_SECONDS = 300
 # Building these documents costs the processors as much as the rest of the API server's start.
-OPENAPI_SECONDS = 30
+OPENAPI_SECONDS = 120
 # Percent that the heap may grow between collections once the node is Ready. Before, nothing is
 # collected below a limit (see the service's run script): that saves a tenth of a start.
 GC_PERCENT = 60
@@ -123,8 +123,8 @@ def _apiserver(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
         "service-cluster-ip-range": pki.SERVICE_RANGE,
         "endpoint-reconciler-type": "master-count",
         "profiling": "false",
-        # Fairness between clients costs start-up time and has nobody to be fair to; server-side apply
-        # costs start-up time and some of every write.
+        # Fairness between clients costs start-up time and has nobody to be fair to. Server-side apply
+        # costs start-up time, too, and some of every write.
         "feature-gates": "APIPriorityAndFairness=false,ServerSideApply=false",
     }
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.node import Node, State
+from harness.node import Node
 from harness.scenario import scenario
-from scenarios.kubernetes import MACHINE, Cluster
+from scenarios.kubernetes import MACHINE, begin
 
 pytestmark = pytest.mark.machine(**MACHINE)
 
@@ -25,9 +25,8 @@ done
 @scenario()
 def test_cut_while_kubernetes_starts_and_under_load(node: Node) -> None:
     """What kubectl was told is stored is there after each cut."""
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
-    cluster.apply("store")
+    cluster = begin(node)
+    cluster.create("store")
     cluster.wait("pod/store", "condition=Ready")
     kubectl = f"kubectl --kubeconfig {cluster.payload['kubeconfig']}"
     node.start(LOAD.format(kubectl=kubectl), seconds=600)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.node import Node, State
+from harness.node import Node
 from harness.scenario import scenario
-from scenarios.kubernetes import MACHINE, Cluster
+from scenarios.kubernetes import MACHINE, begin
 
 # The status that somebody without a certificate gets.
 ASK = """
@@ -23,8 +23,7 @@ pytestmark = pytest.mark.machine(**MACHINE)
 
 @scenario()
 def test_the_node_is_ready(node: Node) -> None:
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
+    cluster = begin(node)
     assert cluster.is_ready
     checks = {check["name"]: check for check in node.status().last_boot_check.health}
     for name in ("containerd", "api_server", "node_ready", "kube_system"):
@@ -36,8 +35,7 @@ def test_the_node_is_ready(node: Node) -> None:
 
 @scenario()
 def test_the_administrators_access_stays_on_the_node(node: Node) -> None:
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
+    cluster = begin(node)
     path = cluster.payload["kubeconfig"]
     assert node.succeed(f"stat -c '%a %u' {path}").text == "600 0"
     # Every private key and kubeconfig, wherever it lies.
@@ -59,9 +57,8 @@ def test_the_administrators_access_stays_on_the_node(node: Node) -> None:
 
 @scenario()
 def test_a_workload_is_served_through_its_service(node: Node) -> None:
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
-    cluster.apply("nginx")
+    cluster = begin(node)
+    cluster.create("nginx")
     cluster.rolled_out("web")
     address = cluster.get("service", "web")["spec"]["clusterIP"]
     page = node.succeed(f"wget -q -T 10 -O - http://{address}/").text
@@ -78,9 +75,8 @@ def test_a_workload_is_served_through_its_service(node: Node) -> None:
 
 @scenario()
 def test_local_storage_survives_a_reboot(node: Node) -> None:
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
-    cluster.apply("store")
+    cluster = begin(node)
+    cluster.create("store")
     cluster.wait("pod/store", "condition=Ready")
     assert node.succeed("cat /var/lib/kubesolo/local/store/starts").text == "started"
     node.reboot()

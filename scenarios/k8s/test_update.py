@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.node import Node, State
+from harness.node import Node
 from harness.scenario import scenario
 from product.manifests import render
-from scenarios.kubernetes import MACHINE, Cluster, begin_staged
+from scenarios.kubernetes import MACHINE, begin, begin_staged
 from scenarios.releases import Releases
 from scenarios.steps import CONF_PATH, REFUSED, Update
 
@@ -21,6 +21,14 @@ Serve = Callable[..., Update]
 SETTLE = "6"
 # From the loader to the judgement of an emulated node.
 JUDGED = 300.0
+
+
+def verdict(node: Node) -> str:
+    """Reboot into the slot that is armed; what its agent made of it."""
+    node.reboot()
+    since = node.journal.cursor
+    [said] = node.wait_console("kubesolo-update: (ready|rolled back) ", seconds=JUDGED, since=since)
+    return str(said)
 
 
 @scenario()
@@ -43,15 +51,14 @@ def test_an_update_while_pods_run(node: Node, releases: Releases, serve: Serve) 
 def test_a_release_whose_kubelet_cannot_start_rolls_back(
     node: Node, releases: Releases, serve: Serve
 ) -> None:
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
+    cluster = begin(node)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     update = serve(
         releases.broken("kubelet-cannot-start"), healthcheck_deadline="30", auto_rollback_after="1"
     )
     update.stage()
-    with node.expect_boots(2, seconds_each=JUDGED) as boots:
-        node.reboot()
+    with node.expect_boots(2) as boots:
+        assert verdict(node) == "rolled back"
     ready = node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B", "A"]
     assert (ready.version, ready.confirmed) == ("0.1.0", True)
@@ -68,14 +75,14 @@ def test_a_crash_looping_system_pod_is_caught_by_the_settle_time(
 ) -> None:
     """Its container starts, runs for some seconds and ends, again and again."""
     cluster = begin_staged(node, releases.good, serve)
-    cluster.apply("crash-loop")
+    cluster.create("crash-loop")
     cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/picky", seconds=240)
     update = serve(
         releases.good, kube_system_settle="10", healthcheck_deadline="60", auto_rollback_after="1"
     )
     update.activate()
-    with node.expect_boots(2, seconds_each=JUDGED) as boots:
-        node.reboot()
+    with node.expect_boots(2) as boots:
+        assert verdict(node) == "rolled back"
     node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B", "A"]
     error = node.status().update.last_error
@@ -88,7 +95,7 @@ def test_a_fault_that_was_there_before_is_not_blamed(
     node: Node, releases: Releases, serve: Serve
 ) -> None:
     cluster = begin_staged(node, releases.good, serve)
-    cluster.apply("always-crashing")
+    cluster.create("always-crashing")
     cluster.wait_restarted("kube-system", "app=broken")
     with node.expect_boots(1) as boots:
         serve(releases.good, kube_system_settle=SETTLE, auto_rollback_after="1").activate()
@@ -120,8 +127,7 @@ def test_the_api_server_is_killed_while_it_is_asked(
 
 @scenario()
 def test_the_block_label_refuses_updates(node: Node, releases: Releases, serve: Serve) -> None:
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
+    cluster = begin(node)
     update = serve(releases.good)
     cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block=true")
     update.refused("node_block_label", exit=REFUSED)
@@ -133,16 +139,16 @@ def test_the_block_label_refuses_updates(node: Node, releases: Releases, serve: 
 @scenario()
 def test_the_cron_job_updates_the_node(node: Node, releases: Releases, serve: Serve) -> None:
     """Nobody is logged in: the schedule starts a pod, the pod asks the host."""
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
+    cluster = begin(node)
     update = serve(releases.good, kube_system_settle=SETTLE)
     # The ConfigMap says where releases are.
     node.succeed(["sed", "-i", "s,^server=.*,server=http://127.0.0.1:1,", CONF_PATH])
     version = cluster.payload["kubernetes"]
     manifests = render("updates", kubernetes=version, server=update.server.url)
-    with node.expect_boots(1, seconds_each=JUDGED) as boots:
+    with node.expect_boots(1, seconds_each=180) as boots:
         cluster.kubectl("apply", "--validate=false", "-f", "-", stdin=manifests)
-        # Every minute, so that it need not be waited for.
+        # Every minute, and the next one is near, so that it need not be waited for.
+        node.succeed("date -s @$(( ($(date +%s) / 60 + 1) * 60 - 5 ))")
         cluster.kubectl(
             "-n", "kubesolo-updates", "patch", "cronjob", "kubesolo-update",
             "--patch", '{"spec": {"schedule": "* * * * *"}}',
@@ -159,8 +165,7 @@ def test_the_cron_job_updates_the_node(node: Node, releases: Releases, serve: Se
 def test_going_back_to_an_older_kubernetes_brings_its_datastore_back(
     node: Node, releases: Releases, serve: Serve
 ) -> None:
-    node.at(State.READY, slot="A")
-    cluster = Cluster(node)
+    cluster = begin(node)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     update = serve(releases.broken("newer-kubernetes"), kube_system_settle=SETTLE)
     update.stage()
