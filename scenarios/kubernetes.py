@@ -31,8 +31,8 @@ def begin(node: Node) -> Cluster:
 
     def prepare(maker: Node) -> None:
         maker.boot()
-        # Building these costs twenty seconds, which every fork would pay. The question may time out;
-        # what it began goes on.
+        # Building these takes twenty seconds, which every fork would pay. The question may time
+        # out; what it began goes on.
         kubectl = " ".join(Cluster(maker).command)
         maker.succeed(
             f"{kubectl} get --raw /openapi/v2 > /dev/null 2>&1; "

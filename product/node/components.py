@@ -123,8 +123,8 @@ def _apiserver(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
         "service-cluster-ip-range": pki.SERVICE_RANGE,
         "endpoint-reconciler-type": "master-count",
         "profiling": "false",
-        # Fairness between clients costs start-up time and has nobody to be fair to. Server-side apply
-        # costs start-up time, too, and some of every write.
+        # Fairness between clients costs start-up time and has nobody to be fair to. Server-side
+        # apply costs start-up time, too, and some of every write.
         "feature-gates": "APIPriorityAndFairness=false,ServerSideApply=false",
     }
 

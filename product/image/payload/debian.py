@@ -19,7 +19,7 @@ from product.image.errors import ImageError
 from product.image.kernel import KernelNeeds
 from product.image.oci import build_archives, images_digest
 from product.image.payload import Options, read_options
-from product.image.payload.kubernetes_build import PROGRAM, KubernetesBuild
+from product.image.payload.kubernetes_build import KUBECTL, PROGRAM, KubernetesBuild
 from product.image.payload.kubesolo_elf import check_program
 from product.image.recipe import Arch, Recipe
 from product.image.rootfs import lay_over
@@ -93,10 +93,11 @@ class DebianPayload:
         def build(tree: Path) -> None:
             given = self._given(arch)
             program = given or self._build.program(arch, cache, tools)
+            kubectl = None if given else self._build.kubectl(arch, cache, tools)
             pause = self._build.pause(arch, cache, tools)
             images = build_archives(self._options.images, arch, cache, pause=pause)
             with progress.step(f"assemble the payload for {arch}"):
-                self._assemble(program, images, self._description(given), tree)
+                self._assemble(program, kubectl, images, self._description(given), tree)
 
         return cache.tree(f"payload-debian-{arch}", self.digest(arch), build)
 
@@ -131,13 +132,23 @@ class DebianPayload:
         }
 
     def _assemble(
-        self, program: Path, images: Mapping[str, Path], description: object, tree: Path
+        self,
+        program: Path,
+        kubectl: Path | None,
+        images: Mapping[str, Path],
+        description: object,
+        tree: Path,
     ) -> None:
         programs = tree / "usr/bin"
         programs.mkdir(parents=True)
         shutil.copyfile(program, programs / PROGRAM)
-        (programs / PROGRAM).chmod(0o755)
-        (programs / "kubectl").symlink_to(PROGRAM)
+        if kubectl is None:
+            # Who hands in the program has kubectl in it.
+            (programs / KUBECTL).symlink_to(PROGRAM)
+        else:
+            shutil.copyfile(kubectl, programs / KUBECTL)
+        for name in (PROGRAM, KUBECTL):
+            (programs / name).chmod(0o755)
         folder = tree / IMAGES_FOLDER.lstrip("/")
         folder.mkdir(parents=True)
         for name, archive in images.items():

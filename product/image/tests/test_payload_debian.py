@@ -46,9 +46,9 @@ def test_the_tree_describes_itself(cache: Cache, host_tools: HostTools, arch: Ar
         run = library / "services" / service / "run"
         assert run.stat().st_mode & stat.S_IXUSR
     assert (tree / description["images"].lstrip("/") / "pause.tar").is_file()
-    assert (tree / "usr/bin/kubectl").readlink() == Path("kubenode")
-    machine = (tree / "usr/bin/kubenode").read_bytes()[18]
-    assert machine == {Arch.X86_64: 62, Arch.AARCH64: 183}[arch]
+    for program in ("kubenode", "kubectl"):
+        machine = (tree / "usr/bin" / program).read_bytes()[18]
+        assert machine == {Arch.X86_64: 62, Arch.AARCH64: 183}[arch]
 
 
 @pytest.mark.parametrize("arch", list(Arch))
@@ -57,7 +57,8 @@ def test_no_path_of_this_machine_is_in_the_programs(
 ) -> None:
     """The bytes do not depend on where, or by whom, they were built."""
     build = KubernetesBuild(IMAGES)
-    for program in (build.program(arch, cache, host_tools), build.pause(arch, cache, host_tools)):
+    for make in (build.program, build.kubectl, build.pause):
+        program = make(arch, cache, host_tools)
         data = program.read_bytes()
         for path in (IMAGES, cache.root):
             assert f"{path}/".encode() not in data, f"{path} in {program.name}"
@@ -71,6 +72,7 @@ def test_a_given_program_is_checked_and_taken(
     taken = _payload(binary=str(pause))
     tree = taken.prepare(Arch.AARCH64, cache, host_tools)
     assert (tree / "usr/bin/kubenode").read_bytes() == pause.read_bytes()
+    assert (tree / "usr/bin/kubectl").readlink() == Path("kubenode")
     assert taken.digest(Arch.AARCH64) != _payload().digest(Arch.AARCH64)
     (tmp_path / "text").write_text("#!/bin/sh\n")
     (tmp_path / "cut").write_bytes(pause.read_bytes()[:100])
