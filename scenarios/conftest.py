@@ -26,9 +26,9 @@ def releases(arch: Arch, images: Images, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def serve(node: Node, webserver: Callable[[Path], WebServer]) -> Callable[..., Update]:
-    """Offer a release to the node, or to another one, from a web server of its own."""
+    """Offer a release to the node from a web server of its own."""
 
-    def serve_one(release: Release, *, node: Node = node, **settings: str) -> Update:
+    def serve_one(release: Release, **settings: str) -> Update:
         server = webserver(release.repository)
         offer(node, release, server, **settings)
         return Update(node, release, server)

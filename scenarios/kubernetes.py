@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness.channel import CompletedCommand
 from harness.node import Node
 from product.image.tools import IMAGES
-from scenarios.releases import Release
-from scenarios.steps import Update
 
 # The payload that the project proves itself with.
 RECIPE = IMAGES / "debian.toml"
@@ -42,22 +39,6 @@ def begin(node: Node) -> Cluster:
 
     ready = node.prepared("settled", prepare)
     assert ready.slot == "A"
-    return Cluster(node)
-
-
-def begin_staged(node: Node, release: Release, serve: Callable[..., Update]) -> Cluster:
-    """Begin where such a node serves nginx, keeps the ConfigMap ``kept``, and has ``release`` in
-    slot B, not armed yet. Made once for each release."""
-
-    def prepare(maker: Node) -> None:
-        cluster = begin(maker)
-        cluster.create("nginx")
-        cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
-        serve(release, node=maker).apply()
-        cluster.rolled_out("web")
-
-    digests = sorted(artifact.sha256 for artifact in release.slot.manifest.artifacts)
-    node.prepared("staged", prepare, inputs=" ".join([release.version, *digests]))
     return Cluster(node)
 
 
