@@ -131,9 +131,9 @@ def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
 def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     node: Node, releases: Releases, serve: Serve
 ) -> None:
-    """A system pod failed before the update; the API server dies while it is asked."""
+    """One system pod failed before the update; while another settles, the API server dies."""
     cluster = begin(node)
-    cluster.create("always-crashing")
+    cluster.create("known-fault")
     cluster.wait_restarted("kube-system", "app=broken")
     serve(releases.good, kube_system_settle="15", auto_rollback_after="1").stage()
     with node.expect_boots(1) as boots:
