@@ -95,11 +95,15 @@ class Cluster:
             seconds=ROLLOUT,
         )
 
+    def page(self, address: str) -> str:
+        """What is served there, asked for from the node; a Service needs a moment after its pods."""
+        ask = f"wget -q -T 10 -O - http://{address}/"
+        return self.node.succeed(f'until page=$({ask}); do sleep 1; done; echo "$page"').text
+
     @property
-    def page(self) -> str:
-        """What the Service ``web`` serves to the node."""
-        address = self.get("service", "web")["spec"]["clusterIP"]
-        return self.node.succeed(f"wget -q -T 10 -O - http://{address}/").text
+    def web(self) -> str:
+        """The Service's address of the manifest ``nginx``."""
+        return str(self.get("service", "web")["spec"]["clusterIP"])
 
     @property
     def node_name(self) -> str:

@@ -60,10 +60,10 @@ def test_a_workload_is_served_through_its_service(node: Node) -> None:
     cluster = begin(node)
     cluster.create("nginx")
     cluster.rolled_out("web")
-    address = cluster.get("service", "web")["spec"]["clusterIP"]
-    page = node.succeed(f"wget -q -T 10 -O - http://{address}/").text
+    address = cluster.web
+    page = cluster.page(address)
     assert "nginx" in page.lower() or "kubesolo" in page.lower(), page
-    assert node.succeed("wget -q -T 10 -O - http://10.0.2.15:30080/").text == page
+    assert cluster.page("10.0.2.15:30080") == page
     # From a pod, too.
     seen = cluster.kubectl(
         "run", "look", "--image=kubesolo.io/busybox:1", "--image-pull-policy=Never",

@@ -40,7 +40,7 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     cluster.create("nginx")
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     cluster.rolled_out("web")
-    page = cluster.page
+    page = cluster.page(cluster.web)
     update = serve(releases.good, kube_system_settle=SETTLE)
     # The ConfigMap says where releases are.
     node.succeed(["sed", "-i", "s,^server=.*,server=http://127.0.0.1:1,", CONF_PATH])
@@ -60,7 +60,7 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     assert cluster.is_ready
     assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
     cluster.rolled_out("web")
-    assert cluster.page == page
+    assert cluster.page(cluster.web) == page
     [pod, *_] = cluster.get("pods", "-n", "kubesolo-updates")["items"]
     assert "hostPID" not in pod["spec"]
     assert pod["spec"]["containers"][0]["securityContext"]["privileged"] is False
