@@ -96,7 +96,7 @@ class Cluster:
         )
 
     def page(self, address: str) -> str:
-        """What is served there, asked for from the node; a Service needs a moment after its pods."""
+        """What the node is served there; a Service takes a moment longer than its pods."""
         ask = f"wget -q -T 10 -O - http://{address}/"
         return self.node.succeed(f'until page=$({ask}); do sleep 1; done; echo "$page"').text
 
