@@ -148,7 +148,8 @@ def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     assert ready.confirmed
     checks = {check["name"]: check for check in node.status().last_boot_check.health}
     assert checks["kube_system"]["result"] == "known", checks["kube_system"]
-    assert cluster.is_ready
+    # The kubelet began anew, too.
+    cluster.wait(f"node/{cluster.node_name}", "condition=Ready")
 
 
 @scenario()
