@@ -87,7 +87,7 @@ def _etcd(paths: NodePaths, datastore: str) -> dict[str, str]:
     # port.
     return {
         "data-dir": datastore,
-        "listen-client-urls": f"unix://{paths.config}/etcd.sock",
+        "listen-client-urls": f"unix://{paths.etcd_socket}",
         "start-timeout": f"{ETCD_SECONDS}s",
     }
 
@@ -95,7 +95,7 @@ def _etcd(paths: NodePaths, datastore: str) -> dict[str, str]:
 def _apiserver(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
     p = paths.pki
     return {
-        "etcd-servers": f"unix://{paths.config}/etcd.sock",
+        "etcd-servers": f"unix://{paths.etcd_socket}",
         "advertise-address": identity.address,
         "secure-port": "6443",
         "anonymous-auth": "false",

@@ -79,7 +79,7 @@ def _opens(paths: NodePaths, datastore: str) -> bool:
     etcd = [
         PROGRAM, "etcd", f"--data-dir={datastore}", f"--listen-client-urls=unix://{paths.probe}"
     ]  # fmt: skip
-    pid = os.posix_spawnp(PROGRAM, etcd, os.environ)
+    pid = os.posix_spawn(PROGRAM, etcd, os.environ)
     end = time.monotonic() + PROBE_SECONDS
     try:
         while time.monotonic() < end:

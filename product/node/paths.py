@@ -33,5 +33,6 @@ class NodePaths:
         self.announcement = f"{self.config}/announcement"
         self.ready = f"{self.config}/ready"
         self.import_request = f"{self.config}/import"
+        self.etcd_socket = f"{self.config}/etcd.sock"
         self.probe = f"{self.config}/probe"
         self.recoveries = f"{self.config}/recoveries"

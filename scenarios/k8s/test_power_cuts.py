@@ -28,8 +28,7 @@ def test_cut_while_kubernetes_starts_and_under_load(node: Node) -> None:
     cluster = begin(node)
     cluster.create("store")
     cluster.wait("pod/store", "condition=Ready")
-    kubectl = f"kubectl --kubeconfig {cluster.payload['kubeconfig']}"
-    node.start(LOAD.format(kubectl=kubectl), seconds=600)
+    node.start(LOAD.format(kubectl=" ".join(cluster.command)), seconds=600)
     node.succeed(
         "until [ $(wc -l < /var/lib/kubesolo/acknowledged) -ge 5 ]; do sleep 1; done", seconds=120
     )
