@@ -125,6 +125,24 @@ def test_a_lasting_failure_is_not_repeated(world: World) -> None:
     assert checks(world, ["fail", "pass"], lasting=True) == ["fail", "fail"]
 
 
+@pytest.mark.parametrize(
+    ("name", "outcome", "calls"),
+    [
+        ("node_ready", "pass", 1),
+        ("node_ready", "fail", 0),
+        ("api_server", "pass", 0),
+    ],
+)
+def test_it_gives_way_until_the_node_is_ready(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str, outcome: str, calls: int
+) -> None:
+    made: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "setpriority", lambda *arguments: made.append(arguments))
+    context = HealthContext(world.node(), Config(), unconfirmed=True)
+    run_until(context, 0, (Check(name, 10, lambda context, limit: (outcome, "why")),))
+    assert made == [(os.PRIO_PROCESS, 0, 0)] * calls
+
+
 def test_names_and_limits() -> None:
     assert [check.name for check in CHECKS] == [
         "disk_writable",
