@@ -26,11 +26,13 @@ LIMIT = 30.0
 STUBBORN = "trap '' TERM HUP INT; sleep 600 & echo $! > child; echo $$ > parent; wait; wait"
 
 RUNNER = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 from harness.deadline import Deadline
 from harness.journal import Journal
 from harness.process import Process
+# A shell has what it runs in the background ignore this one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 process = Process(Path(sys.argv[1]), Journal(), lambda: None)
 script = f"cd {process.directory}; " + sys.argv[2]
 pid = process.start(["/bin/sh", "-c", script], [], Deadline.after(30))
@@ -129,6 +131,18 @@ def test_start_kill_and_start_again(tmp_path: Path) -> None:
     finally:
         process.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_gives_way_as_far_as_it_is_told(tmp_path: Path) -> None:
+    process = Process(tmp_path, Journal(), lambda: None)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        for nice in (0, 7):
+            pid = process.start(["/bin/sleep", "600"], [], Deadline.after(LIMIT), nice=nice)
+            assert os.getpriority(os.PRIO_PROCESS, pid) == min(own + nice, 19)
+            process.kill(Deadline.after(LIMIT))
+    finally:
+        process.close()
 
 
 def test_descriptors_arrive_at_their_own_numbers(tmp_path: Path) -> None:

@@ -39,6 +39,15 @@ def test_a_damaged_environment_still_boots(node: Node, damage: str) -> None:
     block = boot_environment(node)
     assert len(block) == 1024
     assert block.startswith(b"# GRUB Environment Block\n")
+
+
+@scenario()
+def test_a_repaired_environment_is_one_like_any(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    write_boot_environment(node, DAMAGE["garbage"])
+    with node.expecting(Pattern.GRUB), node.expect_boots(1):
+        node.reboot()
+        node.wait_ready()
     with node.expect_boots(1) as boots:
         node.reboot()
         node.wait_ready()

@@ -91,8 +91,10 @@ def test_the_death_of_the_agent_lets_it_go(
         [
             sys.executable,
             "-c",
-            "import sys, time\n"
+            "import signal, time\n"
             "from product.agent.freeze import frozen\n"
+            # A shell has what it runs in the background ignore this one.
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             f"with frozen([{writer.pid}], 60):\n"
             "    print('frozen', flush=True)\n"
             "    time.sleep(60)\n",
