@@ -127,7 +127,7 @@ def scenarios(session: nox.Session) -> None:
     """
     chosen = session.posargs if "tests" not in sys.argv else []
     paths = [] if any(word.startswith("scenarios/") for word in chosen) else ["scenarios"]
-    # As many as machines may run at once: harness/pool.py.
+    # Machines wait a good part of their time: harness/pool.py.
     workers = max(1, len(os.sched_getaffinity(0)) * 3 // 2)
     python(
         session, "-m", "pytest", "-n", str(workers), "--dist", "worksteal", "--durations=10",

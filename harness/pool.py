@@ -4,8 +4,8 @@ A lease is an entry in one small file under a lock. A process that wants more th
 it leaves a named pipe that a releasing process writes into, and watches the leaseholders' process
 descriptors, so that neither a release nor a death is missed and nothing is polled.
 
-Machines wait a good part of their time, for a watchdog or a deadline, so that half as many again as
-there are cores share them. Machines with several processors do not share cores with each other: two
+Machines wait a good part of their time, for a watchdog or a deadline, so that twice as many
+processors are given out as there are cores. Machines with several processors do not share cores with each other: two
 that each want all of two cores boot four times as slowly, because processors spin while they wait
 for one that has no turn. What runs beside them gives way (MachineSpec.nice).
 """
@@ -207,7 +207,7 @@ def _next(state: dict[str, Any]) -> _Entry | None:
             continue  # Those behind it with one processor do not make it wait for longer.
         if sum(lease["mib"] for lease in leases) + entry["mib"] > state["mib"]:
             return None
-        crowded = leases and _cores(leases, entry) > state["cores"] * 3 // 2
+        crowded = leases and _cores(leases, entry) > state["cores"] * 2
         return None if crowded and not entry["further"] else entry
     return None
 
