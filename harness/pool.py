@@ -5,9 +5,9 @@ it leaves a named pipe that a releasing process writes into, and watches the lea
 descriptors, so that neither a release nor a death is missed and nothing is polled.
 
 Machines wait a good part of their time, for a watchdog or a deadline, so that twice as many
-processors are given out as there are cores. Machines with several processors do not share cores with each other: two
-that each want all of two cores boot four times as slowly, because processors spin while they wait
-for one that has no turn. What runs beside them gives way (MachineSpec.nice).
+processors are given out as there are cores. Machines with several processors do not share cores
+with each other: two that each want all of two cores boot four times as slowly, because processors
+spin while they wait for one that has no turn. What runs beside them gives way (MachineSpec.nice).
 """
 
 from __future__ import annotations

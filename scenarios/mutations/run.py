@@ -15,9 +15,10 @@ from pathlib import Path
 
 from product.errors import KubesoloError
 from product.image import kernel, rootfs
-from product.image.build import Builder
+from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
+from scenarios.kubernetes import RECIPE
 from scenarios.mutations.table import ROOT, Edit, Mutation, MutationError
 from scenarios.mutations.witness import NOTICED
 from scenarios.releases import FACTORY, GOOD
@@ -32,7 +33,7 @@ _QUICK = (
     Edit(file="product/image/initramfs.py", old='"zstd", "-19"', new='"zstd", "-3"'),
 )
 # What of the cache no mutation can change: it is not built again for each.
-_SHARED_TREES = ("host-tools-*", "kernel-*", "packages-*")
+_SHARED_TREES = ("host-tools-*", "kernel-*", "packages-*", "go-*", "kubernetes-*", "pause-*")
 _LIMIT = 3600.0
 _TAIL = 30
 
@@ -80,7 +81,7 @@ class Bench:
         self._arch = arch
         self._evidence = evidence
         self._cache = Cache()
-        self._prepared: set[Arch] = set()
+        self._prepared: set[tuple[Arch, Path]] = set()
 
     def run(self, mutations: Sequence[Mutation]) -> Iterator[Result]:
         """One result after the other. The next copy is built while a machine runs this one."""
@@ -115,7 +116,7 @@ class Bench:
 
     def _build(self, mutation: Mutation) -> _Workspace:
         arch = Arch(mutation.arch) if mutation.arch else self._arch
-        self._prepare(arch)
+        self._prepare(arch, _recipe(mutation))
         with ExitStack() as stack:
             folder = stack.enter_context(self._cache.scratch("mutation"))
             copy = folder / "checkout"
@@ -125,21 +126,27 @@ class Bench:
             workspace = _Workspace(
                 folder, copy, self._private_cache(folder / "cache"), arch, ExitStack()
             )
+            recipe = _recipe(mutation).relative_to(ROOT)
             for what, version in (("build", FACTORY), ("slot", GOOD)):
                 _run_in(
                     workspace,
-                    ["-m", "product.image", what, "--arch", arch.value, "--version", version],
-                )
+                    [
+                        "-m", "product.image", what, "--arch", arch.value, "--version", version,
+                        "--recipe", str(recipe),
+                    ],
+                )  # fmt: skip
             workspace.end.push(stack.pop_all())
             return workspace
 
-    def _prepare(self, arch: Arch) -> None:
+    def _prepare(self, arch: Arch, recipe: Path) -> None:
         """Have what mutations share in the user's cache."""
-        if arch not in self._prepared:
-            builder = Builder(arch, cache=self._cache)
+        if (arch, recipe) not in self._prepared:
+            builder = Builder(arch, cache=self._cache, recipe=recipe)
             kernel.prepare(builder.lock, arch, self._cache, builder.tools)
             rootfs.packages_tree(builder.recipe, builder.lock, arch, self._cache, builder.tools)
-            self._prepared.add(arch)
+            if builder.payload is not None:
+                builder.payload.prepare(arch, self._cache, builder.tools)
+            self._prepared.add((arch, recipe))
 
     def _private_cache(self, root: Path) -> Path:
         """A cache of its own, so that no broken image stays; downloads and the pool are shared."""
@@ -169,6 +176,12 @@ class Bench:
         if not witness.exists():
             raise MutationError(f"pytest ran no scenario of {mutation.name}:\n{_tail(done)}")
         return [json.loads(line) for line in witness.read_text().splitlines()]
+
+
+def _recipe(mutation: Mutation) -> Path:
+    """The image that most of its scenarios run on."""
+    kubernetes = sum(name.startswith("k8s/") for name in mutation.scenarios)
+    return RECIPE if 2 * kubernetes > len(mutation.scenarios) else DEFAULT_RECIPE
 
 
 def _run_in(workspace: _Workspace, arguments: list[str], allowed: Sequence[int] = (0,)) -> str:
