@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from product.agent.clock import timestamp
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.node import Node
@@ -13,6 +14,9 @@ from product.agent.record import Record
 from product.agent.slots import SlotError, SlotStore
 from product.agent.state import Phase
 
+# A reboot follows the arming within this time, or what was kept for a rollback is kept anew.
+RECENT_SECONDS = 600
+
 
 def activate(
     node: Node, config: Config, *, say: Callable[[str], None], copy_datastore: bool = True
@@ -21,7 +25,8 @@ def activate(
 
     What fails already is noted, and Kubernetes' datastore is copied, so that this slot can have it
     back; without a copy nothing is armed unless ``copy_datastore`` is false. By the time of arming
-    the slot is unmounted: GRUB reads no journal, so what is not in place yet it cannot see. Raises
+    the slot is unmounted: GRUB reads no journal, so what is not in place yet it cannot see. What
+    was noted and copied some time before is renewed: a rollback would lose what came since. Raises
     AgentError.
     """
     record = Record(node)
@@ -30,6 +35,8 @@ def activate(
     state = record.state
     slot = state.to_slot
     if state.phase is Phase.ACTIVATED and slot is not None:
+        if not _is_recent(node):
+            _keep_what_is(node, config, state.trial, say, copy_datastore=copy_datastore)
         return slot
     if state.phase is not Phase.STAGED or slot is None:
         raise AgentError(
@@ -50,9 +57,39 @@ def activate(
         )
     if not state.trial:
         raise SlotError(f"the state names no trial for slot {slot}", code="nothing-staged")
+    _keep_what_is(node, config, state.trial, say, copy_datastore=copy_datastore)
+    node.boot_env.arm(slot, state.trial)
+    record.save(state.to(Phase.ACTIVATED))
+    record.note("activate", "activated")
+    return slot
+
+
+def _is_recent(node: Node) -> bool:
+    """Whether the baseline, and with it the datastore's copy, was taken just now."""
+    from product.agent.baseline import read_baseline
+
+    try:
+        baseline = read_baseline(node)
+    except AgentError:
+        return False
+    now = node.clock.now()
+    return baseline is not None and (
+        timestamp(now - RECENT_SECONDS) <= baseline.taken_at <= timestamp(now)
+    )
+
+
+def _keep_what_is(
+    node: Node,
+    config: Config,
+    trial: str | None,
+    say: Callable[[str], None],
+    *,
+    copy_datastore: bool,
+) -> None:
+    """Note what fails already, and copy the datastore. Raises AgentError."""
     from product.agent.baseline import take_baseline
 
-    take_baseline(node, config, state.trial, say)
+    take_baseline(node, config, trial or "", say)
     payload = read_payload(node.paths)
     if payload is not None and copy_datastore:
         from product.agent.datastore import save_copy
@@ -60,7 +97,3 @@ def activate(
         save_copy(node, payload, say)
     elif payload is not None:
         say("datastore: not copied; a rollback keeps what the new release makes of it")
-    node.boot_env.arm(slot, state.trial)
-    record.save(state.to(Phase.ACTIVATED))
-    record.note("activate", "activated")
-    return slot

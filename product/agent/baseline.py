@@ -5,7 +5,7 @@ Format: one JSON object with ``trial`` (the attempt's token in the state file), 
 excused then) and ``faults``, a list of ``name``, ``reason`` and ``subjects`` of each failed check.
 
 A check that fails on trial with the same subjects, or fewer, is not the update's fault. The disk
-is not among the checks: on one that cannot be written no update could be either.
+is not among the checks: without one that can be written no update could be either.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from product.agent.report import read_report
 MAX_BYTES = 256 * 1024
 # A fault that goes away by itself within this time is none.
 SECONDS = 10
-JUDGED = tuple(c for c in CHECKS if c.name not in ("disk_writable", "slot_integrity"))
+NOT_JUDGED = ("data_partition", "disk_writable", "slot_integrity")
+JUDGED = tuple(c for c in CHECKS if c.name not in NOT_JUDGED)
 
 
 class BaselineError(AgentError):

@@ -29,8 +29,8 @@ class Release(NamedTuple):
 
 
 class BootInfo(NamedTuple):
-    """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent or
-    volatile; ``problems`` are early boot's own."""
+    """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent,
+    nopersist (as the command line asked) or volatile; ``problems`` are early boot's own."""
 
     slot: str
     partitions: dict[str, str]

@@ -29,7 +29,9 @@ INDEX = "index.json"
 MAX_BYTES = 4 * 1024 * 1024
 # Kubernetes stands still for as long as the copy takes.
 FREEZE_SECONDS = 30
-HEADROOM = 16 * 1024 * 1024
+# What Kubernetes needs to start (product.node.space), and some for what it writes then: a copy must
+# not be what keeps it from starting.
+HEADROOM = 128 * 1024 * 1024
 KEPT_ASIDE = 2
 
 Say = Callable[[str], None]

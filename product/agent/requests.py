@@ -251,17 +251,24 @@ def _serve_one(node: Node, desk: Desk, file: str) -> None:
 def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
     """Do what was asked; the reply, and whether the node is to reboot after it."""
     from product.agent.gates import WINDOW_GATE, GateContext, require
+    from product.agent.record import Record
+    from product.agent.state import Phase
 
     flags = ["--server", request.server] if request.server else []
     if request.action != "apply":
         code, output, errors = _command(node, [request.action, *flags])
         return _reply(code, output + errors), False
-    code, output, errors = _command(node, ["apply", "--json", *flags])
-    if code != EXIT_DONE:
-        return _reply(code, errors), False
-    staged = json.loads(output)
-    if staged["staged"] is None:
-        return _reply(code, f"{staged['version']} is up to date"), False
+    state = Record(node).state
+    if state.phase is Phase.ACTIVATED:
+        # The node did not reboot after an earlier request, because the window had closed, say.
+        staged = {"staged": state.to_version, "slot": state.to_slot}
+    else:
+        code, output, errors = _command(node, ["apply", "--json", *flags])
+        if code != EXIT_DONE:
+            return _reply(code, errors), False
+        staged = json.loads(output)
+        if staged["staged"] is None:
+            return _reply(code, f"{staged['version']} is up to date"), False
     # As ``activate --reboot`` would, but the pod is to hear of it before the reboot.
     require([WINDOW_GATE.ask(GateContext(node, load_config(node.paths.config), force=False))])
     code, _, errors = _command(node, ["activate"])

@@ -22,6 +22,8 @@ CONTAINERD_SECONDS = 300
 READY_SECONDS = 300
 # Building these documents costs the processors as much as the rest of the API server's start.
 OPENAPI_SECONDS = 120
+# As in containerd's configuration.
+PAUSE_IMAGE = "kubesolo.io/pause:1"
 # Percent that the heap may grow between collections once the node is Ready. Before, nothing is
 # collected below a limit (see the service's run script): that saves a tenth of a start.
 GC_PERCENT = 60
@@ -168,6 +170,8 @@ def _kubelet_arguments(paths: NodePaths, identity: pki.Identity, containerd: str
     return {
         "config": f"{paths.config}/kubelet.json",
         "kubeconfig": f"{paths.config}/kubelet.kubeconfig",
+        # Without this image no pod starts: a kubelet that runs out of room must not remove it.
+        "pod-infra-container-image": PAUSE_IMAGE,
         "container-runtime": "remote",
         "container-runtime-endpoint": f"unix://{containerd}",
         "hostname-override": identity.node,

@@ -7,6 +7,7 @@ one opens and there is room on the disk. A damaged one is never thrown away.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 from contextlib import suppress
 
 from product.agent.durable import make_directories, sync_directory
+from product.agent.errors import AgentError
 from product.errors import KubesoloError
 from product.node.console import Reporter
 from product.node.errors import NodeError
@@ -83,8 +85,15 @@ def _opens(paths: NodePaths, datastore: str) -> bool:
     end = time.monotonic() + PROBE_SECONDS
     try:
         while time.monotonic() < end:
-            if os.waitpid(pid, os.WNOHANG)[0]:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
                 pid = 0
+                if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+                    # As the kernel does where memory is short. That says nothing of the datastore.
+                    raise NodeError(
+                        f"etcd was killed while it opened {datastore}: nothing was replaced",
+                        hint="see whether memory is short: dmesg",
+                    )
                 return False
             if _is_healthy(paths.probe):
                 return True
@@ -107,16 +116,23 @@ def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
             f"{payload.datastore} was replaced {tried} times in this boot and does not open",
             hint=f"see {LOG}; what was replaced is kept, as the problems before this one say",
         )
-    _remember(paths, tried + 1)
     if not tried:
         try:
             restored = _restore_copy()
         except (KubesoloError, OSError) as error:
+            if _lacks_room(error):
+                # The copy is good, and waits for room; an empty datastore would take its place.
+                raise NodeError(
+                    f"the datastore is damaged, and its copy cannot be put back: {error}",
+                    hint="free space under /mnt/data; Kubernetes starts by itself once there is",
+                ) from None
             reporter.problem(f"Kubernetes: no copy of the datastore could be put back: {error}")
             restored = None
         if restored:
+            _remember(paths, tried + 1)
             reporter.problem(f"Kubernetes: {restored}")
             return
+    _remember(paths, tried + 1)
     place = payload.datastore.rstrip("/")
     aside = f"{place}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     while os.path.exists(aside):
@@ -134,6 +150,12 @@ def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
         f"Kubernetes: the datastore was damaged and there is no copy of it: Kubernetes starts "
         f"with an empty one, the damaged one is kept in {aside}"
     )
+
+
+def _lacks_room(error: KubesoloError | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return isinstance(error, AgentError) and error.code == "no-space"
 
 
 def _restore_copy() -> str | None:

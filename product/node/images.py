@@ -1,7 +1,9 @@
 """Bringing the image's container images into containerd, once each.
 
 ``/var/lib/containerd/kubesolo-images.json`` maps an archive's name to the digest of its OCI index
-once it was imported. It lies beside containerd's own data, so that both are lost together.
+once it was imported. It lies beside containerd's own data, so that both are lost together. When
+the disk fills up the kubelet removes images that no container uses, so containerd is asked as well
+what it has, once it is there to ask.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from product.node.errors import NodeError, ProgramFailedError
 MAX_BYTES = 1 << 20
 _BLOCK = 512
 INDEX = "index.json"
+NAME = "io.containerd.image.name"
 # Without it no pod starts.
 FIRST = "pause.tar"
 # A node that is not Ready by then may be waiting for just these images.
@@ -37,10 +40,22 @@ def archives(folder: str) -> list[str]:
 
 
 def index_digest(path: str) -> str:
-    """SHA-256 of the archive's OCI index, found by skipping from header to header.
+    """SHA-256 of the archive's OCI index. Raises NodeError for what is no OCI archive."""
+    return hashlib.sha256(_index(path)).hexdigest()
 
-    Raises NodeError for what is no OCI archive.
-    """
+
+def image_names(path: str) -> set[str]:
+    """What the images in the archive are called in containerd. Raises NodeError."""
+    try:
+        document = json.loads(_index(path))
+        named = (manifest.get("annotations", {}) for manifest in document["manifests"])
+        return {str(found[NAME]) for found in named if NAME in found}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise NodeError(f"{path} has an index that is garbage") from None
+
+
+def _index(path: str) -> bytes:
+    """The archive's OCI index, found by skipping from header to header. Raises NodeError."""
     try:
         with open(path, "rb") as file:
             while True:
@@ -50,7 +65,7 @@ def index_digest(path: str) -> str:
                 name = header[:100].rstrip(b"\0").decode(errors="replace")
                 size = int(header[124:136].rstrip(b"\0 ") or b"0", 8)
                 if name in (INDEX, f"./{INDEX}"):
-                    return hashlib.sha256(file.read(min(size, MAX_BYTES))).hexdigest()
+                    return file.read(min(size, MAX_BYTES))
                 file.seek((size + _BLOCK - 1) // _BLOCK * _BLOCK, os.SEEK_CUR)
     except OSError as error:
         raise NodeError(f"cannot read {path}: {error.strerror}") from None
@@ -77,26 +92,39 @@ def await_quiet(ready: str, seconds: float = READY_SECONDS) -> None:
 def import_pending(
     folder: str, note: str, address: str, *, report: Callable[[str], None] = lambda line: None
 ) -> int:
-    """Import what is pending through containerd at ``address``; how many archives that was.
+    """Import what is pending, or was removed since, through containerd at ``address``.
 
-    Raises ProgramFailedError.
+    Returns how many archives that was. Raises NodeError, ProgramFailedError.
     """
-    found = pending(folder, note)
+    new = pending(folder, note)
+    old = [path for path in archives(folder) if path not in new]
+    kept = set(_ctr(address, "ls", "-q").split()) if old else set()
+    removed = [path for path in old if not image_names(path) <= kept]
+    found = [path for path in archives(folder) if path in new or path in removed]
     for path in found:
-        command = ["ctr", "--address", address, "-n", "k8s.io", "images", "import", path]
-        try:
-            status, output = program.run(command)
-        except AgentError as error:
-            raise ProgramFailedError(error.message) from None
-        if status != 0:
-            said = output.splitlines()[-1] if output else "no output"
-            raise ProgramFailedError(f"containerd does not take {path} ({status}): {said}")
+        _ctr(address, "import", path)
         # The note must not outlive what it vouches for.
         os.sync()
         done = {**_read_note(note), os.path.basename(path): index_digest(path)}
         write_atomic(note, (json.dumps(done, sort_keys=True) + "\n").encode())
         report(f"imported {os.path.basename(path)}")
     return len(found)
+
+
+def _ctr(address: str, *arguments: str) -> str:
+    """What ``ctr images`` printed. Raises ProgramFailedError."""
+    try:
+        status, output = program.run(
+            ["ctr", "--address", address, "-n", "k8s.io", "images", *arguments]
+        )
+    except AgentError as error:
+        raise ProgramFailedError(error.message) from None
+    if status != 0:
+        said = output.splitlines()[-1] if output else "no output"
+        raise ProgramFailedError(
+            f"containerd refuses 'images {' '.join(arguments)}' ({status}): {said}"
+        )
+    return output
 
 
 def _read_note(path: str) -> dict[str, object]:

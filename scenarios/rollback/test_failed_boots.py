@@ -84,6 +84,26 @@ def test_corrupted_squashfs(node: Node, releases: Releases, serve: Serve) -> Non
 
 
 @scenario()
+def test_lost_data_partition(node: Node, releases: Releases, serve: Serve) -> None:
+    """All else is well on such a boot: what the node knows lies in memory, empty."""
+    node.at(State.READY, slot="A")
+    update = serve(releases.broken("lost-data"))
+    update.stage()
+    _rolls_back(node, update)
+
+
+@scenario()
+def test_dying_agent(node: Node, releases: Releases, serve: Serve) -> None:
+    """Nobody judges the boot, and nobody waits for ever."""
+    node.at(State.READY, slot="A")
+    update = serve(releases.broken("dying-agent"))
+    update.stage()
+    since = node.journal.cursor
+    _rolls_back(node, update)
+    node.wait_console("the agent ended without a verdict", since=since)
+
+
+@scenario()
 def test_failing_health_check(node: Node, releases: Releases, serve: Serve) -> None:
     node.at(State.READY, slot="A")
     update = serve(releases.read_only_data, healthcheck_deadline="3", auto_rollback_after="0")

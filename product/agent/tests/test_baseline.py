@@ -178,6 +178,18 @@ def test_another_pod_than_before_stops_it(cluster: Cluster) -> None:
     assert "new container main: CrashLoopBackOff" in str(world.state()["last_error"])
 
 
+def test_a_kubernetes_that_was_down_before_is_waited_for(cluster: Cluster) -> None:
+    """It was about to start again: the release has as long as any other to bring it up."""
+    world = cluster.world
+    begin(cluster)
+    cluster.api.node_status = "False"
+    arrive(cluster)
+    began = world.clock.monotonic()
+    assert world.boot_service() == 0
+    assert world.console()[-1].endswith("confirmed=1 known=node_ready")
+    assert world.clock.monotonic() - began >= 5  # the deadline
+
+
 def test_what_never_failed_before_stops_it(cluster: Cluster) -> None:
     begin(cluster)
     cluster.api.pods = [crashing("old")]

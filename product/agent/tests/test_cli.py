@@ -142,7 +142,8 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     report = json.loads(capsys.readouterr().out)
     assert report["confirmed"]
     assert report["last_boot_check"]["outcome"] == "ready"
-    assert [c["name"] for c in report["last_boot_check"]["health"]][:2] == [
+    assert [c["name"] for c in report["last_boot_check"]["health"]][:3] == [
+        "data_partition",
         "disk_writable",
         "slot_integrity",
     ]

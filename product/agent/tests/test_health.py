@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def results(world: World, *, unconfirmed: bool = True, **config: str) -> dict[st
 
 def test_a_healthy_node_without_kubernetes(world: World) -> None:
     assert results(world) == {
+        "data_partition": "pass",
         "disk_writable": "pass",
         "slot_integrity": "pass",
         "containerd": "not_applicable",
@@ -54,6 +56,16 @@ def test_a_healthy_node_without_kubernetes(world: World) -> None:
         "probe_url": "not_applicable",
     }
     assert not Path(world.paths.data, "health-probe").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "result"),
+    [("persistent", "pass"), ("volatile", "fail"), ("nopersist", "not_applicable"), ("", "fail")],
+)
+def test_a_data_partition_in_memory_fails(world: World, data: str, result: str) -> None:
+    boot = json.loads(Path(world.paths.boot).read_text())
+    world.write_file(world.paths.boot, json.dumps({**boot, "data": data}))
+    assert results(world)["data_partition"] == result
 
 
 def test_a_confirmed_slot_is_not_hashed(world: World) -> None:
@@ -145,6 +157,7 @@ def test_it_gives_way_until_the_node_is_ready(
 
 def test_names_and_limits() -> None:
     assert [check.name for check in CHECKS] == [
+        "data_partition",
         "disk_writable",
         "slot_integrity",
         "containerd",

@@ -88,6 +88,17 @@ def test_apply_stages_answers_and_reboots(world: World, pod: Pod) -> None:
     assert world.env()["boot_success"] == "0"
 
 
+def test_what_was_armed_before_is_rebooted_into(world: World, pod: Pod) -> None:
+    """An earlier request armed it, and the window closed before the reboot."""
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    assert world.run("activate") == 0
+    answer = pod.asked('{"action": "apply"}')
+    assert (answer["exit"], answer["outcome"]) == (0, "rebooting")
+    assert answer["text"] == "0.2.0 is staged in slot B; the node reboots into it"
+    assert world.reboots == 1
+
+
 def test_apply_without_news_does_not_reboot(world: World, pod: Pod) -> None:
     world.offered = None
     answer = pod.asked('{"action": "apply"}')

@@ -303,6 +303,25 @@ def test_rollback_refuses_a_slot_that_was_only_staged(world: World) -> None:
     assert world.env() == before
 
 
+def test_what_was_kept_for_a_rollback_is_kept_anew_after_a_while(world: World) -> None:
+    world.offered = GOOD
+    assert world.run("apply") == 0
+    assert world.run("activate") == 0
+    armed = world.env()
+
+    def taken_at() -> str:
+        return str(json.loads(Path(world.paths.baseline).read_text())["taken_at"])
+
+    first = taken_at()
+    world.clock.pause(60)
+    assert world.run("activate") == 0
+    assert taken_at() == first
+    world.clock.pause(3600)
+    assert world.run("activate") == 0
+    assert taken_at() > first
+    assert world.env() == armed
+
+
 def test_apply_is_refused_while_the_passive_slot_is_needed(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,15 +142,23 @@ def test_the_broken_pipe_signal_works_in_commands(peer: Peer) -> None:
     assert peer.exec("sh", "-c", "yes | head -n 1", timeout=15)[0] == b"y\n"
 
 
+def gone(pid: int) -> bool:
+    """Whether it has ended, or does so in a moment: a busy host takes time to carry out a kill."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with open(descriptor):
+        return bool(select.select([descriptor], [], [], 30)[0])
+
+
 def test_a_timeout_kills_the_whole_group_and_keeps_the_output(peer: Peer, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     script = f"echo before; sleep 600 & echo $! > {pid_file}; wait"
     out, _, end = peer.exec("sh", "-c", script, timeout=1.5)
     assert out == b"before\n"
     assert end == {"id": "x", "exit": None, "error": "timeout"}
-    # Signal 0 still reaches a zombie that nobody has reaped; its state tells.
-    status = Path(f"/proc/{pid_file.read_text().strip()}/stat")
-    assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert gone(int(pid_file.read_text()))
 
 
 def test_a_process_left_in_the_background_does_not_hold_the_reply(peer: Peer) -> None:

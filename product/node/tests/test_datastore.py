@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from product.agent.datastore import HEADROOM, DatastoreError
 from product.node import datastore
 from product.node.datastore import examine, is_damaged
 from product.node.errors import NodeError
+from product.node.space import FREE_BYTES
 from product.node.tests.conftest import NodeWorld
 
 # Speaks as etcd does: serves where the datastore is sound, else ends or hangs.
@@ -21,6 +24,8 @@ try:
     state = open(options["data-dir"] + "/db").read()
 except FileNotFoundError:
     state = "sound"
+if state == "killed":
+    os.kill(os.getpid(), 9)
 if state == "damaged" or "broken" in sys.argv[0]:
     sys.exit(2)
 server = socket.socket(socket.AF_UNIX)
@@ -97,6 +102,43 @@ def test_a_copy_that_does_not_open_either_gives_way(
     with pytest.raises(NodeError, match="was replaced 2 times in this boot"):
         examine(world.paths, world.payload, world.reporter, 11)
     assert (store / "db").read_text() == "damaged"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DatastoreError("a copy takes 9 bytes, and 8 are free", code="no-space"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
+def test_a_copy_that_has_no_room_waits_for_it(
+    world: NodeWorld, store: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail() -> None:
+        raise error
+
+    (store / "db").write_text("damaged")
+    monkeypatch.setattr(datastore, "_restore_copy", fail)
+    for _ in range(4):
+        with pytest.raises(NodeError, match="its copy cannot be put back"):
+            examine(world.paths, world.payload, world.reporter, 11)
+    assert (store / "db").read_text() == "damaged"
+    monkeypatch.setattr(datastore, "_restore_copy", lambda: "the copy was put back")
+    examine(world.paths, world.payload, world.reporter, 11)
+    assert world.problems[-1] == "Kubernetes: the copy was put back"
+
+
+def test_an_etcd_that_is_killed_says_nothing_of_the_datastore(
+    world: NodeWorld, store: Path
+) -> None:
+    (store / "db").write_text("killed")
+    with pytest.raises(NodeError, match="etcd was killed while it opened"):
+        examine(world.paths, world.payload, world.reporter, 11)
+    assert (store / "db").read_text() == "killed"
+
+
+def test_a_copy_leaves_the_room_that_kubernetes_needs() -> None:
+    assert HEADROOM > FREE_BYTES
 
 
 def test_a_failed_restore_is_said(

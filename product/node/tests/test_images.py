@@ -29,8 +29,11 @@ class Ctr:
     def __init__(self, status: int = 0) -> None:
         self.status = status
         self.imported: list[str] = []
+        self.kept: list[str] = []
 
     def __call__(self, argv: list[str]) -> tuple[int, str]:
+        if argv[-2:] == ["ls", "-q"]:
+            return self.status, "\n".join(self.kept)
         self.imported.append(argv[-1].rpartition("/")[2])
         return self.status, "unpacking\nctr: it broke" if self.status else ""
 
@@ -45,11 +48,24 @@ def ctr(monkeypatch: pytest.MonkeyPatch) -> Ctr:
 def test_each_archive_is_imported_once_and_pause_first(tmp_path: Path, ctr: Ctr) -> None:
     folder, note = tmp_path / "images", str(tmp_path / "note.json")
     for name in ("busybox", "pause", "nginx"):
-        archive(folder / f"{name}.tar", name)
+        archive(folder / f"{name}.tar", json.dumps({"manifests": [], "name": name}))
     assert import_pending(str(folder), note, "/socket") == 3
     assert ctr.imported == ["pause.tar", "busybox.tar", "nginx.tar"]
     assert import_pending(str(folder), note, "/socket") == 0
     assert len(ctr.imported) == 3
+
+
+def test_what_was_removed_for_want_of_room_is_imported_again(tmp_path: Path, ctr: Ctr) -> None:
+    folder, note = tmp_path / "images", str(tmp_path / "note.json")
+    for name in ("pause", "agent"):
+        named = {"annotations": {"io.containerd.image.name": f"kubesolo.io/{name}:1"}}
+        archive(folder / f"{name}.tar", json.dumps({"manifests": [named]}))
+    assert import_pending(str(folder), note, "/socket") == 2
+    ctr.kept = ["kubesolo.io/pause:1", "kubesolo.io/agent:1", "sha256:1234"]
+    assert import_pending(str(folder), note, "/socket") == 0
+    ctr.kept.remove("kubesolo.io/agent:1")
+    assert import_pending(str(folder), note, "/socket") == 1
+    assert ctr.imported == ["pause.tar", "agent.tar", "agent.tar"]
 
 
 def test_a_changed_archive_is_imported_again(tmp_path: Path, ctr: Ctr) -> None:
@@ -74,7 +90,7 @@ def test_a_refused_archive_is_no_imported_one(tmp_path: Path, ctr: Ctr) -> None:
     folder, note = tmp_path / "images", str(tmp_path / "note.json")
     archive(folder / "pause.tar")
     ctr.status = 1
-    with pytest.raises(ProgramFailedError, match=r"pause\.tar \(1\): ctr: it broke"):
+    with pytest.raises(ProgramFailedError, match=r"pause\.tar' \(1\): ctr: it broke"):
         import_pending(str(folder), note, "/socket")
     assert pending(str(folder), note)
 

@@ -14,6 +14,27 @@ has_argument() {
         *) return 1 ;;
     esac
 }
+# Run a command that may rightly take longer than the watchdog waits, half an hour at most.
+patiently() {
+    (
+        fed=0
+        while [ $fed -lt 360 ]; do
+            fed=$((fed + 1))
+            sleep 5
+            if [ -c /dev/watchdog0 ]; then
+                dmesg -n 1
+                : > /dev/watchdog0
+                dmesg -n 4
+            fi
+        done
+    ) &
+    feeder=$!
+    "$@"
+    set -- $?
+    kill $feeder 2> /dev/null
+    wait $feeder 2> /dev/null
+    return "$1"
+}
 # Put a service under supervision.
 supervise() {
     # runsv writes beside the run script, so the service lives in memory.
