@@ -42,7 +42,7 @@ def test_nothing_is_kept_where_nothing_shall_be(node: Node) -> None:
     write_data(node, "from before", "before")
     _add_argument(node, "kubesolo.nopersist")
     node.fail("test -e /var/lib/kubesolo/before")
-    assert node.status().boot.data == "volatile"
+    assert node.status().boot.data == "nopersist"
 
 
 @scenario()
