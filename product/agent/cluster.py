@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from product.agent.clock import timestamp
 from product.agent.containerd import ask_health
 from product.agent.durable import read_bounded
 from product.agent.errors import AgentError
 from product.agent.kubeapi import ApiClient
 from product.agent.kubeconfig import read_kubeconfig
 from product.agent.payload import Payload, read_payload
-from product.agent.pods import Object, PodWatch, child, find_restless, objects, read_pods
+from product.agent.pods import (
+    Object,
+    PodWatch,
+    as_of_boot,
+    child,
+    find_restless,
+    objects,
+    read_pods,
+)
 
 if TYPE_CHECKING:
     from product.agent.node import Node
@@ -24,6 +33,7 @@ Answer = tuple[str, str, tuple[str, ...]]
 PASS = "pass"
 FAIL = "fail"
 API = "api_server"
+NODE = "node"
 PODS = "/api/v1/namespaces/kube-system/pods"
 
 
@@ -48,7 +58,10 @@ class Cluster:
         self._payload = payload
         self._client: ApiClient | None = None
         self._api_problem: str | None = None
+        self._node_problem: str | None = None
         self._watch = PodWatch()
+        # Now, because the clock may be set later.
+        self._booted = timestamp(node.clock.now() - node.clock.monotonic())
         self.settling = False
 
     def close(self) -> None:
@@ -79,12 +92,17 @@ class Cluster:
 
     def node_ready(self, seconds: float) -> Answer:
         """Whether this boot's kubelet has reported this node as Ready."""
+        result, reason, subjects = self._node_ready(seconds)
+        self._node_problem = None if result == PASS else reason
+        return result, reason, subjects
+
+    def _node_ready(self, seconds: float) -> Answer:
         if self._api_problem:
             return FAIL, "the API server is not ready", (API,)
         try:
             found = self._own_node(seconds)
         except ClusterError as error:
-            return FAIL, error.message, ("node",)
+            return FAIL, error.message, (NODE,)
         except AgentError as error:
             self.close()
             return FAIL, error.message, (API,)
@@ -93,28 +111,34 @@ class Cluster:
         reported = child(status, "nodeInfo").get("bootID")
         if reported and reported != self._node.boot.boot_id:
             # The API server remembers what the kubelet said before the reboot.
-            return FAIL, f"the kubelet of {name} has not reported in this boot", ("node",)
+            return FAIL, f"the kubelet of {name} has not reported in this boot", (NODE,)
         for condition in objects(status.get("conditions")):
             if condition.get("type") == "Ready":
                 if condition.get("status") == "True":
                     return PASS, f"node {name} is Ready", ()
                 why = condition.get("message") or condition.get("reason")
-                return FAIL, f"node {name} is not Ready: {why}", ("node",)
-        return FAIL, f"node {name} has no Ready condition", ("node",)
+                return FAIL, f"node {name} is not Ready: {why}", (NODE,)
+        return FAIL, f"node {name} has no Ready condition", (NODE,)
 
     def kube_system(self, seconds: float, settle: float, restless: float) -> Answer:
         """Whether every pod of kube-system has been well for ``settle`` seconds.
 
-        With ``restless``, a pod that was restarted so many seconds ago is not well yet.
+        With ``restless``, a pod that was restarted so many seconds ago is not well yet. ``settle``
+        begins when the node is Ready: until then the API server knows of pods what the kubelet said
+        before the reboot.
         """
         self.settling = False
         if self._api_problem:
             return FAIL, "the API server is not ready", (API,)
+        if settle and self._node_problem:
+            return FAIL, "the node is not Ready, so that its pods are unknown", (NODE,)
         try:
             pods = read_pods(self._api().get_json(PODS, seconds))
         except AgentError as error:
             self.close()
             return FAIL, error.message, (API,)
+        if settle:
+            pods = as_of_boot(pods, self._booted)
         faults = self._watch.look(pods, self._node.clock.monotonic(), settle)
         if restless:
             faults += find_restless(pods, self._node.clock.now(), restless)

@@ -43,6 +43,19 @@ def read_pods(document: Object) -> list[Pod]:
     return [pod for item in objects(document.get("items")) if (pod := _read(item)) is not None]
 
 
+def as_of_boot(pods: Iterable[Pod], booted: str) -> list[Pod]:
+    """``pods``, of which those are unwell that no kubelet has started since ``booted`` (ISO 8601).
+
+    What seems to run since before that is what the last kubelet said of it.
+    """
+    return [
+        pod._replace(problem="was last reported before the reboot")
+        if pod.problem is None and not pod.done and pod.started < booted
+        else pod
+        for pod in pods
+    ]
+
+
 class PodWatch:
     """How long each pod has been well without a restart, over several looks."""
 

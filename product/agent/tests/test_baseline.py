@@ -186,7 +186,7 @@ def test_a_kubernetes_that_was_down_before_is_waited_for(cluster: Cluster) -> No
     arrive(cluster)
     began = world.clock.monotonic()
     assert world.boot_service() == 0
-    assert world.console()[-1].endswith("confirmed=1 known=node_ready")
+    assert world.console()[-1].endswith("confirmed=1 known=node_ready,kube_system")
     assert world.clock.monotonic() - began >= 5  # the deadline
 
 

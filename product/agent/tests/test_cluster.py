@@ -250,6 +250,51 @@ def test_the_round_ends_when_all_is_well(cluster: Cluster) -> None:
     assert 20 <= world.clock.seconds - 1_800_000_000 < 23
 
 
+def test_pods_settle_from_when_the_node_is_ready(cluster: Cluster) -> None:
+    """Before, the API server knows of them what the kubelet said before the reboot."""
+    clock = cluster.world.clock
+    context = HealthContext(cluster.world.node(), Config(), False, settle=10)
+    node_ready, kube_system = (
+        next(check for check in CHECKS if check.name == name)
+        for name in ("node_ready", "kube_system")
+    )
+    cluster.api.pods = [pod("well")]
+    cluster.api.node_status = "False"
+    for _ in range(3):
+        assert node_ready.run(context, 5).result == "fail"
+        found = kube_system.run(context, 5)
+        assert (found.result, found.subjects) == ("fail", ("node",))
+        clock.pause(20)
+    cluster.api.node_status = "True"
+    assert node_ready.run(context, 5).result == "pass"
+    assert kube_system.run(context, 5).result == "fail"
+    clock.pause(11)
+    assert kube_system.run(context, 5).result == "pass"
+
+
+def test_a_pod_of_the_boot_before_is_not_well_yet(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = cluster.world.clock
+    # The machine has run for a minute.
+    monkeypatch.setattr(clock, "monotonic", lambda: 60.0 + clock.seconds - 1_800_000_000.0)
+    node = cluster.world.node()
+    context = HealthContext(node, Config(), False, settle=10)
+    kube_system = next(check for check in CHECKS if check.name == "kube_system")
+    cluster.api.pods = [pod("web", started="2027-01-15T07:58:59Z")]
+    for _ in range(2):
+        found = kube_system.run(context, 5)
+        assert found.reason == "web was last reported before the reboot"
+        clock.pause(60)
+    cluster.api.pods = [pod("web", restarts=1, started="2027-01-15T08:01:00Z")]
+    assert kube_system.run(context, 5).result == "fail"
+    clock.pause(11)
+    assert kube_system.run(context, 5).result == "pass"
+    # Where no verdict hangs on it, nobody asks since when.
+    cluster.api.pods = [pod("web")]
+    assert kube_system.run(HealthContext(node, Config(), False), 5).result == "pass"
+
+
 def test_a_node_that_does_not_come_up_costs_the_deadline(cluster: Cluster) -> None:
     cluster.api.node_status = "Unknown"
     results = run_until(HealthContext(cluster.world.node(), Config(), False), 10, CHECKS)
