@@ -127,10 +127,8 @@ def scenarios(session: nox.Session) -> None:
     """
     chosen = session.posargs if "tests" not in sys.argv else []
     paths = [] if any(word.startswith("scenarios/") for word in chosen) else ["scenarios"]
-    # Machines wait a good part of their time: harness/pool.py.
-    workers = max(1, len(os.sched_getaffinity(0)) * 3 // 2)
     python(
-        session, "-m", "pytest", "-n", str(workers), "--dist", "worksteal", "--durations=10",
+        session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",
         "--junitxml=out/scenarios/junit.xml", *paths, *chosen,
     )  # fmt: skip
 

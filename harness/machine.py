@@ -125,7 +125,7 @@ class Machine:
         ended = [threading.Event(), threading.Event()]
         self._ended = ended
         try:
-            self.process.start(command, numbers.all(), deadline, nice=self.spec.nice)
+            self.process.start(command, numbers.all(), deadline)
         except BaseException:
             self._ended = []
             raise

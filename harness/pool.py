@@ -3,11 +3,6 @@
 A lease is an entry in one small file under a lock. A process that wants more than is left queues:
 it leaves a named pipe that a releasing process writes into, and watches the leaseholders' process
 descriptors, so that neither a release nor a death is missed and nothing is polled.
-
-Machines wait a good part of their time, for a watchdog or a deadline, so that twice as many
-processors are given out as there are cores. Machines with several processors do not share cores
-with each other: two that each want all of two cores boot four times as slowly, because processors
-spin while they wait for one that has no turn. What runs beside them gives way (MachineSpec.nice).
 """
 
 from __future__ import annotations
@@ -40,7 +35,6 @@ class _Entry(TypedDict):
     started: int
     cores: int
     mib: int
-    further: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +69,7 @@ class Pool:
     def lease(
         self, cores: int, mib: int, deadline: Deadline, *, further: bool = False
     ) -> Iterator[None]:
-        """Hold ``cores`` and ``mib`` within this scope, in the order of asking; who waits for
-        another machine with several processors to end is passed by those with one.
+        """Hold ``cores`` and ``mib`` within this scope, in the order of asking.
 
         More cores than the host has are allowed to a machine that runs alone. ``further`` is for
         who holds a lease already and gives it back only after this one: it waits for memory alone,
@@ -100,7 +93,6 @@ class Pool:
             started=start_time(os.getpid()) or 0,
             cores=cores,
             mib=mib,
-            further=further,
         )
         path = self._directory / f"{ticket}.wake"
         os.mkfifo(path)
@@ -110,7 +102,7 @@ class Pool:
             with self._state() as state:
                 self._check(entry, state)
                 state["queue"].insert(0 if further else len(state["queue"]), entry)
-            while not self._granted(entry):
+            while not self._granted(entry, further):
                 self._wait(pipe, deadline, entry)
         finally:
             with self._state() as state:
@@ -125,13 +117,20 @@ class Pool:
                 hint="use a host with more memory, or a smaller machine",
             )
 
-    def _granted(self, entry: _Entry) -> bool:
+    def _granted(self, entry: _Entry, further: bool) -> bool:
         """Take the lease if it is this entry's turn and there is room."""
         with self._state() as state:
-            if _next(state) != entry:
+            queue: list[_Entry] = state["queue"]
+            leases: list[_Entry] = state["leases"]
+            if queue[0]["ticket"] != entry["ticket"]:
                 return False
-            state["queue"].remove(entry)
-            state["leases"].append(entry)
+            cores = sum(lease["cores"] for lease in leases) + entry["cores"]
+            mib = sum(lease["mib"] for lease in leases) + entry["mib"]
+            crowded = bool(leases) and cores > state["cores"] and not further
+            if mib > state["mib"] or crowded:
+                return False
+            queue.pop(0)
+            leases.append(entry)
             return True
 
     def _wait(self, pipe: int, deadline: Deadline, entry: _Entry) -> None:
@@ -195,25 +194,6 @@ class Pool:
             with contextlib.suppress(BlockingIOError):
                 os.write(pipe, b"x")
             os.close(pipe)
-
-
-def _next(state: dict[str, Any]) -> _Entry | None:
-    """Whose turn it is in the queue."""
-    leases: list[_Entry] = state["leases"]
-    several = [lease for lease in leases if lease["cores"] > 1]
-    for entry in state["queue"]:
-        collides = several and entry["cores"] > 1 and _cores(several, entry) > state["cores"]
-        if collides and not entry["further"]:
-            continue  # Those behind it with one processor do not make it wait for longer.
-        if sum(lease["mib"] for lease in leases) + entry["mib"] > state["mib"]:
-            return None
-        crowded = leases and _cores(leases, entry) > state["cores"] * 2
-        return None if crowded and not entry["further"] else entry
-    return None
-
-
-def _cores(leases: list[_Entry], entry: _Entry) -> int:
-    return entry["cores"] + sum(lease["cores"] for lease in leases)
 
 
 def _lives(entry: _Entry) -> bool:
