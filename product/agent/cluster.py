@@ -120,24 +120,26 @@ class Cluster:
                 return FAIL, f"node {name} is not Ready: {why}", (NODE,)
         return FAIL, f"node {name} has no Ready condition", (NODE,)
 
-    def kube_system(self, seconds: float, settle: float, restless: float) -> Answer:
+    def kube_system(
+        self, seconds: float, settle: float, restless: float, *, on_trial: bool = False
+    ) -> Answer:
         """Whether every pod of kube-system has been well for ``settle`` seconds.
 
-        With ``restless``, a pod that was restarted so many seconds ago is not well yet. ``settle``
-        begins when the node is Ready: until then the API server knows of pods what the kubelet said
-        before the reboot.
+        With ``restless``, a pod that was restarted so many seconds ago is not well yet. With
+        ``on_trial`` the time begins when the node is Ready and the pod was started in this boot:
+        until then the API server knows of pods what the kubelet said before the reboot.
         """
         self.settling = False
         if self._api_problem:
             return FAIL, "the API server is not ready", (API,)
-        if settle and self._node_problem:
+        if on_trial and self._node_problem:
             return FAIL, "the node is not Ready, so that its pods are unknown", (NODE,)
         try:
             pods = read_pods(self._api().get_json(PODS, seconds))
         except AgentError as error:
             self.close()
             return FAIL, error.message, (API,)
-        if settle:
+        if on_trial:
             pods = as_of_boot(pods, self._booted)
         faults = self._watch.look(pods, self._node.clock.monotonic(), settle)
         if restless:

@@ -200,7 +200,9 @@ def _kube_system(context: HealthContext, limit: float) -> Answer:
     cluster = context.cluster
     if cluster is None:
         return NO_KUBERNETES
-    return cluster.kube_system(limit, context.settle, context.restless)
+    return cluster.kube_system(
+        limit, context.settle, context.restless, on_trial=context.unconfirmed
+    )
 
 
 def _probe_url(context: HealthContext, limit: float) -> Answer:

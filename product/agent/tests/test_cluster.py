@@ -253,7 +253,7 @@ def test_the_round_ends_when_all_is_well(cluster: Cluster) -> None:
 def test_pods_settle_from_when_the_node_is_ready(cluster: Cluster) -> None:
     """Before, the API server knows of them what the kubelet said before the reboot."""
     clock = cluster.world.clock
-    context = HealthContext(cluster.world.node(), Config(), False, settle=10)
+    context = HealthContext(cluster.world.node(), Config(), True, settle=10)
     node_ready, kube_system = (
         next(check for check in CHECKS if check.name == name)
         for name in ("node_ready", "kube_system")
@@ -279,7 +279,7 @@ def test_a_pod_of_the_boot_before_is_not_well_yet(
     # The machine has run for a minute.
     monkeypatch.setattr(clock, "monotonic", lambda: 60.0 + clock.seconds - 1_800_000_000.0)
     node = cluster.world.node()
-    context = HealthContext(node, Config(), False, settle=10)
+    context = HealthContext(node, Config(), True, settle=10)
     kube_system = next(check for check in CHECKS if check.name == "kube_system")
     cluster.api.pods = [pod("web", started="2027-01-15T07:58:59Z")]
     for _ in range(2):
