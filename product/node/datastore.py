@@ -116,12 +116,15 @@ def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
             f"{payload.datastore} was replaced {tried} times in this boot and does not open",
             hint=f"see {LOG}; what was replaced is kept, as the problems before this one say",
         )
+    # First, so that a recovery that ends this process counts too.
+    _remember(paths, tried + 1)
     if not tried:
         try:
             restored = _restore_copy()
         except (KubesoloError, OSError) as error:
             if _lacks_room(error):
                 # The copy is good, and waits for room; an empty datastore would take its place.
+                _remember(paths, tried)
                 raise NodeError(
                     f"the datastore is damaged, and its copy cannot be put back: {error}",
                     hint="free space under /mnt/data; Kubernetes starts by itself once there is",
@@ -129,10 +132,8 @@ def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
             reporter.problem(f"Kubernetes: no copy of the datastore could be put back: {error}")
             restored = None
         if restored:
-            _remember(paths, tried + 1)
             reporter.problem(f"Kubernetes: {restored}")
             return
-    _remember(paths, tried + 1)
     place = payload.datastore.rstrip("/")
     aside = f"{place}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
     while os.path.exists(aside):
