@@ -34,6 +34,8 @@ _START = 30.0
 _QMP = 30.0
 _MIGRATION = 120.0
 _DRAIN = 5.0
+# Deadlines of a machine that gives way to others are so many times as long.
+_PATIENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Machine:
         ended = [threading.Event(), threading.Event()]
         self._ended = ended
         try:
-            self.process.start(command, numbers.all(), deadline)
+            self.process.start(command, numbers.all(), deadline, nice=self.spec.nice)
         except BaseException:
             self._ended = []
             raise
@@ -185,9 +187,14 @@ class Machine:
 
     # Abilities
 
+    @property
+    def _scale(self) -> float:
+        """What multiplies deadlines: a machine that gives way may have to wait for its turn."""
+        return self.host.scale * (_PATIENCE if self.spec.nice else 1.0)
+
     def deadline(self, seconds: float) -> Deadline:
         """``seconds`` from now on the reference machine, longer where this one is slower."""
-        return Deadline.after(seconds, self.host.scale)
+        return Deadline.after(seconds, self._scale)
 
     def qmp(self, command: str, /, **arguments: object) -> object:
         """Execute a QMP command. Raises QmpError."""
@@ -205,7 +212,7 @@ class Machine:
     def expect(self, seconds: float, *, since: int | None = None) -> ConsoleExpect:
         """pexpect on the console, from byte ``since`` (default: now) on."""
         position = self.console.position if since is None else since
-        timeout = seconds * self.host.scale
+        timeout = seconds * self._scale
         return ConsoleExpect(self.console, self._console_socket(), since=position, timeout=timeout)
 
     def type_in(self, data: bytes) -> None:

@@ -110,6 +110,19 @@ def _has_own_arch(metafunc: pytest.Metafunc) -> bool:
     return any(definition.func.__module__ != __name__ for definition in definitions)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Machines with several processors first: they take turns, and all others fit beside them."""
+    items.sort(key=lambda item: _processors(item) == 1)
+
+
+def _processors(item: pytest.Item) -> int:
+    for mark in item.iter_markers("machine"):
+        if "cpus" in mark.kwargs:
+            return int(mark.kwargs["cpus"])
+    return 1
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, with the reason, what the backend or the machine cannot do."""
     for mark in item.iter_markers("scenario"):

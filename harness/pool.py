@@ -3,6 +3,11 @@
 A lease is an entry in one small file under a lock. A process that wants more than is left queues:
 it leaves a named pipe that a releasing process writes into, and watches the leaseholders' process
 descriptors, so that neither a release nor a death is missed and nothing is polled.
+
+Machines with several processors do not share cores with each other: two that each want all of two
+cores boot four times as slowly, because processors spin while they wait for one that has no turn.
+They leave a good part of their processors idle, though, so that beside machines with one processor,
+which give way to them (MachineSpec.nice), each counts half.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ class _Entry(TypedDict):
     started: int
     cores: int
     mib: int
+    further: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,8 @@ class Pool:
     def lease(
         self, cores: int, mib: int, deadline: Deadline, *, further: bool = False
     ) -> Iterator[None]:
-        """Hold ``cores`` and ``mib`` within this scope, in the order of asking.
+        """Hold ``cores`` and ``mib`` within this scope, in the order of asking; but a machine with
+        several processors that waits for its like is passed by those with one.
 
         More cores than the host has are allowed to a machine that runs alone. ``further`` is for
         who holds a lease already and gives it back only after this one: it waits for memory alone,
@@ -93,6 +100,7 @@ class Pool:
             started=start_time(os.getpid()) or 0,
             cores=cores,
             mib=mib,
+            further=further,
         )
         path = self._directory / f"{ticket}.wake"
         os.mkfifo(path)
@@ -102,7 +110,7 @@ class Pool:
             with self._state() as state:
                 self._check(entry, state)
                 state["queue"].insert(0 if further else len(state["queue"]), entry)
-            while not self._granted(entry, further):
+            while not self._granted(entry):
                 self._wait(pipe, deadline, entry)
         finally:
             with self._state() as state:
@@ -117,20 +125,13 @@ class Pool:
                 hint="use a host with more memory, or a smaller machine",
             )
 
-    def _granted(self, entry: _Entry, further: bool) -> bool:
+    def _granted(self, entry: _Entry) -> bool:
         """Take the lease if it is this entry's turn and there is room."""
         with self._state() as state:
-            queue: list[_Entry] = state["queue"]
-            leases: list[_Entry] = state["leases"]
-            if queue[0]["ticket"] != entry["ticket"]:
+            if _next(state) != entry:
                 return False
-            cores = sum(lease["cores"] for lease in leases) + entry["cores"]
-            mib = sum(lease["mib"] for lease in leases) + entry["mib"]
-            crowded = bool(leases) and cores > state["cores"] and not further
-            if mib > state["mib"] or crowded:
-                return False
-            queue.pop(0)
-            leases.append(entry)
+            state["queue"].remove(entry)
+            state["leases"].append(entry)
             return True
 
     def _wait(self, pipe: int, deadline: Deadline, entry: _Entry) -> None:
@@ -194,6 +195,21 @@ class Pool:
             with contextlib.suppress(BlockingIOError):
                 os.write(pipe, b"x")
             os.close(pipe)
+
+
+def _next(state: dict[str, Any]) -> _Entry | None:
+    """Whose turn it is in the queue."""
+    leases: list[_Entry] = state["leases"]
+    for entry in state["queue"]:
+        after = [*leases, entry]
+        several = sum(e["cores"] for e in after if e["cores"] > 1)
+        single = sum(e["cores"] == 1 for e in after)
+        free = entry["further"] or not leases
+        if several > state["cores"] and entry["cores"] > 1 and not free:
+            continue  # Those behind it with one processor do not make it wait for longer.
+        room = single + several / 2 <= state["cores"] or free
+        return entry if room and sum(e["mib"] for e in after) <= state["mib"] else None
+    return None
 
 
 def _lives(entry: _Entry) -> bool:

@@ -60,14 +60,22 @@ class Process:
         """QEMU's process id while it runs."""
         return self._pid
 
-    def start(self, argv: Sequence[str], descriptors: Sequence[int], deadline: Deadline) -> int:
+    def start(
+        self, argv: Sequence[str], descriptors: Sequence[int], deadline: Deadline, *, nice: int = 0
+    ) -> int:
         """Run ``argv`` with ``descriptors`` open at their own numbers; returns its process id.
 
-        The caller closes its copies afterwards. Raises LaunchError.
+        ``nice`` is 0 to 19: how far it gives way to other processes. The caller closes its copies
+        of the descriptors afterwards. Raises LaunchError.
         """
         with self._condition:
             self._answer = None
-        request = {"start": list(argv), "fds": list(descriptors), "log": str(self.log_path)}
+        request = {
+            "start": list(argv),
+            "fds": list(descriptors),
+            "log": str(self.log_path),
+            "nice": nice,
+        }
         socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
         with self._condition:
             if not self._condition.wait_for(lambda: self._answer is not None, deadline.remaining):

@@ -49,6 +49,13 @@ class MachineSpec(BaseModel):
         return self
 
     @property
+    def nice(self) -> int:
+        """How far the machine gives way to others on the host. One with several processors never
+        does: while one of them waits for its turn, the others wait for it in busy loops.
+        """
+        return 0 if self.cpus > 1 else 10
+
+    @property
     def pool_mib(self) -> int:
         """MiB of the host that the machine takes from the pool."""
         return self.memory_mib + OVERHEAD_MIB

@@ -6,7 +6,8 @@ that end; then QEMU's process group is killed and reaped, and the run directory 
 itself asks the kernel for SIGKILL should this process die first.
 
 Requests (JSON, one a packet): ``{"start": [argv...], "log": PATH}`` with QEMU's descriptors
-attached, each kept at its number in ``"fds"``; ``{"kill": true}``. Notices: ``{"started": pid}``,
+attached, each kept at its number in ``"fds"``, and ``"nice"``, how far QEMU gives way to others;
+``{"kill": true}``. Notices: ``{"started": pid}``,
 ``{"refused": reason}``, ``{"exited": status}`` with a negative status for a signal.
 
 The standard library's cheapest modules alone: it starts before every machine.
@@ -76,13 +77,16 @@ class Supervisor:
             return
         argv = request["start"]
         numbers = request["fds"]
+        nice = request["nice"]
         assert isinstance(argv, list)  # the runner's own packet
         assert isinstance(numbers, list)
+        assert isinstance(nice, int)
         failure_read, failure_write = os.pipe()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:
+                _give_way(nice)
                 self._become(
                     argv,
                     dict(zip(numbers, descriptors, strict=True)),
@@ -155,6 +159,13 @@ class Supervisor:
         # Where the runner is gone, the next receive sees it.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.send(json.dumps(notice).encode())
+
+
+def _give_way(nice: int) -> None:
+    reached = os.nice(nice)
+    # Where the kernel groups processes by session, it shares processors out among the groups.
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as group:
+        group.write(str(reached))
 
 
 def _duplicate(descriptor: int, lowest: int) -> int:

@@ -47,6 +47,9 @@ def test_own(arch): assert arch == "mine"
 def test_own_of_two(one, arch): assert arch == "mine"
 
 def test_none(): pass
+
+@pytest.mark.machine(cpus=2)
+def test_several(): pass
 """
 
 
@@ -88,7 +91,9 @@ def test_all_architectures(tmp_path: Path) -> None:
         "test_own[mine]": "PASSED",
         "test_own_of_two[1-mine]": "PASSED",
         "test_none": "PASSED",
+        "test_several": "PASSED",
     }
+    assert next(iter(outcomes(lines))) == "test_several"
     text = "\n".join(lines)
     assert "aarch64 machines have no watchdog" in text
     assert "aarch64 machines have no bios" in text

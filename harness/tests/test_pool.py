@@ -63,7 +63,7 @@ def test_leases_within_the_budget_are_given_at_once(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.json", "pool.lock"]
 
 
-@pytest.mark.parametrize(("cores", "mib"), [(1, 600), (2, 100)])
+@pytest.mark.parametrize(("cores", "mib"), [(1, 600), (4, 100)])
 def test_what_exceeds_the_budget_waits_for_a_release(tmp_path: Path, cores: int, mib: int) -> None:
     pool = Pool(tmp_path, BUDGET)
     taken = threading.Event()
@@ -82,6 +82,42 @@ def test_what_exceeds_the_budget_waits_for_a_release(tmp_path: Path, cores: int,
     assert taken.wait(LIMIT)
     release.set()
     thread.join()
+
+
+def test_one_processor_passes_several_that_wait_for_their_like(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, BUDGET)
+    taken = threading.Event()
+
+    def second() -> None:
+        with pool.lease(2, 200, Deadline.after(LIMIT)):
+            taken.set()
+
+    thread = threading.Thread(target=second)
+    with pool.lease(2, 300, Deadline.after(LIMIT)):
+        thread.start()
+        while not json.loads((tmp_path / "pool.json").read_text())["queue"]:
+            time.sleep(0.01)
+        with pool.lease(1, 100, Deadline.after(LIMIT)):
+            assert leases(tmp_path) == [300, 100]
+            # The first one counts half, and there is no room for more.
+            with pytest.raises(DeadlineError), pool.lease(1, 100, Deadline.after(0.2)):
+                pytest.fail("more processors were given than fit")
+        assert not taken.is_set()
+    assert taken.wait(LIMIT)
+    thread.join()
+
+
+def test_several_processors_wait_until_one_machine_with_one_is_left(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, BUDGET)
+    with pool.lease(1, 100, Deadline.after(LIMIT)):
+        with (
+            pool.lease(1, 100, Deadline.after(LIMIT)),
+            pytest.raises(DeadlineError),
+            pool.lease(2, 300, Deadline.after(0.2)),
+        ):
+            pytest.fail("two machines with one processor leave no core idle")
+        with pool.lease(2, 300, Deadline.after(LIMIT)):
+            assert leases(tmp_path) == [100, 300]
 
 
 def test_never_more_than_the_budget_under_contention(tmp_path: Path) -> None:

@@ -133,6 +133,18 @@ def test_start_kill_and_start_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_machine_gives_way_as_far_as_it_is_told(tmp_path: Path) -> None:
+    process = Process(tmp_path, Journal(), lambda: None)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        for nice in (0, 7):
+            pid = process.start(["/bin/sleep", "600"], [], Deadline.after(LIMIT), nice=nice)
+            assert os.getpriority(os.PRIO_PROCESS, pid) == min(own + nice, 19)
+            process.kill(Deadline.after(LIMIT))
+    finally:
+        process.close()
+
+
 def test_descriptors_arrive_at_their_own_numbers(tmp_path: Path) -> None:
     process = Process(tmp_path, Journal(), lambda: None)
     pairs = [socket.socketpair() for _ in range(3)]
