@@ -5,7 +5,7 @@ Layout below the root (``$KUBESOLO_CACHE``, else ``$XDG_CACHE_HOME/kubesolo-os``
 
     blobs/<2 hex>/<64 hex>     a file, named by the SHA-256 of its content
     trees/<name>-<32 hex>/     a directory, named by the digest of everything it was built from
-    tmp/                       unfinished work; what a killed build leaves here is swept later
+    tmp/                       locks and unfinished work; what a killed build leaves is swept later
 
 A blob or tree appears by one rename, so that a reader never sees half of one.
 """
@@ -17,6 +17,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -30,6 +31,12 @@ from product.image.errors import CacheError
 CHUNK = 1 << 20
 # Unfinished work older than this belongs to a build that died.
 STALE_SECONDS = 6 * 3600
+# Trees that nobody asked for in so many seconds are removed when another one is built. A slot or a
+# disk takes seconds to build anew, and every change of the product makes others.
+UNUSED_SECONDS = 30 * 86400
+UNUSED_IMAGE_SECONDS = 3 * 86400
+# A tree is touched when it is asked for; one touched this long ago may be about to be removed.
+_TOUCHED_SECONDS = 86400
 
 
 def default_root() -> Path:
@@ -158,12 +165,12 @@ class Cache:
         the second waits for the first. Raises CacheError when the disk is full.
         """
         path = self.trees / f"{name}-{key}"
-        if path.is_dir():
-            with contextlib.suppress(OSError):
-                os.utime(path)
+        if _age(path) < _TOUCHED_SECONDS:
+            _touch(path)
             return path
         with self.lock(path.name):
             if path.is_dir():
+                _touch(path)
                 return path
             with self.scratch(name) as work:
                 content = work / "tree"
@@ -177,15 +184,19 @@ class Cache:
                             hint="free some space, or set KUBESOLO_CACHE to a larger disk",
                         ) from None
                     raise
+                _touch(content)
                 content.rename(path)
         return path
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Hold a lock named ``name`` across processes; the kernel frees it when a holder dies."""
+    def lock(self, name: str, *, wait: bool = True) -> Iterator[None]:
+        """Hold a lock named ``name`` across processes; the kernel frees it when a holder dies.
+
+        Raises BlockingIOError if another process has it and ``wait`` is false.
+        """
         path = self.tmp / f"{name}.lock"
         with path.open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield
 
     def _sweep(self) -> None:
@@ -194,3 +205,30 @@ class Cache:
             with contextlib.suppress(OSError):
                 if leftover.is_dir() and leftover.stat().st_mtime < limit:
                     remove_tree(leftover)
+        for tree in self.trees.iterdir():
+            image = tree.name.startswith(("slot-", "disk-"))
+            unused = UNUSED_IMAGE_SECONDS if image else UNUSED_SECONDS
+            if _age(tree) > unused:
+                self._remove_unused(tree, unused)
+
+    def _remove_unused(self, tree: Path, unused: float) -> None:
+        """Remove a tree by one rename, unless somebody has asked for it in the meantime."""
+        with contextlib.suppress(OSError), self.lock(tree.name, wait=False):
+            if _age(tree) > unused:
+                removed = Path(tempfile.mkdtemp(prefix="unused.", dir=self.tmp))
+                tree.rename(removed / "tree")
+                remove_tree(removed)
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was last touched; infinite if it is not there."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
+def _touch(path: Path) -> None:
+    # Somebody else's cache may be read-only.
+    with contextlib.suppress(OSError):
+        os.utime(path)
