@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Self
 
 from harness.journal import Event, Source
@@ -65,23 +65,26 @@ class Ready:
         )
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Boots:
-    """Boots as a scenario awaited them, in order."""
+    """Every boot among ``events()`` up to the moment of asking, in order.
 
-    all: list[Boot] = field(default_factory=list)
-    rollbacks: list[str] = field(default_factory=list)  # slots the boot loader went back to
+    So a boot that nobody expected is among them, too.
+    """
 
-    @classmethod
-    def among(cls, events: Iterable[Event]) -> Self:
-        """Every boot and rollback among events."""
-        boots = cls()
-        for event in events:
-            if (boot := Boot.from_event(event)) is not None:
-                boots.all.append(boot)
-            elif event.kind == "line" and (match := _ROLLBACK.search(event.text)):
-                boots.rollbacks.append(match[1])
-        return boots
+    events: Callable[[], Iterable[Event]]
+
+    @property
+    def all(self) -> list[Boot]:
+        """The boot loader's decisions."""
+        return [boot for event in self.events() if (boot := Boot.from_event(event)) is not None]
+
+    @property
+    def rollbacks(self) -> list[str]:
+        """The slots that the boot loader went back to."""
+        lines = (event for event in self.events() if event.source is Source.CONSOLE)
+        matches = (_ROLLBACK.search(event.text) for event in lines if event.kind == "line")
+        return [match[1] for match in matches if match]
 
     @property
     def slots(self) -> list[str]:

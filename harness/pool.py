@@ -205,7 +205,8 @@ def _next(state: dict[str, Any]) -> _Entry | None:
         several = sum(e["cores"] for e in after if e["cores"] > 1)
         single = sum(e["cores"] == 1 for e in after)
         free = entry["further"] or not leases
-        if several > state["cores"] and entry["cores"] > 1 and not free:
+        wide = 1 < entry["cores"] <= state["cores"]
+        if wide and several > state["cores"] and not free:
             continue  # Those behind it with one processor do not make it wait for longer.
         room = single + several / 2 <= state["cores"] or free
         return entry if room and sum(e["mib"] for e in after) <= state["mib"] else None

@@ -97,12 +97,11 @@ class Session:
         self.artefacts.mkdir(parents=True, exist_ok=True)
         failures = []
         for node in self.nodes:
-            try:
-                if failure is not None and node.started:
-                    _collect(node)
-            finally:
+            collect = [_collect] if failure is not None and node.started else []
+            # Evidence that cannot be kept must not keep this node and the others from their end.
+            for step in (*collect, Node.close):
                 try:
-                    node.close()
+                    step(node)
                 except (OSError, KubesoloError) as error:
                     failures.append(f"{node.name}: {error}")
         self._scope.close()

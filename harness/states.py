@@ -39,11 +39,12 @@ _REPLY = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a snapshot depends on: image content, machine, QEMU's kind, and how it was prepared."""
+    """What a snapshot depends on: image content, machine, QEMU and its command line, and how it was
+    prepared."""
 
     image: str
     spec: MachineSpec
-    accelerator: str
+    command: str
     name: str
     inputs: str = ""
 
@@ -52,7 +53,7 @@ class Key:
         """32 hex digits."""
         # The image's path is no part of it: its content is.
         spec = self.spec.model_dump(mode="json", exclude={"image"})
-        parts = [VERSION, self.image, spec, self.accelerator, self.name, self.inputs]
+        parts = [VERSION, self.image, spec, self.command, self.name, self.inputs]
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 

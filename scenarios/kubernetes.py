@@ -23,21 +23,22 @@ KUBECTL = 60.0
 ROLLOUT = 240.0
 
 
+# Building these takes twenty seconds, which every fork would pay. The question may time out; what
+# it began goes on.
+SETTLE = f"""
+{{kubectl}} get --raw /openapi/v2 > /dev/null 2>&1
+until grep -q 'memory is collected at' {LOG}; do sleep 1; done
+"""
+
+
 def begin(node: Node) -> Cluster:
     """Begin on a node in slot A that is Ready and has its start behind it."""
 
     def prepare(maker: Node) -> None:
         maker.boot()
-        # Building these takes twenty seconds, which every fork would pay. The question may time
-        # out; what it began goes on.
-        kubectl = " ".join(Cluster(maker).command)
-        maker.succeed(
-            f"{kubectl} get --raw /openapi/v2 > /dev/null 2>&1; "
-            f"until grep -q 'memory is collected at' {LOG}; do sleep 1; done",
-            seconds=300,
-        )
+        maker.succeed(SETTLE.format(kubectl=" ".join(Cluster(maker).command)), seconds=300)
 
-    ready = node.prepared("settled", prepare)
+    ready = node.prepared("settled", prepare, inputs=SETTLE)
     assert ready.slot == "A"
     return Cluster(node)
 

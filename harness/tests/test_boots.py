@@ -22,12 +22,14 @@ def test_boots_and_rollbacks_are_read_in_order() -> None:
     ):
         journal.append(Source.CONSOLE, "line", text)
     journal.append(Source.HARNESS, "note", "kubesolo: boot slot=A counter=0 success=1")
-    boots = Boots.among(journal.events())
+    boots = Boots(journal.events)
     assert boots.slots == ["B", "B", "A"]
     assert boots.counters == [2, 1, 0]
     assert boots.successes == [False, False, True]
     assert boots.rollbacks == ["A"]
     assert len(boots) == 3
+    journal.append(Source.CONSOLE, "line", "kubesolo: boot slot=A counter=0 success=1")
+    assert boots.slots == ["B", "B", "A", "A"]
 
 
 @pytest.mark.parametrize(

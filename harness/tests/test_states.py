@@ -95,7 +95,7 @@ def test_a_state_is_made_once_and_found_again(tmp_path: Path, key: Key) -> None:
     "change",
     [
         {"image": "other"},
-        {"accelerator": "kvm"},
+        {"command": "qemu-system-x86_64 -accel kvm"},
         {"name": "updated"},
         {"inputs": "release"},
         {"spec": {"memory_mib": 768}},
@@ -103,7 +103,7 @@ def test_a_state_is_made_once_and_found_again(tmp_path: Path, key: Key) -> None:
     ],
 )
 def test_whatever_matters_is_in_the_key(image: Path, key: Key, change: dict[str, Any]) -> None:
-    fields: dict[str, Any] = {"image": "digest", "accelerator": "tcg", "name": "ready"}
+    fields: dict[str, Any] = {"image": "digest", "command": "tcg", "name": "ready"}
     fields.update(change)
     other = Key(**{**fields, "spec": spec(image, **change.get("spec", {}))})
     assert other.digest != key.digest

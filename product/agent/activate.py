@@ -29,6 +29,13 @@ def activate(
     was noted and copied some time before is renewed: a rollback would lose what came since. Raises
     AgentError.
     """
+    if node.boot.environment == "unsaved":
+        raise AgentError(
+            "the boot loader could not write its environment at this boot: it tries no release, "
+            "because it could not count the tries",
+            hint="see whether the disk or its first partition is damaged; a reboot asks it again",
+            code="environment-unsaved",
+        )
     record = Record(node)
     env = node.boot_env.read()
     reconcile(record, env, node.boot.slot)
@@ -96,4 +103,8 @@ def _keep_what_is(
 
         save_copy(node, payload, say)
     elif payload is not None:
+        from product.agent.datastore import forget_copy
+
+        # An older one would be put back in its place.
+        forget_copy(node)
         say("datastore: not copied; a rollback keeps what the new release makes of it")

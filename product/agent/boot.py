@@ -30,13 +30,16 @@ class Release(NamedTuple):
 
 class BootInfo(NamedTuple):
     """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent,
-    nopersist (as the command line asked) or volatile; ``problems`` are early boot's own."""
+    nopersist (as the command line asked) or volatile; ``environment`` is what the boot loader found
+    of its own: ok, missing, invalid, rescued, or unsaved where it could not write it; ``problems``
+    are early boot's own."""
 
     slot: str
     partitions: dict[str, str]
     boot_id: str
     mode: str
     data: str
+    environment: str
     problems: tuple[str, ...]
 
     @property
@@ -78,6 +81,7 @@ def read_boot(paths: Paths) -> BootInfo:
         str(document.get("boot_id", "")),
         str(document.get("mode", "normal")),
         str(document.get("data", "persistent")),
+        str(document.get("env", "ok")),
         tuple(str(problem) for problem in problems) if isinstance(problems, list) else (),
     )
 

@@ -113,7 +113,13 @@ class Connections:
         connection = self._open.get(origin)
         used = connection is not None and connection.sock is not None
         if connection is None:
-            connection = self._open[origin] = self._new(origin)
+            try:
+                connection = self._open[origin] = self._new(origin)
+            except http.client.HTTPException as error:
+                # A host with a blank in it, as a captive portal may redirect to.
+                raise TransientError(
+                    f"cannot reach {url}: {error}", hint="check server= in update.conf"
+                ) from None
         try:
             try:
                 raw = self._ask(connection, target, headers)

@@ -144,6 +144,12 @@ def drop_copy(paths: Paths, slot: str) -> None:
         _sweep(home)
 
 
+def forget_copy(node: Node) -> None:
+    """Without a copy of the slot that runs, nothing is put back when it is returned to."""
+    with exclusive(lock_path(node.paths), wait=True):
+        drop_copy(node.paths, node.boot.slot)
+
+
 def asides(paths: Paths) -> list[str]:
     """Directories of what a restore replaced, the oldest first."""
     try:
@@ -191,6 +197,10 @@ def _save(node: Node, payload: Payload, home: str, say: Say) -> Copy:
     begun, now = node.clock.monotonic(), node.clock.now()
     with frozen(pids, FREEZE_SECONDS):
         tree.copy(payload.datastore, target)
+        late = set(find_writers(payload.datastore)) - set(pids)
+    if late:
+        # Whoever sees whether a damaged datastore opens, say; the copy may be torn.
+        raise DatastoreError(f"process {min(late)} began to write the datastore as it was copied")
     stood = node.clock.monotonic() - begun
     say(f"datastore: {payload.writer} goes on after {stood:.1f} s")
     files = tree.seal(target)

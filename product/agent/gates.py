@@ -167,6 +167,7 @@ GATES = (
     Gate("node_block_label", _node_block_label, forcible=True, needs_system=True),
 )
 WINDOW_GATE = GATES[0]
+LABEL_GATE = GATES[-1]
 
 
 def ask(gates: Sequence[Gate], context: GateContext) -> list[Verdict]:

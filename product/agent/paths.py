@@ -34,7 +34,8 @@ class Paths:
         self.esp_mount = f"{self.run}/esp"
         self.slot_mount = f"{self.run}/slot"
         self.booted_mount = f"{self.run}/booted"
-        self.view_mount = f"{self.run}/view"
+        # One a slot, because two processes may look at different slots at once.
+        self.view_mounts = {slot: f"{self.run}/view-{slot}" for slot in ("A", "B")}
         self.services = f"{base}/run/service"
         # Inside the mounted KSOLOEFI.
         self.environment = "boot/grub/grubenv"

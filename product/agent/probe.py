@@ -28,12 +28,14 @@ def get_status(url: str, seconds: float) -> int:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ProbeError(f"healthcheck_url {url!r} is not an http or https URL")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, port, timeout=seconds)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    connection = None
     try:
+        connection = kind(parts.hostname, port, timeout=seconds)
         connection.request("GET", target, headers={"User-Agent": "kubesolo-update"})
         return connection.getresponse().status
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ProbeError(f"{url} gave no answer: {error}") from None
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()

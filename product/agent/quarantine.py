@@ -16,6 +16,9 @@ from product.agent.durable import read_bounded, write_atomic
 from product.agent.errors import AgentError
 
 MAX_BYTES = 256 * 1024
+# So that the list stays readable for ever: the oldest go first.
+MAX_ENTRIES = 100
+MAX_REASON = 1000
 
 
 class QuarantineError(AgentError):
@@ -69,7 +72,9 @@ class Quarantine:
             with suppress(OSError):
                 os.replace(self._path, f"{self._path}.corrupt")
         if digest not in entries:
-            entries[digest] = Entry(version, reason, timestamp(now))
+            for oldest in sorted(entries, key=lambda key: entries[key].since)[: -MAX_ENTRIES + 1]:
+                del entries[oldest]
+            entries[digest] = Entry(version, reason[:MAX_REASON], timestamp(now))
             self._save(entries)
 
     def clear(self, digest: str) -> bool:

@@ -250,7 +250,7 @@ def _serve_one(node: Node, desk: Desk, file: str) -> None:
 
 def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
     """Do what was asked; the reply, and whether the node is to reboot after it."""
-    from product.agent.gates import WINDOW_GATE, GateContext, require
+    from product.agent.gates import LABEL_GATE, WINDOW_GATE, GateContext, ask, require
     from product.agent.record import Record
     from product.agent.state import Phase
 
@@ -270,7 +270,9 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
         if staged["staged"] is None:
             return _reply(code, f"{staged['version']} is up to date"), False
     # As ``activate --reboot`` would, but the pod is to hear of it before the reboot.
-    require([WINDOW_GATE.ask(GateContext(node, load_config(node.paths.config), force=False))])
+    # The gates were asked before a download that may have taken hours, or at another request.
+    context = GateContext(node, load_config(node.paths.config), force=False)
+    require(ask((WINDOW_GATE, LABEL_GATE), context))
     code, _, errors = _command(node, ["activate"])
     if code != EXIT_DONE:
         return _reply(code, errors), False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from product.agent.boot import other_slot
 from product.agent.bootenv import Environment
 from product.agent.node import Node
-from product.agent.quarantine import Quarantine
+from product.agent.quarantine import Quarantine, QuarantineError
 from product.agent.reconcile import MANUAL_REASON
 from product.agent.record import Record
 from product.agent.slots import SlotError, SlotStore
@@ -13,15 +13,24 @@ from product.agent.state import Phase
 
 
 def roll_back(
-    node: Node, record: Record, *, leave: str, reason: str, version: str | None, digest: str | None
+    node: Node,
+    record: Record,
+    *,
+    leave: str,
+    reason: str,
+    version: str | None,
+    digest: str | None,
+    unattended: bool = False,
 ) -> None:
     """Make the slot other than ``leave`` the confirmed one, quarantining ``digest``.
 
     The reason is written before the boot environment, so that a power cut between the two loses
-    neither; see product.agent.reconcile. Raises SlotError where the other slot is not known-good.
+    neither; see product.agent.reconcile. ``unattended``: nobody is there to repair a quarantine
+    that cannot be read, and the other slot was confirmed when this one was armed. Raises SlotError
+    where the other slot is not known-good.
     """
     target = other_slot(leave)
-    _require_known_good(node, record, target)
+    _require_known_good(node, record, target, unattended)
     record.try_save(record.state._replace(last_error=reason))
     node.boot_env.force_rollback(target)
     record.quarantine(digest, version, reason)
@@ -46,11 +55,16 @@ def roll_back_manually(node: Node, record: Record, env: Environment) -> str:
     return other_slot(leave)
 
 
-def _require_known_good(node: Node, record: Record, target: str) -> None:
+def _require_known_good(node: Node, record: Record, target: str, unattended: bool) -> None:
     """The boot loader starts a confirmed slot without counting, so one that cannot boot would be
     started for ever. Raises SlotError for a slot that is empty, quarantined or never proved."""
     _, digest = SlotStore(node.paths, node.volumes, node.boot).require_valid(target)
-    entry = Quarantine(node.paths.quarantine).entries().get(digest)
+    try:
+        entry = Quarantine(node.paths.quarantine).entries().get(digest)
+    except QuarantineError:
+        if not unattended:
+            raise
+        entry = None
     if entry is not None:
         raise SlotError(
             f"slot {target} holds {entry.version}, which is quarantined: {entry.reason}",

@@ -61,7 +61,7 @@ class SlotStore:
         With ``wait`` false, a slot that is being written is a problem at once.
         """
         try:
-            with self._reading(slot, self._paths.view_mount, wait=wait) as directory:
+            with self._reading(slot, self._paths.view_mounts[slot], wait=wait) as directory:
                 return _inspect(directory)
         except VolumeBusyError:
             return SlotContent(problem="it is in use by another process")

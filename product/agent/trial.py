@@ -174,6 +174,7 @@ class BootTrial:
                 reason=reason,
                 version=node.release.version,
                 digest=state.to_digest if on_trial else None,
+                unattended=True,
             )
         except AgentError as error:
             return self._stay("rollback", f"{reason}; no way back: {error.message}")

@@ -2,19 +2,21 @@
 
 Exit codes tell too little: etcd meets damage with a panic as often as with an error. So the
 datastore is opened once more by etcd alone. It counts as damaged only if that fails while an empty
-one opens and there is room on the disk. A damaged one is never thrown away.
+one opens and there is room on the disk. A damaged one is kept where the agent keeps what a restore
+replaces (product/agent/restore.py).
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
 import time
 from contextlib import suppress
 
-from product.agent.durable import make_directories, sync_directory
+from product.agent.durable import make_directories, sync_directory, write_atomic
 from product.agent.errors import AgentError
 from product.errors import KubesoloError
 from product.node.console import Reporter
@@ -43,7 +45,8 @@ MAX_RECOVERIES = 2
 def examine(paths: NodePaths, payload: Payload, reporter: Reporter, code: int) -> None:
     """Say that Kubernetes ended with ``code``; replace a datastore that does not open.
 
-    Raises NodeError.
+    While a release is on trial nothing is replaced: that it cannot read what the other slot left is
+    its own failure, which only the other slot can mend. Raises NodeError.
     """
     who = COMPONENTS.get(code, "kubenode")
     how = "killed by a signal" if code < 0 else f"code {code}"
@@ -51,7 +54,29 @@ def examine(paths: NodePaths, payload: Payload, reporter: Reporter, code: int) -
     require_space(paths.data)
     os.makedirs(paths.config, exist_ok=True)
     if os.path.isdir(payload.datastore) and is_damaged(paths, payload.datastore):
+        if _on_trial(paths):
+            raise NodeError(
+                f"{payload.datastore} does not open, and is not replaced: the release is on trial",
+                hint="the other slot opens it, or replaces it, once this one has been given up",
+            )
         replace(paths, payload, reporter)
+
+
+def _on_trial(paths: NodePaths) -> bool:
+    """Whether this boot spends one of the boot loader's tries and was not confirmed since."""
+    try:
+        with open(paths.early, encoding="ascii") as file:
+            lines = file.read().split("\n")
+    except (OSError, ValueError):
+        return False
+    # Without an environment there is no other slot to go back to.
+    if "confirmed=0" not in lines or "env=ok" not in lines:
+        return False
+    try:
+        with open(paths.report, encoding="utf-8") as report:
+            return json.load(report)["confirmed"] is not True
+    except (OSError, ValueError, TypeError, KeyError):
+        return True
 
 
 def is_damaged(paths: NodePaths, datastore: str) -> bool:
@@ -135,11 +160,16 @@ def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
             reporter.problem(f"Kubernetes: {restored}")
             return
     place = payload.datastore.rstrip("/")
-    aside = f"{place}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    aside = f"{paths.asides}/aside-{now.replace(':', '').replace('-', '')}-damaged"
     while os.path.exists(aside):
         aside += "+"
     try:
-        os.rename(place, aside)
+        make_directories(aside)
+        about = {"time": now, "reason": "etcd did not open it, and there was no copy"}
+        write_atomic(f"{aside}/about.json", (json.dumps(about, indent=2) + "\n").encode())
+        os.rename(place, f"{aside}/data")
+        sync_directory(aside)
         make_directories(place)
         os.chmod(place, 0o700)
         sync_directory(os.path.dirname(place))
@@ -149,7 +179,7 @@ def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
         ) from None
     reporter.problem(
         f"Kubernetes: the datastore was damaged and there is no copy of it: Kubernetes starts "
-        f"with an empty one, the damaged one is kept in {aside}"
+        f"with an empty one, the damaged one is kept in {aside}/data"
     )
 
 

@@ -18,6 +18,7 @@ class NodePaths:
         self.console = f"{base}/dev/console"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo/kubernetes"
+        self.asides = f"{base}/var/lib/kubesolo/update/datastore"
         self.pki = f"{self.data}/pki"
         self.static_pods = f"{self.data}/manifests"
         self.kubelet = f"{base}/var/lib/kubelet"
@@ -25,6 +26,8 @@ class NodePaths:
         # Gone with the boot.
         self.services = f"{base}/run/service"
         self.run = f"{base}/run/kubesolo"
+        self.early = f"{self.run}/early"
+        self.report = f"{self.run}/agent.json"
         self.problems = f"{self.run}/problems"
         self.config = f"{self.run}/kubernetes"
         self.node_name = f"{self.config}/node"

@@ -50,6 +50,7 @@ def test_every_applet_of_the_list_exists(node: Node) -> None:
     node.at(State.READY, slot="A")
     missing = node.succeed(
         "for name in $(cat /usr/lib/kubesolo/applets); do"
+        '    command -v "$name" > /dev/null || echo "$name";'
         '    [ "$(readlink /usr/bin/$name)" = busybox ] || continue;'
         '    busybox --list | grep -qx "$name" || echo "$name"; done'
     ).text

@@ -48,7 +48,9 @@ def test_damage_is_repaired_and_said(node: Node) -> None:
     assert "apiserver" in problems
     assert "Edge_Node" in problems
     # What was replaced is kept.
-    assert node.succeed(f"ls -d {DATASTORE}.damaged-*").text.count("\n") == 0
+    shown = node.succeed("kubesolo-update datastore").text
+    [aside] = [line.split()[-1] for line in shown.splitlines() if line.startswith("put aside")]
+    node.succeed(f"ls {aside}/data/member/snap/db")
 
 
 @scenario()

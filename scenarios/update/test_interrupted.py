@@ -19,7 +19,7 @@ HELD_AFTER = 8 << 20
 
 KILL_AGENT = """
 for process in /proc/[0-9]*; do
-    if tr '\\0' ' ' < $process/cmdline | grep -q 'kubesolo-update apply'; then
+    if tr '\\0' ' ' < $process/cmdline | grep -q '[k]ubesolo-update apply'; then
         kill -9 ${process#/proc/} && exit 0
     fi
 done

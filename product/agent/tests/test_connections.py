@@ -62,6 +62,11 @@ def body(connections: Connections, url: str) -> bytes:
         response.close()
 
 
+def test_a_host_that_is_none_cannot_be_reached(connections: Connections) -> None:
+    with pytest.raises(TransientError, match="cannot reach http://a b/"):
+        connections.get("http://a b/", {})
+
+
 def test_one_connection_serves_several_requests(
     server: support.Server, connections: Connections, opened: list[str]
 ) -> None:

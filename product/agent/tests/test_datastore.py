@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from product.agent import tree
+from product.agent import freeze, tree
 from product.agent.datastore import DatastoreError, find_copies, read_copy, save_copy
 from product.agent.payload import read_payload
 from product.agent.tests.support_datastore import SERVICE, Store, read
@@ -110,6 +110,19 @@ def test_room_is_made_of_the_previous_copy_last(
     assert any("previous copy of slot A is removed" in line for line in save(store))
     (copy,) = find_copies(store.world.paths)
     assert read(Path(copy.directory)) == "two"
+
+
+def test_who_begins_to_write_meanwhile_makes_the_copy_worthless(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(store)
+    store.write("two")
+    found: list[list[int]] = [[], [4321]]
+    monkeypatch.setattr(freeze, "find_writers", lambda directory: found.pop(0))
+    with pytest.raises(DatastoreError, match="process 4321 began to write"):
+        save(store)
+    (copy,) = find_copies(store.world.paths)
+    assert read(Path(copy.directory)) == "one"
 
 
 def test_a_disk_that_fails_keeps_the_previous_copy(
@@ -229,6 +242,16 @@ def test_a_failed_copy_refuses_the_activation_unless_told_to_do_without(
     assert world.run("activate", "--skip-datastore") == 0
     assert "not copied" in capsys.readouterr().err
     assert world.env()["active_slot"] == "B"
+
+
+def test_doing_without_a_copy_leaves_no_older_one(store: Store) -> None:
+    """It would be put back by a rollback, in the place of what came since."""
+    world = store.world
+    save(store)
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    assert world.run("activate", "--skip-datastore") == 0
+    assert read_copy(world.paths, "A") is None
 
 
 def test_the_list(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,9 @@ def test_probe_url(world: World, server: str, path: str, result: str) -> None:
     assert results(world, healthcheck_url=server + path)["probe_url"] == result
 
 
-@pytest.mark.parametrize("url", ["ftp://x/", "nonsense", "http://127.0.0.1:1/", "http://x:y/"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x/", "nonsense", "http://127.0.0.1:1/", "http://x:y/", "http://a b/"]
+)
 def test_probe_url_without_an_answer_fails(world: World, url: str) -> None:
     assert results(world, healthcheck_url=url)["probe_url"] == "fail"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from product.agent.history import KEPT, SLACK, History
-from product.agent.quarantine import Quarantine, QuarantineError
+from product.agent.quarantine import MAX_BYTES, MAX_ENTRIES, Quarantine, QuarantineError
 
 DIGEST = "ab" * 32
 
@@ -49,6 +49,15 @@ def test_a_history_that_cannot_be_kept_is_a_problem_only(tmp_path: Path) -> None
     problem = History(str(tmp_path / "file" / "h")).add(0, "apply", "staged")
     assert problem is not None
     assert "cannot write" in problem
+
+
+def test_the_quarantine_stays_readable_however_many_come(tmp_path: Path) -> None:
+    quarantine = Quarantine(str(tmp_path / "q.json"))
+    for number in range(MAX_ENTRIES + 2):
+        quarantine.add(f"{number:064x}", "0.2.1", "x" * 5000, number)
+    entries = quarantine.entries()
+    assert sorted(entries) == [f"{number:064x}" for number in range(2, MAX_ENTRIES + 2)]
+    assert (tmp_path / "q.json").stat().st_size < MAX_BYTES
 
 
 def test_quarantine(tmp_path: Path) -> None:

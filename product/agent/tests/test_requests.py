@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from product.agent.gates import BLOCK_LABEL
 from product.agent.lock import exclusive
 from product.agent.requests import MAX_BYTES, MAX_SERVED, MAX_TEXT, STALE, main, opened, serve
+from product.agent.tests.support_cluster import Cluster
 from product.agent.tests.world import FakeRelease, Rebooted, World
 
 
@@ -152,6 +154,19 @@ def test_a_window_that_closed_meanwhile_arms_nothing(
     assert (answer["exit"], answer["outcome"]) == (11, "refused")
     assert world.reboots == 0
     assert world.env()["active_slot"] == "A"
+
+
+def test_a_label_set_since_holds_back_what_was_armed(
+    world: World, pod: Pod, cluster: Cluster
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    assert world.run("activate") == 0
+    cluster.api.labels = {BLOCK_LABEL: "true"}
+    answer = pod.asked('{"action": "apply"}')
+    assert (answer["exit"], answer["outcome"]) == (11, "refused")
+    assert BLOCK_LABEL in str(answer["text"])
+    assert world.reboots == 0
 
 
 def test_another_agent_at_work_is_said(world: World, pod: Pod) -> None:

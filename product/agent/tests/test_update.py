@@ -92,6 +92,35 @@ def test_failing_health_check_spends_tries_and_then_rolls_back(world: World) -> 
     assert world.quarantined() == [BAD.digest]
 
 
+def test_a_rollback_by_itself_does_not_need_the_quarantine(world: World) -> None:
+    """Nobody is there to repair the list; the node would stay up on a release that failed."""
+    world.write_file(world.paths.config, "server=http://s/\npubkey=/p\nauto_rollback_after=1\n")
+    world.update(BAD)
+    world.break_disk()
+    world.write_file(world.paths.quarantine, "garbage")
+    assert world.power_on() == "B"
+    assert world.boot_service() is None
+    assert world.env()["active_slot"] == "A"
+    assert world.quarantined() == [BAD.digest]
+
+
+def test_nothing_is_armed_where_the_boot_loader_cannot_count(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It boots the confirmed slot then, and whoever asks again would reboot in vain for ever."""
+    world.offered = GOOD
+    assert world.run("apply") == 0
+    for phase in ("staged", "activated"):
+        assert world.state()["phase"] == phase
+        boot = json.loads(Path(world.paths.boot).read_text())
+        world.write_file(world.paths.boot, json.dumps({**boot, "env": "unsaved"}))
+        assert world.run("activate") == 1
+        assert "could not write its environment" in capsys.readouterr().err
+        world.write_file(world.paths.boot, json.dumps(boot))
+        assert world.run("activate") == 0
+    assert world.env()["active_slot"] == "B"
+
+
 def test_without_auto_rollback_the_boot_counter_decides(world: World) -> None:
     world.write_file(world.paths.config, "server=http://s/\npubkey=/p\nauto_rollback_after=0\n")
     world.update(BAD)

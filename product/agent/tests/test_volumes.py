@@ -63,7 +63,7 @@ def test_a_partition_is_mounted_while_it_is_used(programs: Programs) -> None:
 
 def test_a_look_neither_waits_nor_replays_a_journal(programs: Programs) -> None:
     volumes = SystemVolumes(programs.paths)
-    at = programs.paths.view_mount
+    at = programs.paths.view_mounts["A"]
     with volumes.mounted("/dev/null", at, kind="ext4", wait=False):
         assert programs.ran[0][4] == "ro,nosuid,nodev,noexec,noload"
         busy: list[bool] = []
@@ -81,6 +81,11 @@ def test_a_look_neither_waits_nor_replays_a_journal(programs: Programs) -> None:
         assert busy == [True]
 
 
+def test_two_processes_may_look_at_two_slots(tmp_path: Path) -> None:
+    mounts = Paths(str(tmp_path)).view_mounts
+    assert len({mounts["A"], mounts["B"]}) == 2
+
+
 def test_it_is_unmounted_after_an_error_too(programs: Programs) -> None:
     volumes = SystemVolumes(programs.paths)
     at = programs.paths.slot_mount
@@ -93,7 +98,7 @@ def test_what_a_killed_agent_left_is_unmounted_first(programs: Programs) -> None
     left = programs.paths.slot_mount
     programs.table(mount_line(left) + mount_line("/somewhere\\040else"))
     volumes = SystemVolumes(programs.paths)
-    with volumes.mounted("/dev/null", programs.paths.view_mount, kind="ext4"):
+    with volumes.mounted("/dev/null", programs.paths.view_mounts["A"], kind="ext4"):
         assert programs.ran[0] == ["umount", left]
         assert programs.ran[1][0] == "mount"
     assert volumes.mounted_elsewhere("/dev/null", left) == "/somewhere else"

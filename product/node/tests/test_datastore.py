@@ -60,24 +60,56 @@ def store(world: NodeWorld, etcd: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def asides(store: Path) -> list[Path]:
-    return sorted(store.parent.glob("etcd.damaged-*"))
+def asides(world: NodeWorld) -> list[Path]:
+    return sorted(Path(world.paths.asides).glob("aside-*/data"))
 
 
 def test_a_sound_datastore_is_left_alone(world: NodeWorld, store: Path) -> None:
     examine(world.paths, world.payload, world.reporter, 15)
     assert (store / "db").read_text() == "sound"
-    assert not asides(store)
+    assert not asides(world)
     assert world.problems == ["Kubernetes ended by itself (kubelet, code 15) and is started again"]
 
 
 def test_a_damaged_one_is_kept_and_an_empty_one_used(world: NodeWorld, store: Path) -> None:
     (store / "db").write_text("damaged")
     examine(world.paths, world.payload, world.reporter, 2)
-    (aside,) = asides(store)
+    (aside,) = asides(world)
     assert (aside / "db").read_text() == "damaged"
     assert list(store.iterdir()) == []
     assert "starts with an empty one, the damaged one is kept in" in world.problems[-1]
+
+
+def test_a_release_on_trial_replaces_nothing(world: NodeWorld, store: Path) -> None:
+    """It would be committed with an empty cluster."""
+    (store / "db").write_text("damaged")
+    world.write(world.paths.early, "slot=B\nconfirmed=0\nenv=ok\n")
+    with pytest.raises(NodeError, match="the release is on trial"):
+        examine(world.paths, world.payload, world.reporter, 11)
+    world.write(world.paths.report, '{"outcome": "unhealthy", "confirmed": false}')
+    with pytest.raises(NodeError, match="the release is on trial"):
+        examine(world.paths, world.payload, world.reporter, 11)
+    assert (store / "db").read_text() == "damaged"
+    assert not asides(world)
+
+
+@pytest.mark.parametrize(
+    ("early", "report"),
+    [
+        ("confirmed=1\nenv=ok\n", None),
+        ("confirmed=0\nenv=ok\n", '{"outcome": "ready", "confirmed": true}'),
+        ("confirmed=0\nenv=missing\n", None),
+    ],
+)
+def test_where_nothing_is_on_trial_it_is_replaced(
+    world: NodeWorld, store: Path, early: str, report: str | None
+) -> None:
+    (store / "db").write_text("damaged")
+    world.write(world.paths.early, early)
+    if report:
+        world.write(world.paths.report, report)
+    examine(world.paths, world.payload, world.reporter, 11)
+    assert asides(world)
 
 
 def test_a_copy_goes_before_an_empty_one(
@@ -87,7 +119,7 @@ def test_a_copy_goes_before_an_empty_one(
     monkeypatch.setattr(datastore, "_restore_copy", lambda: "the copy of yesterday was put back")
     examine(world.paths, world.payload, world.reporter, 11)
     assert world.problems[-1] == "Kubernetes: the copy of yesterday was put back"
-    assert not asides(store)
+    assert not asides(world)
 
 
 def test_a_copy_that_does_not_open_either_gives_way(
@@ -97,7 +129,7 @@ def test_a_copy_that_does_not_open_either_gives_way(
     monkeypatch.setattr(datastore, "_restore_copy", lambda: "put back")
     examine(world.paths, world.payload, world.reporter, 11)
     examine(world.paths, world.payload, world.reporter, 11)
-    assert len(asides(store)) == 1
+    assert len(asides(world)) == 1
     (store / "db").write_text("damaged")
     with pytest.raises(NodeError, match="was replaced 2 times in this boot"):
         examine(world.paths, world.payload, world.reporter, 11)
@@ -151,7 +183,7 @@ def test_a_failed_restore_is_said(
     monkeypatch.setattr(datastore, "_restore_copy", fail)
     examine(world.paths, world.payload, world.reporter, 11)
     assert "no copy of the datastore could be put back" in world.problems[-2]
-    assert len(asides(store)) == 1
+    assert len(asides(world)) == 1
 
 
 def test_a_full_disk_is_not_taken_for_damage(
@@ -164,7 +196,7 @@ def test_a_full_disk_is_not_taken_for_damage(
     monkeypatch.setattr(os, "statvfs", lambda path: Full)
     with pytest.raises(NodeError, match="full"):
         examine(world.paths, world.payload, world.reporter, 11)
-    assert not asides(store)
+    assert not asides(world)
 
 
 def test_one_that_is_slow_is_not_damaged(
