@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.journal import Event
 from harness.node import Node
 from product.errors import KubesoloError
-from scenarios.kubernetes import MACHINE, Cluster, begin
+from scenarios.kubernetes import MACHINE, ROLLOUT, Cluster, begin
 from scenarios.local import Bench
 from scenarios.measure import BOOT_PHASES, Figures, moment
 
@@ -69,9 +69,11 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
         cluster = Cluster(node)
         cluster.create("nginx")
         cluster.rolled_out("web")
+        # The Deployment itself is still called available, as it was before the power went.
+        ask = f"until wget -q -T 1 -O /dev/null http://{cluster.web}/; do sleep 0.2; done"
         for _ in range(RUNS):
             _, begun = _power_on_anew(node)
-            cluster.rolled_out("web")
+            node.succeed(ask, seconds=ROLLOUT)
             served.append(time.monotonic() - begun)
     for name, _ in PHASES:
         figures.add(f"Kubernetes: {name}", statistics.median(run[name] for run in runs), "s")
@@ -79,7 +81,7 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
     budget = READY_SECONDS[bench.builder.arch.value]
     figures.add("Kubernetes: boot to node Ready", ready, "s", budget)
     workload = statistics.median(served)
-    figures.add("Kubernetes: boot to workload Running, by kubectl", workload, "s")
+    figures.add("Kubernetes: boot to an answer of the workload", workload, "s")
     figures.add(
         "Kubernetes: memory in use at Ready", statistics.median(memory) / 1e6, "MB",
         MEMORY_BYTES / 1e6,

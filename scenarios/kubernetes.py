@@ -15,6 +15,8 @@ RECIPE = IMAGES / "debian.toml"
 # What a scenario's node has: enough for the payload, as small edge machines have it.
 MACHINE: dict[str, Any] = {"cpus": 2, "memory_mib": 2048, "disk_size_mib": 6144}
 MANIFESTS = Path(__file__).resolve().parents[1] / "fixtures" / "manifests"
+# Where the container of the manifest ``store`` writes a line at each start.
+STORE = "/var/lib/kubesolo/local/store/starts"
 PAYLOAD = "/usr/lib/kubesolo/payload.json"
 LOG = "/var/log/kubernetes/current"
 
@@ -94,6 +96,26 @@ class Cluster:
         self.node.succeed(
             f'until count=$({ask} 2> /dev/null) && [ "${{count:-0}}" -gt 0 ]; do sleep 1; done',
             seconds=ROLLOUT,
+        )
+
+    def lease_renewed(self, *, since: str) -> None:
+        """Return when the kubelet has renewed its node's Lease after ``since`` (UTC, ISO 8601)."""
+        ask = (
+            f"{' '.join(self.command)} -n kube-node-lease get lease {self.node_name} "
+            "-o jsonpath='{.spec.renewTime}'"
+        )
+        self.node.succeed(
+            f'until at=$({ask}) && expr "$at" ">" "{since}" > /dev/null; do sleep 1; done',
+            seconds=ROLLOUT,
+        )
+
+    def store_started(self, times: int) -> None:
+        """Return when the container of the manifest ``store`` has started so many times in all.
+
+        After a reboot the API server shows it Ready as it was before, until the kubelet looks.
+        """
+        self.node.succeed(
+            f"until [ $(wc -l < {STORE}) -ge {times} ]; do sleep 1; done", seconds=ROLLOUT
         )
 
     def page(self, address: str) -> str:

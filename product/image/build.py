@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from product.image import disk, grub, initramfs, kernel, progress, rootfs
-from product.image.cache import Cache, digest_of, file_sha256, tree_digest
+from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import RecipeError
 from product.image.locks import Lock
 from product.image.packages import fetch, unpack_all
@@ -81,24 +81,28 @@ class Builder:
         if not version or any(c.isspace() or c in "/\\'\"" for c in version):
             raise RecipeError(f"{version!r} is not a version")
         every = (self.recipe.folder / "overlay", *overlays)
-        key = digest_of(
+        key = self._slot_key(version, every)
+
+        def build(tree: Path) -> None:
+            with progress.step(f"build {self.recipe.name} {version} for {self.arch}"):
+                self._build_slot(version, every, tree)
+            require_unchanged(key, self._slot_key(version, every))
+
+        folder = self.cache.tree(f"slot-{self.arch}", key, build)
+        return Slot(folder, version, self.arch, folder / ARTIFACT_NAMES[0])
+
+    def _slot_key(self, version: str, overlays: tuple[Path, ...]) -> str:
+        return digest_of(
             self.recipe.model_dump(),
             [p.sha256 for p in self.lock.packages],
             self.tools.digest,
             self.arch,
             version,
-            [tree_digest(path) for path in every],
+            [tree_digest(path) for path in overlays],
             tree_digest(self.recipe.folder / "boot"),
             self._code_digest(),
             self.payload and self.payload.digest(self.arch),
         )
-
-        def build(tree: Path) -> None:
-            with progress.step(f"build {self.recipe.name} {version} for {self.arch}"):
-                self._build_slot(version, every, tree)
-
-        folder = self.cache.tree(f"slot-{self.arch}", key, build)
-        return Slot(folder, version, self.arch, folder / ARTIFACT_NAMES[0])
 
     def image(self, version: str, overlays: tuple[Path, ...] = ()) -> Image:
         """Build the disk image whose slot A holds ``version``."""

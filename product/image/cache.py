@@ -79,6 +79,16 @@ def tree_digest(root: Path, *, without: str | None = None) -> str:
     return digest_of(entries)
 
 
+def require_unchanged(before: str, after: str) -> None:
+    """Raise CacheError where the digest of a build's inputs is another one after the build: the
+    result would lie under the name of what it was not built from."""
+    if before != after:
+        raise CacheError(
+            "a file of the checkout changed while it was built from, so nothing was kept",
+            hint="run it again",
+        )
+
+
 def remove_tree(path: Path) -> None:
     """Remove a tree even where it holds directories without write permission."""
 
@@ -174,9 +184,10 @@ class Cache:
                 return path
             with self.scratch(name) as work:
                 content = work / "tree"
-                content.mkdir()
                 try:
-                    build(content)
+                    with _modes_of_everybody():
+                        content.mkdir()
+                        build(content)
                 except OSError as error:
                     if error.errno == errno.ENOSPC:
                         raise CacheError(
@@ -218,6 +229,16 @@ class Cache:
                 removed = Path(tempfile.mkdtemp(prefix="unused.", dir=self.tmp))
                 tree.rename(removed / "tree")
                 remove_tree(removed)
+
+
+@contextlib.contextmanager
+def _modes_of_everybody() -> Iterator[None]:
+    """What is built must not depend on the umask of whoever builds it."""
+    own = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(own)
 
 
 def _age(path: Path) -> float:

@@ -13,7 +13,7 @@ from product.errors import KubesoloError
 from product.image import progress
 from product.image.build import Builder
 from product.image.cache import Cache, file_sha256
-from product.image.errors import DownloadError
+from product.image.errors import DownloadError, ImageError
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
@@ -138,6 +138,11 @@ def _print_changes(path: Path, arch: Arch, changes: list[Change]) -> None:
 
 def copy_sparse(source: Path, target: Path) -> None:
     """Copy a disk image, keeping its holes: most of it is empty."""
+    if target.exists() and not target.is_file():
+        raise ImageError(
+            f"{target} is no regular file, and only to one can holes be written",
+            hint="write the image to a file, then the file to the device, as dd does",
+        )
     block = 1 << 20
     zero = bytes(block)
     with source.open("rb") as reader, target.open("wb") as writer:
@@ -159,4 +164,7 @@ def main() -> int:
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 1
     return 0

@@ -191,7 +191,9 @@ def _code(tree: Path, tools: HostTools) -> None:
     for name in SHIPPED:
         source = PRODUCT / name
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=ignore)
+            shutil.copytree(source, target / name, ignore=ignore, copy_function=shutil.copyfile)
+            for folder, _, _ in os.walk(target / name):
+                Path(folder).chmod(0o755)
         else:
             target.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)

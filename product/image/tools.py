@@ -17,13 +17,14 @@ from functools import cached_property
 from pathlib import Path
 
 from product.image import progress
-from product.image.cache import Cache, digest_of
+from product.image.cache import Cache, digest_of, file_sha256
 from product.image.errors import ToolError, UnsupportedHostError
 from product.image.locks import Lock
 from product.image.packages import compile_globs, fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 
 IMAGES = Path(__file__).resolve().parents[2] / "images"
+_OWN_PREFIX = "KUBESOLO_HOST_TOOL_"
 _LOADERS = {"x86_64": "usr/lib64/ld-linux-x86-64.so.2", "aarch64": "usr/lib/ld-linux-aarch64.so.1"}
 _FOLDERS = ("usr/bin", "usr/sbin", "usr/libexec")
 
@@ -42,6 +43,21 @@ def host_arch() -> Arch:
             f"no host programs are locked for {platform.machine()}",
             hint=f"use a host of one of: {', '.join(Arch)}",
         ) from None
+
+
+def _own_programs() -> list[tuple[str, str]]:
+    """Variable and SHA-256 of the programs that the user has put in the place of locked ones."""
+    found = []
+    for name, path in sorted(os.environ.items()):
+        if name.startswith(_OWN_PREFIX) and path:
+            try:
+                found.append((name, file_sha256(Path(path))))
+            except OSError as error:
+                raise ToolError(
+                    f"{name} names {path!r}, which cannot be read: {error.strerror}",
+                    hint="give the full path of a program, or unset it",
+                ) from None
+    return found
 
 
 class HostTools:
@@ -67,7 +83,10 @@ class HostTools:
             with progress.step(f"unpack {len(blobs)} packages of host programs"):
                 unpack_all(list(blobs.values()), tree, compile_globs(recipe.root.prune))
 
-        return cls(cache.tree("host-tools", digest, build), arch, digest)
+        tree = cache.tree("host-tools", digest, build)
+        if own := _own_programs():
+            digest = digest_of(digest, own)
+        return cls(tree, arch, digest)
 
     def path(self, relative: str) -> Path:
         """A file of the tools, such as firmware. Raises ToolError where it is missing."""
@@ -86,7 +105,7 @@ class HostTools:
 
         Raises ToolError where there is none.
         """
-        own = os.environ.get("KUBESOLO_HOST_TOOL_" + re.sub(r"\W", "_", program).upper())
+        own = os.environ.get(_OWN_PREFIX + re.sub(r"\W", "_", program).upper())
         if own:
             return [own, *args]
         for folder in _FOLDERS:

@@ -45,4 +45,4 @@ def test_cut_while_kubernetes_starts_and_under_load(node: Node) -> None:
     assert len(acknowledged) >= 5
     names = {item["metadata"]["name"] for item in cluster.get("configmaps")["items"]}
     assert names >= {f"load-{number}" for number in acknowledged}
-    cluster.wait("pod/store", "condition=Ready")
+    cluster.store_started(2)

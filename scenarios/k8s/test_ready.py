@@ -6,7 +6,7 @@ import pytest
 
 from harness.node import Node
 from harness.scenario import scenario
-from scenarios.kubernetes import MACHINE, begin
+from scenarios.kubernetes import MACHINE, STORE, begin
 
 # The status that somebody without a certificate gets.
 ASK = """
@@ -78,9 +78,9 @@ def test_local_storage_survives_a_reboot(node: Node) -> None:
     cluster = begin(node)
     cluster.create("store")
     cluster.wait("pod/store", "condition=Ready")
-    assert node.succeed("cat /var/lib/kubesolo/local/store/starts").text == "started"
+    assert node.succeed(f"cat {STORE}").text == "started"
     node.reboot()
     node.wait_ready()
+    cluster.store_started(2)
+    assert node.succeed(f"cat {STORE}").text.split() == ["started", "started"]
     cluster.wait("pod/store", "condition=Ready")
-    starts = node.succeed("cat /var/lib/kubesolo/local/store/starts").text.split()
-    assert starts == ["started", "started"]

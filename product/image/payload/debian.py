@@ -14,7 +14,7 @@ from typing import Annotated, Self
 from pydantic import Field
 
 from product.image import progress
-from product.image.cache import Cache, digest_of, file_sha256, tree_digest
+from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError
 from product.image.kernel import KernelNeeds
 from product.image.oci import build_archives, images_digest
@@ -90,6 +90,8 @@ class DebianPayload:
     def prepare(self, arch: Arch, cache: Cache, tools: HostTools) -> Path:
         """The tree; builds Kubernetes unless it is built or given. Raises ImageError."""
 
+        digest = self.digest(arch)
+
         def build(tree: Path) -> None:
             given = self._given(arch)
             program = given or self._build.program(arch, cache, tools)
@@ -98,8 +100,9 @@ class DebianPayload:
             images = build_archives(self._options.images, arch, cache, pause=pause)
             with progress.step(f"assemble the payload for {arch}"):
                 self._assemble(program, kubectl, images, self._description(given), tree)
+            require_unchanged(digest, self.digest(arch))
 
-        return cache.tree(f"payload-debian-{arch}", self.digest(arch), build)
+        return cache.tree(f"payload-debian-{arch}", digest, build)
 
     def _given(self, arch: Arch) -> Path | None:
         """The program that was handed in, checked."""

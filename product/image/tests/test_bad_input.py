@@ -12,7 +12,7 @@ import pytest
 
 from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
-from product.image.cli import main
+from product.image.cli import copy_sparse, main
 from product.image.errors import (
     CacheError,
     DownloadError,
@@ -242,6 +242,64 @@ def test_the_command_line_prints_one_error_and_a_hint(
     assert main() == 1
     error = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in error] == ["error", "hint"]
+
+
+def test_an_image_is_written_to_files_alone(tmp_path: Path) -> None:
+    """Holes would leave what a device held before."""
+    source = tmp_path / "disk.img"
+    source.write_bytes(bytes(1 << 20) + b"end")
+    target = tmp_path / "copy.img"
+    copy_sparse(source, target)
+    assert target.read_bytes() == source.read_bytes()
+    for other in (tmp_path, Path("/dev/null")):
+        with pytest.raises(ImageError, match="is no regular file"):
+            copy_sparse(source, other)
+
+
+@pytest.mark.parametrize("output", ["/no/such/folder/disk.img", "/proc/disk.img"])
+def test_a_place_that_cannot_be_written_is_one_error(
+    output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["image", "build", "--arch", "x86_64", "--recipe", str(DEFAULT_RECIPE)]
+    monkeypatch.setattr("sys.argv", [*words, "--output", output])
+    assert main() == 1
+    [error] = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error")]
+    assert error.startswith(f"error: {output}: ")
+
+
+def test_a_program_of_the_users_own_is_part_of_what_is_built(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = HostTools.prepare(cache)
+    own = tmp_path / "mksquashfs"
+    own.write_text("#!/bin/sh")
+    monkeypatch.setenv("KUBESOLO_HOST_TOOL_MKSQUASHFS", str(own))
+    first = HostTools.prepare(cache)
+    own.write_text("#!/bin/sh -e")
+    second = HostTools.prepare(cache)
+    assert len({tools.digest for tools in (locked, first, second)}) == 3
+    assert first.root == locked.root
+    own.unlink()
+    with pytest.raises(ToolError, match=r"KUBESOLO_HOST_TOOL_MKSQUASHFS names .* cannot be read"):
+        HostTools.prepare(cache)
+
+
+def test_a_file_that_changes_under_a_build_spoils_it(
+    cache: Cache, host_tools: HostTools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was built then must not lie under the digest of what the files were before."""
+    overlay = tmp_path / "overlay"
+    overlay.mkdir()
+    (overlay / "motd").write_text("before")
+    builder = Builder(Arch.X86_64, cache=Cache(tmp_path / "cache"), tools=host_tools)
+
+    def build(version: str, overlays: tuple[Path, ...], tree: Path) -> None:
+        (overlay / "motd").write_text("after")
+
+    monkeypatch.setattr(builder, "_build_slot", build)
+    with pytest.raises(CacheError, match="changed while it was built from"):
+        builder.slot("0.1.0", (overlay,))
+    assert not list(builder.cache.trees.iterdir())
 
 
 def test_versions_that_no_manifest_may_carry_are_refused(

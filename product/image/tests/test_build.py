@@ -44,7 +44,7 @@ def _own_folders(folder: Path, user: int) -> None:
 def test_an_ordinary_user_in_another_folder_builds_the_same_bytes(
     cache: Cache, host_tools: HostTools
 ) -> None:
-    """Neither the user, the folder, the time nor the cache's state reaches the image."""
+    """Neither the user, the folder, the umask, the time nor the cache's state reaches the image."""
     first = Builder(Arch.X86_64, cache=cache, tools=host_tools).image("0.1.0")
     # Not pytest's folder: only its owner may enter that one.
     other = Path(tempfile.mkdtemp(prefix="kubesolo-other-folder-"))
@@ -65,6 +65,12 @@ def test_an_ordinary_user_in_another_folder_builds_the_same_bytes(
             answer = "no answer"
             try:
                 os.chdir(other)
+                # As users have it whose group is their own.
+                os.umask(0o002)
+                for folder, _, files in os.walk(other / "product"):
+                    for name in [".", *files]:
+                        path = Path(folder, name)
+                        path.chmod(path.stat().st_mode | 0o060)
                 if root:
                     os.setgroups([])
                     os.setgid(NOBODY)

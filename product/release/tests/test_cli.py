@@ -46,6 +46,7 @@ def test_the_whole_way(capsys: pytest.CaptureFixture[str]) -> None:
         (["rotate", "repo", "mirror", "--keys", "keys"], 1, "no role 'mirror'"),
         (["refresh", "repo", "--keys", "keys", "--role", "mirror"], 1, "cannot refresh"),
         (["verify", "slot"], 1, "not a release repository"),
+        (["keys", "/proc/keys"], 1, "/proc/keys"),
         (["init", "slot/vmlinuz", "--keys", "keys"], 1, "cannot make the repository"),
     ],
 )
