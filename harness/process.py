@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,8 @@ from harness.errors import DeadlineError, LaunchError
 from harness.journal import Journal, Source
 
 _PACKET = 64 * 1024
+# A run directory is not locked yet in its first moments; seconds.
+_YOUNG = 60.0
 
 
 class Process:
@@ -36,7 +43,11 @@ class Process:
         """
         self._drain = drain
         runs.mkdir(parents=True, exist_ok=True)
+        _sweep(runs)
         self.directory = Path(tempfile.mkdtemp(prefix="machine-", dir=runs))
+        # Locked for as long as the supervisor lives.
+        in_use = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(in_use, fcntl.LOCK_SH)
         self.log_path = self.directory / "qemu.log"
         self._journal = journal
         self._condition = threading.Condition()
@@ -49,9 +60,10 @@ class Process:
         with theirs:
             self._supervisor = subprocess.Popen(
                 [*command, str(theirs.fileno()), str(self.directory)],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), in_use],
                 stdin=subprocess.DEVNULL,
             )
+        os.close(in_use)
         self._thread = threading.Thread(target=self._listen, name="supervisor", daemon=True)
         self._thread.start()
 
@@ -141,6 +153,20 @@ class Process:
                 self._condition.notify_all()
             if not packet:
                 return
+
+
+def _sweep(runs: Path) -> None:
+    """Remove what is left where a supervisor was killed too, by a host that lost power, say."""
+    for folder in runs.glob("machine-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime < _YOUNG:
+                continue
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def alive(pid: int) -> bool:

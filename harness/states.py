@@ -190,12 +190,14 @@ class States:
         return made
 
     def _evict(self) -> None:
-        """Remove states that nobody has used for some days and nobody uses now."""
+        """Remove states that nobody has used for some days and nobody uses now, and halves."""
         oldest = time.time() - _UNUSED_DAYS * 24 * 3600
         for folder in self._root.iterdir():
-            if not folder.is_dir() or folder.suffix or folder.stat().st_mtime >= oldest:
+            # Whoever makes one holds its lock, so that a part without is what a killed one left.
+            partial = folder.suffix == ".part"
+            if not folder.is_dir() or (not partial and folder.stat().st_mtime >= oldest):
                 continue
-            path = self._root / f"{folder.name}.lock"
+            path = self._root / f"{folder.stem}.lock"
             with path.open("a") as lock, contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)

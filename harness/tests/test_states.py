@@ -191,6 +191,8 @@ def test_old_states_go_unless_somebody_uses_them(tmp_path: Path, image: Path) ->
         long_ago = time.time() - 30 * 24 * 3600
         for name in ("old", "used"):
             os.utime(tmp_path / "states" / keys[name].digest, (long_ago, long_ago))
+        left = tmp_path / "states" / "killed.part"
+        left.mkdir()
         with states.obtain(keys["new"], make):
             present = {p.name for p in (tmp_path / "states").iterdir() if p.is_dir()}
     assert present == {keys["used"].digest, keys["new"].digest}

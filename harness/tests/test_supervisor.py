@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,23 @@ def test_start_kill_and_start_again(tmp_path: Path) -> None:
     finally:
         process.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_supervisor_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    left = tmp_path / "machine-left"
+    left.mkdir()
+    (left / "disk.qcow2").write_text("large")
+    young = tmp_path / "machine-young"
+    young.mkdir()
+    running = Process(tmp_path, Journal(), lambda: None)
+    long_ago = time.time() - 3600
+    for folder in (left, running.directory):
+        os.utime(folder, (long_ago, long_ago))
+    Process(tmp_path, Journal(), lambda: None).close()
+    try:
+        assert set(tmp_path.iterdir()) == {young, running.directory}
+    finally:
+        running.close()
 
 
 def test_a_machine_gives_way_as_far_as_it_is_told(tmp_path: Path) -> None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.node import Node, State
 from harness.scenario import scenario
 from scenarios.steps import boot_menu, write_data
+
+# A disk that lasts as long as QEMU runs: a temporary overlay over nothing.
+NVME = (
+    "-drive", "if=none,id=more,snapshot=on,file.driver=null-co,file.size=256M,file.read-zeroes=on",
+    "-device", "nvme,drive=more,serial=more",
+)  # fmt: skip
 
 
 def _add_argument(node: Node, argument: str) -> None:
@@ -19,11 +27,15 @@ def _add_argument(node: Node, argument: str) -> None:
     assert argument in node.succeed("cat /proc/cmdline").text.split()
 
 
+@pytest.mark.machine(extra=NVME)
 @scenario()
-def test_data_may_lie_on_another_partition(node: Node) -> None:
-    node.at(State.READY, slot="A")
-    _add_argument(node, "kubesolo.data=/dev/vda3")
-    assert node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text.startswith("/dev/vda3 ")
+def test_data_may_lie_on_another_disk(node: Node) -> None:
+    """On a controller of another kind than the boot disk's."""
+    node.boot()
+    node.succeed("modprobe nvme && until [ -b /dev/nvme0n1 ]; do sleep 1; done")
+    node.succeed("mke2fs -q /dev/nvme0n1")
+    _add_argument(node, "kubesolo.data=/dev/nvme0n1")
+    assert node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text.startswith("/dev/nvme0n1 ")
     assert node.status().problems == []
     assert node.status().boot.data == "persistent"
 

@@ -71,7 +71,7 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
     cluster = begin(node)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     serve(
-        releases.broken("kubelet-cannot-start"), healthcheck_deadline="30", auto_rollback_after="1"
+        releases.broken("kubelet-cannot-start"), healthcheck_deadline="60", auto_rollback_after="1"
     ).stage()
     with node.expect_boots(2) as boots:
         node.reboot()
