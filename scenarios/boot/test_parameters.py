@@ -9,9 +9,9 @@ from harness.scenario import scenario
 from scenarios.steps import boot_menu, write_data
 
 # A disk that lasts as long as QEMU runs: a temporary overlay over nothing.
-NVME = (
+SCSI = (
     "-drive", "if=none,id=more,snapshot=on,file.driver=null-co,file.size=256M,file.read-zeroes=on",
-    "-device", "nvme,drive=more,serial=more",
+    "-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=more",
 )  # fmt: skip
 
 
@@ -27,15 +27,15 @@ def _add_argument(node: Node, argument: str) -> None:
     assert argument in node.succeed("cat /proc/cmdline").text.split()
 
 
-@pytest.mark.machine(extra=NVME)
+@pytest.mark.machine(extra=SCSI)
 @scenario()
 def test_data_may_lie_on_another_disk(node: Node) -> None:
     """On a controller of another kind than the boot disk's."""
     node.boot()
-    node.succeed("modprobe nvme && until [ -b /dev/nvme0n1 ]; do sleep 1; done")
-    node.succeed("mke2fs -q /dev/nvme0n1")
-    _add_argument(node, "kubesolo.data=/dev/nvme0n1")
-    assert node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text.startswith("/dev/nvme0n1 ")
+    node.succeed("modprobe -a virtio_scsi sd_mod && until [ -b /dev/sda ]; do sleep 1; done")
+    node.succeed("mke2fs -q /dev/sda")
+    _add_argument(node, "kubesolo.data=/dev/sda")
+    assert node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text.startswith("/dev/sda ")
     assert node.status().problems == []
     assert node.status().boot.data == "persistent"
 
