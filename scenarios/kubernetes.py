@@ -99,7 +99,10 @@ class Cluster:
         )
 
     def lease_renewed(self, *, since: str) -> None:
-        """Return when the kubelet has renewed its node's Lease after ``since`` (UTC, ISO 8601)."""
+        """Return when the kubelet has renewed its node's Lease after the second ``since``.
+
+        That is UTC in ISO 8601 with a Z, which sorts behind the fractions of its second.
+        """
         ask = (
             f"{' '.join(self.command)} -n kube-node-lease get lease {self.node_name} "
             "-o jsonpath='{.spec.renewTime}'"

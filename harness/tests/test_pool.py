@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,9 +85,18 @@ def test_what_exceeds_the_budget_waits_for_a_release(tmp_path: Path, cores: int,
     thread.join()
 
 
-def test_one_processor_passes_several_that_wait_for_their_like(tmp_path: Path) -> None:
+def test_one_processor_passes_several_that_wait_for_their_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = Pool(tmp_path, BUDGET)
-    taken = threading.Event()
+    taken, waiting = threading.Event(), threading.Event()
+    wait = pool._wait
+
+    def wait_and_say(*arguments: Any) -> None:
+        waiting.set()
+        wait(*arguments)
+
+    monkeypatch.setattr(pool, "_wait", wait_and_say)
 
     def second() -> None:
         with pool.lease(2, 200, Deadline.after(LIMIT)):
@@ -95,8 +105,7 @@ def test_one_processor_passes_several_that_wait_for_their_like(tmp_path: Path) -
     thread = threading.Thread(target=second)
     with pool.lease(2, 300, Deadline.after(LIMIT)):
         thread.start()
-        while not json.loads((tmp_path / "pool.json").read_text())["queue"]:
-            time.sleep(0.01)
+        assert waiting.wait(LIMIT)
         with pool.lease(1, 100, Deadline.after(LIMIT)):
             assert leases(tmp_path) == [300, 100]
             # The first one counts half, and there is no room for more.

@@ -41,6 +41,16 @@ def test_data_may_lie_on_another_disk(node: Node) -> None:
 
 
 @scenario()
+def test_data_may_lie_on_another_partition(node: Node) -> None:
+    """Which is not grown."""
+    node.at(State.READY, slot="A")
+    _add_argument(node, "kubesolo.data=/dev/vda3")
+    assert node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text.startswith("/dev/vda3 ")
+    assert node.status().problems == []
+    assert node.status().boot.data == "persistent"
+
+
+@scenario()
 def test_a_data_device_that_is_missing_is_reported(node: Node) -> None:
     node.at(State.READY, slot="A")
     _add_argument(node, "kubesolo.data=/dev/vdz9")

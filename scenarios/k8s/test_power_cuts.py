@@ -46,3 +46,4 @@ def test_cut_while_kubernetes_starts_and_under_load(node: Node) -> None:
     names = {item["metadata"]["name"] for item in cluster.get("configmaps")["items"]}
     assert names >= {f"load-{number}" for number in acknowledged}
     cluster.store_started(2)
+    cluster.wait("pod/store", "condition=Ready")

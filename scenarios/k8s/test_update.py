@@ -139,7 +139,7 @@ def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     node.wait_console("kubesolo: kubernetes ready", seconds=JUDGED, since=since)
     service = cluster.payload["services"][-1]
     killed = node.succeed(
-        f"kill -9 $(cat /run/service/{service}/supervise/pid) && date -u +%Y-%m-%dT%H:%M:%S"
+        f"kill -9 $(cat /run/service/{service}/supervise/pid) && date -u +%Y-%m-%dT%H:%M:%SZ"
     ).text
     ready = node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B"]
@@ -148,6 +148,7 @@ def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     assert checks["kube_system"]["result"] == "known", checks["kube_system"]
     # The kubelet began anew, too: its lease is the first thing that it renews.
     cluster.lease_renewed(since=killed)
+    cluster.wait(f"node/{cluster.node_name}", "condition=Ready")
 
 
 @scenario()
