@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def cache() -> Cache:
 def host_tools(cache: Cache) -> HostTools:
     """The locked host programs."""
     return HostTools.prepare(cache)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many workers again as cores: a good part of them waits for a machine or a turn."""
+    cores = len(os.sched_getaffinity(0))
+    return cores + cores // 2
 
 
 class Images(Mapping[str, Image]):

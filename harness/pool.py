@@ -7,7 +7,9 @@ descriptors, so that neither a release nor a death is missed and nothing is poll
 Machines with several processors do not share cores with each other: two that each want all of two
 cores boot four times as slowly, because processors spin while they wait for one that has no turn.
 They leave a good part of their processors idle, though, so that beside machines with one processor,
-which give way to them (MachineSpec.nice), each counts half.
+which give way to them (MachineSpec.nice), each counts half. Without any of them, three machines
+with one processor share two cores: each waits for its disk, its timers or its test a third of the
+time.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import itertools
 import json
 import os
 import select
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +33,9 @@ from harness.process import alive, start_time
 
 # What the rest of the host keeps for itself.
 _MEMORY_SHARE = 0.8
+# Seconds that the place of a machine with several processors is kept for the next of its kind: the
+# others would take it between one scenario and the next, and that one would wait for their ends.
+_KEPT = 5.0
 
 
 class _Entry(TypedDict):
@@ -90,6 +96,8 @@ class Pool:
         finally:
             with self._state() as state:
                 state["leases"] = [e for e in state["leases"] if e["ticket"] != ticket]
+                if cores > 1:
+                    state["kept"] = time.monotonic() + _KEPT
 
     def _acquire(
         self, ticket: str, cores: int, mib: int, deadline: Deadline, further: bool
@@ -138,6 +146,7 @@ class Pool:
         """Return when something may have changed. Raises DeadlineError."""
         with self._state() as state:
             before = [e for e in (*state["leases"], *state["queue"]) if e != entry]
+            kept = _kept_for(state)
         with contextlib.ExitStack() as stack:
             watched = [pipe]
             for pid in {other["pid"] for other in before} - {os.getpid()}:
@@ -147,7 +156,8 @@ class Pool:
                     return  # Gone already: look again.
                 stack.callback(os.close, descriptor)
                 watched.append(descriptor)
-            if not select.select(watched, [], [], deadline.remaining)[0]:
+            limit = min(deadline.remaining, kept or deadline.remaining)
+            if not select.select(watched, [], [], limit)[0] and not deadline.remaining:
                 raise DeadlineError(
                     f"waited {deadline.seconds:.0f} s for {entry['cores']} cores and "
                     f"{entry['mib']} MiB; processes {sorted({e['pid'] for e in before})} have them"
@@ -172,7 +182,7 @@ class Pool:
             if not leases and not queue:
                 # Nobody is there: measure the host anew.
                 budget = self._budget or Budget.of_host()
-                state = {"cores": budget.cores, "mib": budget.mib}
+                state = {"cores": budget.cores, "mib": budget.mib, "kept": state.get("kept", 0.0)}
             state.update(leases=leases, queue=queue)
             before = json.dumps(state)
             yield state
@@ -200,17 +210,28 @@ class Pool:
 def _next(state: dict[str, Any]) -> _Entry | None:
     """Whose turn it is in the queue."""
     leases: list[_Entry] = state["leases"]
+    cores: int = state["cores"]
+    several_wanted = any(e["cores"] > 1 for e in (*leases, *state["queue"]))
     for entry in state["queue"]:
         after = [*leases, entry]
         several = sum(e["cores"] for e in after if e["cores"] > 1)
         single = sum(e["cores"] == 1 for e in after)
         free = entry["further"] or not leases
-        wide = 1 < entry["cores"] <= state["cores"]
-        if wide and several > state["cores"] and not free:
+        wide = 1 < entry["cores"] <= cores
+        if wide and several > cores and not free:
             continue  # Those behind it with one processor do not make it wait for longer.
-        room = single + several / 2 <= state["cores"] or free
+        if not several and _kept_for(state):
+            several = cores
+        most = cores if several_wanted or several else cores + cores // 2
+        room = single + several / 2 <= most or free
         return entry if room and sum(e["mib"] for e in after) <= state["mib"] else None
     return None
+
+
+def _kept_for(state: dict[str, Any]) -> float:
+    """Seconds that the place of a machine with several processors is kept for yet."""
+    left = float(state.get("kept", 0.0)) - time.monotonic()
+    return left if 0.0 < left <= _KEPT else 0.0  # More is from before the host's last boot.
 
 
 def _lives(entry: _Entry) -> bool:

@@ -129,6 +129,40 @@ def test_several_processors_wait_until_one_machine_with_one_is_left(tmp_path: Pa
             assert leases(tmp_path) == [100, 300]
 
 
+def test_three_machines_with_one_processor_share_two_cores(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, BUDGET)
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(pool.lease(1, 100, Deadline.after(LIMIT)))
+        assert leases(tmp_path) == [100, 100, 100]
+        with pytest.raises(DeadlineError), pool.lease(1, 100, Deadline.after(0.2)):
+            pytest.fail("more machines were let in than wait by turns")
+
+
+def test_the_place_of_several_processors_is_kept_for_the_next_of_the_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(tmp_path, BUDGET)
+    with pool.lease(1, 100, Deadline.after(LIMIT)):
+        with pool.lease(2, 300, Deadline.after(LIMIT)):
+            pass
+        with pytest.raises(DeadlineError), pool.lease(1, 200, Deadline.after(0.2)):
+            pytest.fail("a machine with one processor took the place")
+        with pool.lease(2, 300, Deadline.after(LIMIT)):
+            assert leases(tmp_path) == [100, 300]
+        # Not for ever, and not for a release before the host's last boot.
+        monkeypatch.setattr("harness.pool._KEPT", 0.5)
+        with pool.lease(2, 300, Deadline.after(LIMIT)):
+            pass
+        with pool.lease(1, 200, Deadline.after(LIMIT)):
+            assert leases(tmp_path) == [100, 200]
+        state = json.loads((tmp_path / "pool.json").read_text())
+        state["kept"] = time.monotonic() + 1e6
+        (tmp_path / "pool.json").write_text(json.dumps(state))
+        with pool.lease(1, 200, Deadline.after(LIMIT)):
+            assert leases(tmp_path) == [100, 200]
+
+
 def test_never_more_than_the_budget_under_contention(tmp_path: Path) -> None:
     pool = Pool(tmp_path, BUDGET)
     lock = threading.Lock()
