@@ -73,12 +73,12 @@ class Cluster:
         """The parsed answer of ``kubectl get -o json``."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json").text)
 
-    def rolled_out(self, deployment: str) -> None:
+    def rolled_out(self, deployment: str, *, namespace: str = "default") -> None:
         """Return when every replica of a Deployment is available."""
         limit = self.node.machine.deadline(ROLLOUT).seconds
         self.kubectl(
-            "rollout", "status", f"deployment/{deployment}", f"--timeout={limit:.0f}s",
-            seconds=ROLLOUT + 10,
+            "-n", namespace, "rollout", "status", f"deployment/{deployment}",
+            f"--timeout={limit:.0f}s", seconds=ROLLOUT + 10,
         )  # fmt: skip
 
     def wait(self, what: str, condition: str, *arguments: str, seconds: float = ROLLOUT) -> None:
@@ -120,6 +120,12 @@ class Cluster:
         self.node.succeed(
             f"until [ $(wc -l < {STORE}) -ge {times} ]; do sleep 1; done", seconds=ROLLOUT
         )
+
+    @property
+    def system_phases(self) -> dict[str, str]:
+        """The phase of each pod of kube-system by its label ``app``."""
+        items = self.get("pods", "-n", "kube-system")["items"]
+        return {i["metadata"]["labels"]["app"]: i["status"]["phase"] for i in items}
 
     def page(self, address: str) -> str:
         """What the node is served there; a Service takes a moment longer than its pods."""

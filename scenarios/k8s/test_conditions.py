@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from harness.node import Node
 from harness.scenario import scenario
 from scenarios.kubernetes import MACHINE, Cluster, begin
+from scenarios.releases import Releases
+from scenarios.steps import Update
 
 pytestmark = pytest.mark.machine(**MACHINE)
 
@@ -22,6 +26,20 @@ dd if=/dev/urandom of={DATASTORE}/member/snap/db bs=4096 count=16 conv=notrunc 2
 echo garbage > {PKI}/apiserver.crt
 echo Edge_Node > /etc/kubesolo/hostname
 sync
+"""
+
+# etcd's database alone, in a node that runs.
+DAMAGE_DATASTORE = f"""
+sv -w 20 force-stop /run/service/kubernetes
+dd if=/dev/urandom of={DATASTORE}/member/snap/db bs=4096 count=16 conv=notrunc 2> /dev/null
+sv up /run/service/kubernetes
+"""
+
+# The addresses of the device that leads elsewhere, as a network with other numbers gives them.
+READDRESS = """
+ip addr del 10.0.2.15/24 dev eth0
+ip addr add 10.0.2.77/24 dev eth0
+ip route replace default via 10.0.2.2 dev eth0
 """
 
 # Leaves ten MiB.
@@ -51,6 +69,50 @@ def test_damage_is_repaired_and_said(node: Node) -> None:
     shown = node.succeed("kubesolo-update datastore").text
     [aside] = [line.split()[-1] for line in shown.splitlines() if line.startswith("put aside")]
     node.succeed(f"ls {aside}/data/member/snap/db")
+
+
+@scenario()
+def test_a_damaged_datastore_comes_back_from_its_copy(
+    node: Node, releases: Releases, serve: Callable[..., Update]
+) -> None:
+    """The copy is the one that was saved for the way back from an update."""
+    cluster = begin(node)
+    cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
+    serve(releases.good).stage()
+    since = node.journal.cursor
+    node.succeed(DAMAGE_DATASTORE)
+    node.wait_console(r"Kubernetes ended by itself \(etcd, ", seconds=REPAIRED, since=since)
+    node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
+    assert cluster.is_ready
+    assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
+    shown = node.succeed("kubesolo-update datastore").text
+    [aside] = [line.split()[-1] for line in shown.splitlines() if line.startswith("put aside")]
+    node.succeed(f"ls {aside}/data/member/snap/db")
+
+
+@scenario()
+def test_expired_certificates_and_another_address(node: Node) -> None:
+    """A node that was left alone for longer than its certificates last, on another network."""
+    cluster = begin(node)
+    cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
+    since = node.journal.cursor
+    node.succeed("date -s @$(($(date +%s) + 400 * 86400))")
+    node.fail([*cluster.command, "get", "nodes"])
+    # As the service upkeep does once a day.
+    node.succeed("kubesolo-node renew")
+    node.wait_console(r"kubernetes: made .*apiserver \(expired\)", since=since)
+    node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
+    assert cluster.is_ready
+    since = node.journal.cursor
+    node.succeed(READDRESS)
+    node.wait_console("kubernetes follows .* from 10.0.2.15 to 10.0.2.77", seconds=120, since=since)
+    node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
+    [item] = cluster.get("nodes")["items"]
+    [address] = [a["address"] for a in item["status"]["addresses"] if a["type"] == "InternalIP"]
+    assert address == "10.0.2.77"
+    # The certificate names it, too.
+    cluster.kubectl("--server=https://10.0.2.77:6443", "get", "--raw", "/readyz")
+    assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
 
 
 @scenario()

@@ -6,9 +6,12 @@ import pytest
 
 from harness.node import Node
 from harness.scenario import scenario
-from scenarios.kubernetes import MACHINE, begin
+from scenarios.kubernetes import LOG, MACHINE, begin
 
 pytestmark = pytest.mark.machine(**MACHINE)
+
+# From power on to the API server's start.
+BOOT = 120.0
 
 # One object after another, each acknowledged on the disk that survives.
 LOAD = """
@@ -39,6 +42,14 @@ def test_cut_while_kubernetes_starts_and_under_load(node: Node) -> None:
     node.wait_console("enter stage: /etc/runit/2", since=since)
     node.wait_console("udhcpc: lease of|kubesolo: network", since=since)
     node.power_cut()
+    # Further on: the datastore is open and written to.
+    since = node.journal.cursor
+    node.power_on()
+    node.machine.channel.wait_up(node.machine.deadline(BOOT))
+    node.succeed(f"until grep -q 'start kube-apiserver' {LOG}; do sleep 0.2; done", seconds=BOOT)
+    node.succeed(f"! grep -q 'is ready' {LOG}")
+    node.power_cut()
+    assert not any("kubernetes ready" in event.text for event in node.journal.events(since))
     node.boot()
     assert cluster.is_ready
     acknowledged = node.succeed("cat /var/lib/kubesolo/acknowledged").text.split()

@@ -18,6 +18,30 @@ except urllib.error.HTTPError as error:
     print(error.code)
 """
 
+# Asks every TCP port on which anything listens for the file argv[1], over plain HTTP: the port,
+# then the status or the error, then whether there was a key in what came.
+ASK_EVERYBODY = """
+import glob, http.client, socket, sys
+ports = set()
+for table in glob.glob("/proc/net/tcp*"):
+    for line in list(open(table))[1:]:
+        fields = line.split()
+        if fields[3] == "0A":
+            ports.add(int(fields[1].rpartition(":")[2], 16))
+for port in sorted(ports):
+    for host in ("127.0.0.1", sys.argv[2]):
+        connection = http.client.HTTPConnection(host, port, timeout=10)
+        body = b""
+        try:
+            connection.request("GET", sys.argv[1])
+            reply = connection.getresponse()
+            status, body = reply.status, reply.read()
+        except (OSError, http.client.HTTPException) as error:
+            status = type(error).__name__
+        secret = b"PRIVATE KEY" in body or b"client-key-data" in body
+        print(port, status, "secret" if secret else "nothing")
+"""
+
 pytestmark = pytest.mark.machine(**MACHINE)
 
 
@@ -44,7 +68,7 @@ def test_the_administrators_access_stays_on_the_node(node: Node) -> None:
         "xargs -r grep -lE 'PRIVATE KEY|client-key-data' || true"
     ).text
     assert readable == ""
-    # Nobody without a certificate learns anything, and nothing speaks plain HTTP.
+    # Nobody without a certificate learns anything, and nothing gives it over plain HTTP.
     assert node.succeed(["python3", "-c", ASK, "https://127.0.0.1:6443/api/v1/secrets"]).text in (
         "401",
         "403",
@@ -53,6 +77,10 @@ def test_the_administrators_access_stays_on_the_node(node: Node) -> None:
         node.succeed(["python3", "-c", ASK, "http://127.0.0.1:6443/api/v1/secrets"]).text == "400"
     )
     node.fail(["python3", "-c", ASK, f"http://127.0.0.1:80{path}"])
+    answers = node.succeed(["python3", "-c", ASK_EVERYBODY, path, "10.0.2.15"], seconds=240).text
+    said = [line.split() for line in answers.splitlines()]
+    assert {"6443", "10250"} <= {port for port, _, _ in said}, answers
+    assert all(status != "200" and what == "nothing" for _, status, what in said), answers
 
 
 @scenario()
@@ -79,7 +107,11 @@ def test_local_storage_survives_a_reboot(node: Node) -> None:
     cluster.create("store")
     cluster.wait("pod/store", "condition=Ready")
     assert node.succeed(f"cat {STORE}").text == "started"
+    since = node.journal.cursor
     node.reboot()
+    # With pods, within the time that the stop has.
+    node.wait_console("kubesolo: stage stopped", since=since)
+    assert not any("takes too long" in event.text for event in node.journal.events(since))
     node.wait_ready()
     cluster.store_started(2)
     assert node.succeed(f"cat {STORE}").text.split() == ["started", "started"]

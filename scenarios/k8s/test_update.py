@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -36,8 +37,10 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     """Nobody is logged in: the schedule starts a pod, the pod asks the host."""
     cluster = begin(node)
     cluster.create("nginx")
+    cluster.create("steady")
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     cluster.rolled_out("web")
+    cluster.rolled_out("steady", namespace="kube-system")
     page = cluster.page(cluster.web)
     update = serve(releases.good, kube_system_settle=SETTLE)
     # The ConfigMap says where releases are.
@@ -56,9 +59,22 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     assert boots.slots == ["B"]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     assert cluster.is_ready
+    # The verdict had a pod of kube-system to judge.
+    checks = {check["name"]: check for check in node.status().last_boot_check.health}
+    assert checks["kube_system"]["result"] == "pass", checks["kube_system"]
+    assert cluster.system_phases == {"steady": "Running"}
     assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
     cluster.rolled_out("web")
     assert cluster.page(cluster.web) == page
+    # After the boot a Job has the node judge itself once more.
+    cluster.kubectl(
+        "create", "--validate=false", "-f", "-", stdin=render("healthcheck", kubernetes=version)
+    )
+    job = "job/kubesolo-healthcheck"
+    cluster.wait(job, "condition=Complete", "-n", "kubesolo-updates")
+    said = cluster.kubectl("-n", "kubesolo-updates", "logs", job).text
+    assert "done" in said.split(), said
+    assert re.search(r"kube_system +pass", said), said
     [pod, *_] = cluster.get("pods", "-n", "kubesolo-updates")["items"]
     assert "hostPID" not in pod["spec"]
     assert pod["spec"]["containers"][0]["securityContext"]["privileged"] is False
@@ -73,6 +89,7 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
     serve(
         releases.broken("kubelet-cannot-start"), healthcheck_deadline="60", auto_rollback_after="1"
     ).stage()
+    armed = node.journal.cursor
     with node.expect_boots(2) as boots:
         node.reboot()
         assert verdict(node, node.journal.cursor) == "rolled back"
@@ -82,6 +99,8 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
     error = node.status().update.last_error
     assert error.startswith("rolled back: 1 failed health check of 0.2.1: "), error
     assert "node_ready" in error, error
+    # It was the kubelet alone.
+    node.wait_console(r"Kubernetes ended by itself \(kubelet, ", since=armed)
     assert cluster.is_ready
     assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
 
@@ -130,6 +149,7 @@ def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     """One system pod failed before the update; while another settles, the API server dies."""
     cluster = begin(node)
     cluster.create("known-fault")
+    cluster.create("steady")
     cluster.wait_restarted("kube-system", "app=broken")
     serve(releases.good, kube_system_settle="15", auto_rollback_after="1").stage()
     with node.expect_boots(1) as boots:
@@ -138,9 +158,11 @@ def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     node.machine.channel.wait_up(node.machine.deadline(JUDGED))
     node.wait_console("kubesolo: kubernetes ready", seconds=JUDGED, since=since)
     service = cluster.payload["services"][-1]
+    before = node.journal.cursor
     killed = node.succeed(
         f"kill -9 $(cat /run/service/{service}/supervise/pid) && date -u +%Y-%m-%dT%H:%M:%SZ"
     ).text
+    node.wait_console("kubesolo-update: ready ", seconds=JUDGED, since=before)
     ready = node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B"]
     assert ready.confirmed
