@@ -42,6 +42,14 @@ ArchiveOption = Annotated[
         help="The payload's release archive; goes before payload.archive.",
     ),
 ]
+Sha256Option = Annotated[
+    str | None,
+    typer.Option(
+        "--payload-sha256",
+        envvar="KUBESOLO_PAYLOAD_SHA256",
+        help="What the release archive's SHA-256 must be; goes before payload.sha256.",
+    ),
+]
 OverlayOption = Annotated[
     list[Path] | None, typer.Option(help="Directory laid over the root; may be repeated.")
 ]
@@ -55,10 +63,11 @@ def build(
     overlay: OverlayOption = None,
     payload_binary: BinaryOption = None,
     payload_archive: ArchiveOption = None,
+    payload_sha256: Sha256Option = None,
     output: Annotated[Path | None, typer.Option(help="Copy the disk image here.")] = None,
 ) -> None:
     """Build the disk image whose slot A holds one version; print its path."""
-    builder = _builder(arch, recipe, payload_binary, payload_archive)
+    builder = _builder(arch, recipe, payload_binary, payload_archive, payload_sha256)
     image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
@@ -76,16 +85,21 @@ def slot(
     overlay: OverlayOption = None,
     payload_binary: BinaryOption = None,
     payload_archive: ArchiveOption = None,
+    payload_sha256: Sha256Option = None,
 ) -> None:
     """Build the files of one slot, as a release is published from; print their directory."""
-    builder = _builder(arch, recipe, payload_binary, payload_archive)
+    builder = _builder(arch, recipe, payload_binary, payload_archive, payload_sha256)
     print(builder.slot(version, tuple(overlay or ())).folder)
 
 
-def _builder(arch: Arch | None, recipe: Path, binary: Path | None, archive: Path | None) -> Builder:
+def _builder(
+    arch: Arch | None, recipe: Path, binary: Path | None, archive: Path | None, sha256: str | None
+) -> Builder:
     given = {"binary": binary, "archive": archive}
     # Relative to where the command was typed, not to the recipe.
     options = {key: str(path.absolute()) for key, path in given.items() if path is not None}
+    if sha256 is not None:
+        options["sha256"] = sha256
     return Builder(arch or host_arch(), recipe=recipe, payload=options)
 
 
@@ -102,7 +116,9 @@ def lock(recipe: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
             lines = payload.relock()
         except DownloadError as error:
             # The packages' locks are renewed; not every network reaches upstream.
-            lines = [f"not renewed: {error.message}"]
+            print(f"{path.stem} payload: not renewed: {error.message}")
+            _print_hint(error)
+            continue
         for line in lines:
             print(f"{path.stem} payload: {line}")
 
@@ -155,14 +171,18 @@ def copy_sparse(source: Path, target: Path) -> None:
     shutil.copymode(source, target)
 
 
+def _print_hint(error: KubesoloError) -> None:
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
 def main() -> int:
     """Run the command line; every expected error is one line and a hint, exit status 1."""
     try:
         app()
     except KubesoloError as error:
         print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+        _print_hint(error)
         return error.exit_code
     except OSError as error:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field
 
 from product.image import progress
-from product.image.cache import Cache, digest_of, file_sha256, tree_digest
+from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError, RecipeError
 from product.image.kernel import KernelNeeds
 from product.image.oci import build_archives, images_digest
@@ -115,6 +115,7 @@ class KubesoloPayload:
             assert archive is not None
             with progress.step(f"unpack KubeSolo for {arch}"):
                 self._build(arch, cache, archive, tree)
+            require_unchanged(source.sha256, file_sha256(archive))
 
         return cache.tree(f"payload-kubesolo-{arch}", self._digest(arch, source), build)
 
@@ -140,7 +141,7 @@ class KubesoloPayload:
         if given is None:
             release, variant = self._options.release, self._options.variant
             lock = ReleaseLock.load(self._lock)
-            pin = lock.pin(arch, release, variant, self._lock)
+            pin = lock.pin(arch, release, variant, self._lock, wanted)
             if wanted is not None and wanted != pin.sha256:
                 raise RecipeError(
                     f"recipe {self._name}: payload.sha256 is {wanted}, "
@@ -157,10 +158,15 @@ class KubesoloPayload:
             raise ImageError(
                 f"{path} is not the archive that was asked for: expected SHA-256 {expected}, "
                 f"got {digest}",
-                hint="fetch it anew, or correct payload.sha256",
+                hint="fetch it anew, or correct --payload-sha256 (payload.sha256 in the recipe)",
             )
         if expected is None:
-            progress.note(f"{path.name} is taken as it is: no digest is known; SHA-256 {digest}")
+            raise ImageError(
+                f"{path} is not verified: no digest of it is known for {arch}, its own SHA-256 is "
+                f"{digest}; say by --payload-sha256 which one it should have",
+                hint="compare it with the release's SHA256SUMS; if it is there, add "
+                f"--payload-sha256 {digest}, or payload.sha256 to the recipe",
+            )
         return _Source(digest, path, None)
 
     def _pinned(self, path: Path, arch: Arch) -> str | None:

@@ -30,6 +30,10 @@ from product.image.recipe import Arch
 HOME = "https://github.com/portainer/kubesolo/releases/download"
 PROGRAM = "kubesolo"
 OTHER_WAYS = "give the archive by --payload-archive FILE, or build --recipe images/debian.toml"
+_HOW = (
+    "--payload-archive FILE --payload-sha256 SHA256 takes an archive that was fetched elsewhere, "
+    "--recipe images/debian.toml another Kubernetes"
+)
 _REPLACED = "try another mirror; if it stays, somebody replaced the release"
 MAX_PROGRAM = 1 << 30
 CONNECT_TIMEOUT = 20.0
@@ -45,7 +49,10 @@ class _Model(BaseModel):
 
 
 class Pin(_Model):
-    """One archive; ``size`` (bytes) and ``sha256`` are None until a lock run has seen them."""
+    """One archive; ``size`` (bytes) and ``sha256`` are None until a lock run has seen them.
+
+    Where the user gave the digest alone, ``size`` stays None until the archive is fetched.
+    """
 
     url: str = Field(pattern=r"^https?://[^\s]+$")
     size: int | None = Field(default=None, gt=0)
@@ -77,8 +84,13 @@ class ReleaseLock(_Model):
         except ValueError as error:
             raise LockError(f"lock file {path} is not JSON: {error}", hint=hint) from None
 
-    def pin(self, arch: Arch, release: str, variant: str, path: Path) -> Pin:
-        """The archive for ``arch``, if it may be built from. Raises LockError."""
+    def pin(
+        self, arch: Arch, release: str, variant: str, path: Path, given: str | None = None
+    ) -> Pin:
+        """The archive for ``arch``, if it may be built from. Raises LockError.
+
+        ``given`` is the user's SHA-256; it stands for a digest that the lock lacks.
+        """
         if (self.release, self.variant) != (release, variant):
             raise LockError(
                 f"lock file {path} is for KubeSolo {self.release} {self.variant}, "
@@ -86,10 +98,13 @@ class ReleaseLock(_Model):
                 hint=f"run {RELOCK_COMMAND} and commit the result",
             )
         pin = self.archives.get(arch)
+        if pin is not None and pin.sha256 is None and given is not None:
+            return Pin(url=pin.url, sha256=given)
         if pin is None or pin.sha256 is None or pin.size is None:
             raise LockError(
-                f"KubeSolo {release} for {arch} has no verified digest in {path}",
-                hint=f"run {RELOCK_COMMAND} where github.com can be reached; or {OTHER_WAYS}",
+                f"KubeSolo {release} for {arch} has no verified digest in {path}; "
+                f"say it by --payload-sha256, {OTHER_WAYS}",
+                hint=f"run {RELOCK_COMMAND} where github.com can be reached; or {_HOW}",
             )
         return pin
 
@@ -105,11 +120,17 @@ def fetch(pin: Pin, cache: Cache, mirror: str | None = None) -> Path:
     Raises DownloadError in one line where it cannot be had or is not the pinned one.
     """
     assert pin.sha256 is not None
-    assert pin.size is not None
-    found = cache.verified_blob(pin.sha256, pin.size)
+    blob = cache.blob(pin.sha256)
+    size = blob.stat().st_size if pin.size is None and blob.exists() else pin.size
+    found = cache.verified_blob(pin.sha256, size) if size is not None else None
     if found is not None:
         return found
     url = pin.url if mirror is None else f"{mirror.rstrip('/')}/{_below_home(pin.url)}"
+    if pin.size is None:
+        # It only bounds the transfer: the digest decides.
+        pin = pin.model_copy(update={"size": _size(url)})
+    assert pin.sha256 is not None
+    assert pin.size is not None
     folder = cache.tmp / f"release-{pin.sha256[:32]}"
     with (
         cache.lock(folder.name),
@@ -158,9 +179,7 @@ def _download(url: str, partial: Path, size: int) -> None:
             _transfer(pool, url, partial, have, size)
         except urllib3.exceptions.HTTPError as error:
             if attempt == ATTEMPTS - 1 or isinstance(error, urllib3.exceptions.MaxRetryError):
-                raise DownloadError(
-                    f"cannot fetch {url}: {_reason(error)}", hint=OTHER_WAYS
-                ) from None
+                raise _unreachable(f"cannot fetch {url}: {_reason(error)}") from None
     have = partial.stat().st_size if partial.exists() else 0
     if have != size:
         partial.unlink(missing_ok=True)
@@ -182,9 +201,7 @@ def _transfer(pool: urllib3.PoolManager, url: str, partial: Path, have: int, siz
         elif response.status == 200:
             mode = "wb"
         else:
-            raise DownloadError(
-                f"cannot fetch {url}: the server answered {response.status}", hint=OTHER_WAYS
-            )
+            raise _unreachable(f"cannot fetch {url}: the server answered {response.status}")
         if mode is None:
             # The server does not go on from here: begin again.
             partial.unlink()
@@ -221,6 +238,11 @@ def _pool(url: str) -> urllib3.PoolManager:
     if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
         return urllib3.ProxyManager(proxy, retries=retries, timeout=timeout)
     return urllib3.PoolManager(retries=retries, timeout=timeout)
+
+
+def _unreachable(what: str) -> DownloadError:
+    """One line that says what failed and names the alternative."""
+    return DownloadError(f"{what}; {OTHER_WAYS}", hint=_HOW)
 
 
 def _reason(error: urllib3.exceptions.HTTPError) -> str:
@@ -306,9 +328,9 @@ def _sums(url: str) -> dict[str, str]:
     try:
         response = _pool(url).request("GET", url)
     except urllib3.exceptions.HTTPError as error:
-        raise DownloadError(f"cannot fetch {url}: {_reason(error)}", hint=OTHER_WAYS) from None
+        raise _unreachable(f"cannot fetch {url}: {_reason(error)}") from None
     if response.status != 200:
-        raise DownloadError(f"cannot fetch {url}: the server answered {response.status}")
+        raise _unreachable(f"cannot fetch {url}: the server answered {response.status}")
     found = {}
     for line in response.data.decode(errors="replace").splitlines():
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](\S+)", line)
@@ -321,8 +343,10 @@ def _size(url: str) -> int:
     try:
         response = _pool(url).request("HEAD", url)
     except urllib3.exceptions.HTTPError as error:
-        raise DownloadError(f"cannot ask for {url}: {_reason(error)}", hint=OTHER_WAYS) from None
+        raise _unreachable(f"cannot fetch {url}: {_reason(error)}") from None
     length = response.headers.get("Content-Length", "")
     if response.status != 200 or not length.isdigit() or not int(length):
-        raise DownloadError(f"{url} cannot be asked for its size: status {response.status}")
+        raise _unreachable(f"{url} cannot be asked for its size: status {response.status}")
+    if int(length) > MAX_PROGRAM:
+        raise DownloadError(f"{url} is said to have {length} bytes, which no archive has")
     return int(length)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from product.image.build import Builder
 from product.image.cache import Cache
 from product.image.cli import main
 from product.image.errors import DownloadError, ImageError, LockError, RecipeError
@@ -21,6 +22,7 @@ from product.image.kernel import ModuleIndex, check_needs, prepare
 from product.image.locks import Lock
 from product.image.payload.kubesolo import KubesoloPayload
 from product.image.payload.kubesolo_config import check, render
+from product.image.payload.kubesolo_release import unpack_program
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.rootfs import packages_tree
@@ -74,6 +76,16 @@ def payload(**options: Any) -> KubesoloPayload:
     return KubesoloPayload.of(Recipe.load(RECIPE), table)
 
 
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def of_archive(path: Path, **options: Any) -> KubesoloPayload:
+    """With the archive's digest, without which it is not used."""
+    digest = sha256_of(path) if path.is_file() else "0" * 64
+    return payload(archive=str(path), sha256=digest, **options)
+
+
 def test_the_recipe_names_a_payload_of_this_kind() -> None:
     recipe = Recipe.load(RECIPE)
     made = payload_of(recipe)
@@ -107,7 +119,7 @@ def test_the_image_has_the_libraries_of_what_kubesolo_calls(program: str, tools:
 
 
 def test_the_tree_of_an_archive(archive: Path, cache: Cache, tools: HostTools) -> None:
-    tree = payload(archive=str(archive)).prepare(Arch.X86_64, cache, tools)
+    tree = of_archive(archive).prepare(Arch.X86_64, cache, tools)
     assert (tree / "usr/bin/kubesolo").read_bytes() == program()
     assert (tree / "usr/bin/kubesolo").stat().st_mode & 0o777 == 0o755
     described = json.loads((tree / "usr/lib/kubesolo/payload.json").read_text())
@@ -141,7 +153,7 @@ def test_the_agent_reads_what_is_described(
 ) -> None:
     from product.node.payload import read_payload
 
-    tree = payload(archive=str(archive)).prepare(Arch.X86_64, cache, tools)
+    tree = of_archive(archive).prepare(Arch.X86_64, cache, tools)
     assert read_payload(str(tree / "usr/lib/kubesolo/payload.json"))
 
 
@@ -150,7 +162,7 @@ def test_the_releases_own_name_says_its_version(
 ) -> None:
     newer = archive.with_name("kubesolo-v1.3.0-linux-amd64-musl.tar.gz")
     archive.rename(newer)
-    tree = payload(archive=str(newer)).prepare(Arch.X86_64, cache, tools)
+    tree = of_archive(newer).prepare(Arch.X86_64, cache, tools)
     assert json.loads((tree / "usr/lib/kubesolo/payload.json").read_text())["version"] == "v1.3.0"
 
 
@@ -174,7 +186,7 @@ def test_locking_goes_on_where_upstream_cannot_be_reached(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def unreachable(*_: object) -> None:
-        raise DownloadError("cannot fetch it")
+        raise DownloadError("cannot fetch it", hint="take another way")
 
     monkeypatch.setattr("product.image.payload.kubesolo.lock_release", unreachable)
     monkeypatch.setattr("product.image.cli.relock", lambda *_: [])
@@ -182,7 +194,9 @@ def test_locking_goes_on_where_upstream_cannot_be_reached(
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
-    assert "kubesolo payload: not renewed: cannot fetch it" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "kubesolo payload: not renewed: cannot fetch it" in captured.out
+    assert captured.err.splitlines()[-1] == "hint: take another way"
 
 
 def test_a_recipes_release_is_the_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,13 +209,13 @@ def test_everything_that_the_tree_is_made_from_names_it(archive: Path, tmp_path:
     other = tmp_path / "other.tar.gz"
     other.write_bytes(tar_gz(("kubesolo", program(kubernetes="1.35.2"))))
     digests = {
-        payload(archive=str(archive)).digest(Arch.X86_64),
-        payload(archive=str(archive)).digest(Arch.AARCH64),
-        payload(archive=str(other)).digest(Arch.X86_64),
-        payload(archive=str(archive), images=[]).digest(Arch.X86_64),
-        payload(archive=str(archive), images=["agent", "nginx"]).digest(Arch.X86_64),
-        payload(archive=str(archive), kubernetes="1.35").digest(Arch.X86_64),
-        payload(archive=str(archive), config={"network": {"mtu": 1400}}).digest(Arch.X86_64),
+        of_archive(archive).digest(Arch.X86_64),
+        of_archive(archive).digest(Arch.AARCH64),
+        of_archive(other).digest(Arch.X86_64),
+        of_archive(archive, images=[]).digest(Arch.X86_64),
+        of_archive(archive, images=["agent", "nginx"]).digest(Arch.X86_64),
+        of_archive(archive, kubernetes="1.35").digest(Arch.X86_64),
+        of_archive(archive, config={"network": {"mtu": 1400}}).digest(Arch.X86_64),
     }
     assert len(digests) == 7
 
@@ -219,6 +233,94 @@ def test_an_archives_digest_is_checked(
     with pytest.raises(ImageError, match="not the archive that was asked for") as caught:
         payload(archive=given, sha256=wrong).prepare(Arch.X86_64, cache, tools)
     assert hashlib.sha256(archive.read_bytes()).hexdigest() in caught.value.message
+
+
+def test_an_archive_without_a_known_digest_is_refused(
+    archive: Path, cache: Cache, tools: HostTools
+) -> None:
+    digest = sha256_of(archive)
+    unknown: tuple[dict[str, Any], ...] = ({}, {"sha256": {"aarch64": digest}})
+    for options in unknown:
+        made = payload(archive=str(archive), **options)
+        with pytest.raises(ImageError, match="is not verified: no digest of it") as caught:
+            made.digest(Arch.X86_64)
+        assert digest in caught.value.message
+        assert "--payload-sha256" in caught.value.message
+        assert f"--payload-sha256 {digest}" in str(caught.value.hint)
+        with pytest.raises(ImageError, match="is not verified"):
+            made.prepare(Arch.X86_64, cache, tools)
+    assert not list(cache.trees.glob("payload-*"))
+    payload(archive=str(archive), sha256={"x86_64": digest}).prepare(Arch.X86_64, cache, tools)
+
+
+def test_the_command_line_takes_the_digest(
+    archive: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(builder: Builder, *_: object) -> None:
+        assert builder.payload is not None
+        raise ImageError(f"built from {builder.payload.digest(builder.arch)}")
+
+    monkeypatch.setattr(Builder, "image", named)
+    monkeypatch.setattr(Builder, "slot", named)
+    table = Recipe.load(RECIPE).payload or {}
+    expected = of_archive(archive, config=table["config"]).digest(Arch.X86_64)
+    for command in ("build", "slot"):
+        argv = ["image", command, "--arch", "x86_64", "--recipe", str(RECIPE)]
+        argv += ["--payload-archive", str(archive)]
+        for given, words in (
+            ([], "is not verified: no digest of it is known for x86_64"),
+            (["--payload-sha256", "0" * 64], f"expected SHA-256 {'0' * 64}, got"),
+            (["--payload-sha256", "0" * 63], "payload.sha256"),
+            (["--payload-sha256", sha256_of(archive)], f"built from {expected}"),
+        ):
+            monkeypatch.setattr("sys.argv", [*argv, *given])
+            assert main() == 1
+            (line,) = re.findall("^error: .*", capsys.readouterr().err, re.M)
+            assert words in line
+
+
+def test_an_archive_that_changes_while_it_is_unpacked_is_not_kept(
+    archive: Path, cache: Cache, tools: HostTools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unpack(source: Path, target: Path) -> None:
+        source.write_bytes(tar_gz(("kubesolo", program(kubernetes="1.35.2"))))
+        unpack_program(source, target)
+
+    made = of_archive(archive)
+    monkeypatch.setattr("product.image.payload.kubesolo.unpack_program", unpack)
+    with pytest.raises(ImageError, match="changed while it was built from"):
+        made.prepare(Arch.X86_64, cache, tools)
+    assert not list(cache.trees.glob("payload-*"))
+
+
+def test_a_mirrors_archive_is_used_by_a_digest_alone(
+    server: Server, cache: Cache, tools: HostTools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(server)
+    row = {"url": f"https://upstream.invalid/{RELEASE}/{NAME}", "size": None, "sha256": None}
+    lock = tmp_path / "lock.json"
+    lock.write_text(
+        json.dumps({"release": RELEASE, "variant": VARIANT, "archives": {"x86_64": row}})
+    )
+
+    def of_mirror(**options: Any) -> KubesoloPayload:
+        made = payload(mirror=server.url, **options)
+        monkeypatch.setattr(made, "_lock", lock)
+        return made
+
+    with pytest.raises(LockError, match="has no verified digest") as caught:
+        of_mirror().prepare(Arch.X86_64, cache, tools)
+    assert "--payload-sha256" in caught.value.message
+    assert server.asked == []
+    with pytest.raises(DownloadError, match="not the pinned archive: expected SHA-256 0000"):
+        of_mirror(sha256="0" * 64).prepare(Arch.X86_64, cache, tools)
+    assert not list(cache.trees.glob("payload-*"))
+    right = hashlib.sha256(server.files[f"/{RELEASE}/{NAME}"]).hexdigest()
+    tree = of_mirror(sha256=right).prepare(Arch.X86_64, cache, tools)
+    assert (tree / "usr/bin/kubesolo").read_bytes() == program()
+    asked = len(server.asked)
+    of_mirror(sha256=right, kubernetes="1.35").prepare(Arch.X86_64, cache, tools)
+    assert len(server.asked) == asked, "it is in the cache"
 
 
 def test_a_file_with_a_locked_archives_name_is_that_archive(
@@ -263,7 +365,7 @@ def test_an_unusable_archive_is_one_error(
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(ImageError, match=words):
-        payload(archive=str(path), **options).prepare(Arch.X86_64, cache, tools)
+        of_archive(path, **options).prepare(Arch.X86_64, cache, tools)
     assert not list(cache.trees.glob("payload-*"))
 
 
@@ -272,7 +374,7 @@ def test_the_recipe_may_say_the_kubernetes_version(
 ) -> None:
     path = tmp_path / "given.tar.gz"
     path.write_bytes(tar_gz(("kubesolo", program(kubernetes=None))))
-    tree = payload(archive=str(path), kubernetes="1.35").prepare(Arch.X86_64, cache, tools)
+    tree = of_archive(path, kubernetes="1.35").prepare(Arch.X86_64, cache, tools)
     assert json.loads((tree / "usr/lib/kubesolo/payload.json").read_text())["kubernetes"] == "1.35"
 
 
@@ -288,6 +390,8 @@ def test_the_command_line_says_it_in_one_line(
     assert [line.split(":")[0] for line in lines] == ["error", "hint"]
     assert "no verified digest" in lines[0]
     assert "--payload-archive" in lines[1]
+    for way in ("--payload-sha256", "--payload-archive", "--recipe images/debian.toml"):
+        assert way in lines[0]
 
 
 @pytest.mark.parametrize("arch", list(Arch))

@@ -20,6 +20,7 @@ from product.image.cache import Cache
 from product.image.errors import DownloadError, ImageError, LockError
 from product.image.payload.kubesolo_elf import check_program, kubernetes_version
 from product.image.payload.kubesolo_release import (
+    OTHER_WAYS,
     Pin,
     ReleaseLock,
     archive_name,
@@ -243,6 +244,38 @@ def test_no_network_is_one_line_that_names_the_other_ways(url: str, tmp_path: Pa
     assert "Pool" not in caught.value.message
     assert "--payload-archive" in str(caught.value.hint)
     assert "images/debian.toml" in str(caught.value.hint)
+    assert caught.value.message.endswith(f"; {OTHER_WAYS}")
+
+
+@pytest.mark.parametrize("missing", ["archive", "SHA256SUMS", "size"])
+def test_every_way_of_not_being_reached_names_the_other_ways(
+    server: Server, tmp_path: Path, missing: str
+) -> None:
+    publish(server)
+    for path in list(server.files):
+        if path.endswith("SUMS") == (missing == "SHA256SUMS"):
+            del server.files[path]
+
+    def ask() -> object:
+        if missing == "archive":
+            return fetch(pin(server), Cache(tmp_path))
+        return lock_release(tmp_path / "lock.json", RELEASE, VARIANT, server.url)
+
+    with pytest.raises(DownloadError) as caught:
+        ask()
+    assert caught.value.message.endswith(f"; {OTHER_WAYS}")
+    assert "--payload-archive FILE" in OTHER_WAYS
+    assert "images/debian.toml" in OTHER_WAYS
+
+
+def test_what_cannot_be_an_archives_size_is_not_fetched(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("product.image.payload.kubesolo_release.MAX_PROGRAM", len(ARCHIVE) - 1)
+    wanted = pin(server).model_copy(update={"size": None})
+    with pytest.raises(DownloadError, match=f"said to have {len(ARCHIVE)} bytes"):
+        fetch(wanted, Cache(tmp_path))
+    assert len(server.asked) == 1
 
 
 def publish(server: Server) -> None:
