@@ -1,7 +1,7 @@
 """What an image carries beside the appliance: a Kubernetes distribution, as decision 0005 says.
 
-A kind of payload is a module here with a class that is a ``Payload``, and a line in ``table``;
-a recipe then names it as ``[payload] kind``. Builders know nothing else of any of them.
+A kind of payload is a module here whose ``PAYLOAD`` is a class that is a ``Payload``; a recipe
+names the module as ``[payload] kind``. Builders know nothing else of any of them.
 """
 
 from __future__ import annotations

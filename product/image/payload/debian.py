@@ -18,7 +18,7 @@ from product.image.cache import Cache, digest_of, file_sha256, require_unchanged
 from product.image.errors import ImageError
 from product.image.kernel import KernelNeeds
 from product.image.oci import build_archives, images_digest
-from product.image.payload import Options, read_options
+from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubernetes_build import KUBECTL, PROGRAM, KubernetesBuild
 from product.image.payload.kubesolo_elf import check_program
 from product.image.recipe import Arch, Recipe
@@ -159,3 +159,6 @@ class DebianPayload:
         lay_over(self._overlay, tree)
         text = json.dumps(description, indent=2) + "\n"
         (tree / "usr/lib/kubesolo/payload.json").write_text(text)
+
+
+PAYLOAD: type[Payload] = DebianPayload

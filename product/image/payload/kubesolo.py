@@ -18,7 +18,7 @@ from product.image.cache import Cache, digest_of, file_sha256, require_unchanged
 from product.image.errors import ImageError, RecipeError
 from product.image.kernel import KernelNeeds
 from product.image.oci import build_archives, images_digest
-from product.image.payload import Options, read_options
+from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubesolo_config import STATE, KubesoloConfig, check, render
 from product.image.payload.kubesolo_elf import check_program, kubernetes_version
 from product.image.payload.kubesolo_release import (
@@ -239,6 +239,9 @@ class KubesoloPayload:
             "datastore": {"path": f"{STATE}/kine/db", "service": "kubesolo"},
             "images": IMAGES_FOLDER,
         }
+
+
+PAYLOAD: type[Payload] = KubesoloPayload
 
 
 def _of_arch(value: str | dict[Arch, str] | None, arch: Arch) -> str | None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from product.image import cli, kernel
+from product.image import cli, kernel, payload
 from product.image.build import Builder
-from product.image.cache import Cache, digest_of
+from product.image.cache import Cache
 from product.image.errors import RecipeError
 from product.image.kernel import KernelNeeds
 from product.image.locks import Lock
-from product.image.payload import Options, Payload, read_options, table
+from product.image.payload import table
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES, HostTools
 
@@ -98,8 +100,8 @@ def test_only_what_changes_the_packages_changes_the_lock(tmp_path: Path) -> None
 
 
 def test_the_payload_of_a_recipe_is_one_that_is_known(tmp_path: Path) -> None:
-    def recipe(payload: str) -> Recipe:
-        return Recipe.load(_write(tmp_path, base=BASE, own=f'extends = "base.toml"\n{payload}'))
+    def recipe(text: str) -> Recipe:
+        return Recipe.load(_write(tmp_path, base=BASE, own=f'extends = "base.toml"\n{text}'))
 
     assert table.payload_of(recipe("")) is None
     with pytest.raises(RecipeError, match="has no payload that could use binary"):
@@ -108,6 +110,30 @@ def test_the_payload_of_a_recipe_is_one_that_is_known(tmp_path: Path) -> None:
         table.payload_of(recipe('[payload]\nkind = "k3s"'))
     with pytest.raises(RecipeError, match=r"payload\.kind is None"):
         table.payload_of(recipe("[payload]"))
+
+
+def test_a_kind_is_a_module_that_has_a_payload() -> None:
+    assert table.kinds() == ["debian", "kubesolo"]
+
+
+def test_a_third_module_is_a_third_kind(third_module: str) -> None:
+    assert table.kinds() == ["debian", "dummy", "kubesolo"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "gobuild", "kubernetes_build", "kubesolo_config", "kubesolo_elf", "kubesolo_release",
+        "table", "__init__", "", ".", "..debian", "debian.", "payload.debian", "tests", "os",
+        "Debian", "de-bian", "../payload/debian", "debian\n", "\x00", 1, ["debian"], None,
+    ],
+)  # fmt: skip
+def test_what_is_no_kind_is_one_error_that_lists_them(tmp_path: Path, kind: object) -> None:
+    plain = Recipe.load(_write(tmp_path, own=BASE))
+    recipe = plain.model_copy(update={"payload": {"kind": kind}})
+    words = re.escape(f"payload.kind is {kind!r}, known are debian, kubesolo")
+    with pytest.raises(RecipeError, match=f"{words}$"):
+        table.payload_of(recipe)
 
 
 @pytest.mark.parametrize("arch", list(Arch))
@@ -127,47 +153,20 @@ def test_a_kernel_that_lacks_something_is_refused_by_name(
     assert f"packages.{arch}.kernel" in caught.value.hint
 
 
-class _DummyOptions(Options):
-    greeting: str
-
-
-class Dummy:
-    """All that a third kind of payload takes."""
-
-    def __init__(self, options: _DummyOptions) -> None:
-        self._greeting = options.greeting
-
-    @classmethod
-    def of(cls, recipe: Recipe, table: Mapping[str, object]) -> Self:
-        return cls(read_options(_DummyOptions, recipe, table))
-
-    @property
-    def kernel(self) -> KernelNeeds:
-        return KernelNeeds(("veth",), ("NAMESPACES",))
-
-    def digest(self, arch: Arch) -> str:
-        return digest_of(self._greeting, arch)
-
-    def prepare(self, arch: Arch, cache: Cache, tools: HostTools) -> Path:
-        def build(tree: Path) -> None:
-            files = {
-                "usr/lib/kubesolo/payload.json": json.dumps({"schema": 1, "kind": "dummy"}),
-                # The packages have the first, the recipe's overlay has the second.
-                "usr/share/zoneinfo/UTC": self._greeting,
-                "usr/lib/kubesolo/applets": "nothing",
-            }
-            for name, text in files.items():
-                (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                (tree / name).write_text(text)
-
-        return cache.tree(f"payload-dummy-{arch}", self.digest(arch), build)
+@pytest.fixture
+def third_module(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A third module on the package's path, and nothing else changed; its full name."""
+    name = f"{payload.__name__}.dummy"
+    third = str(Path(__file__).with_name("third_kind"))
+    monkeypatch.setattr(payload, "__path__", [*payload.__path__, third])
+    yield name
+    sys.modules.pop(name, None)
+    vars(payload).pop("dummy", None)
 
 
 @pytest.fixture
-def dummy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def dummy(tmp_path: Path, third_module: str) -> Path:
     """A recipe of a third kind: a file of its own, and nothing else changed."""
-    kinds: dict[str, type[Payload]] = {**table.KINDS, "dummy": Dummy}
-    monkeypatch.setattr(table, "KINDS", kinds)
     images = tmp_path / "images"
     (images / "locks").mkdir(parents=True)
     for name in ("overlay", "boot", "appliance.toml"):
@@ -181,7 +180,7 @@ def dummy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return recipe
 
 
-def test_a_third_payload_is_a_module_a_line_and_a_recipe(
+def test_a_third_payload_is_a_module_and_a_recipe(
     cache: Cache, host_tools: HostTools, dummy: Path, tmp_path: Path
 ) -> None:
     builder = Builder(Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy)
@@ -203,7 +202,8 @@ def test_a_payload_that_the_kernel_does_not_suffice_for_builds_no_image(
     cache: Cache, host_tools: HostTools, dummy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs = KernelNeeds(("frobnicator",))
-    monkeypatch.setattr(Dummy, "kernel", property(lambda self: needs))
+    module = importlib.import_module(f"{payload.__name__}.dummy")
+    monkeypatch.setattr(module.PAYLOAD, "kernel", property(lambda self: needs))
     builder = Builder(
         Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy, payload={"greeting": "never"}
     )
