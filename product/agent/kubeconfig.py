@@ -44,28 +44,32 @@ def read_kubeconfig(path: str) -> Access:
     except ValueError as error:
         raise KubeconfigError(f"{path} is no kubeconfig: {error}") from None
     try:
-        return _access(_load(text))
+        document = load_yaml(text)
+        if not isinstance(document, dict):
+            raise ValueError("it is not a mapping")
+        return _access(document)
     except (ValueError, TypeError, RecursionError) as error:
         raise KubeconfigError(f"{path} is no usable kubeconfig: {error}") from None
 
 
-def _load(text: str) -> dict[str, object]:
+def load_yaml(text: str) -> object:
+    """The document, JSON or YAML. Raises ValueError, RecursionError."""
+    problem = "it is YAML, and the image has no python3-yaml"
     if text.lstrip().startswith("{"):
-        document = json.loads(text)
-    else:
-        from importlib import import_module
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            problem = str(error)
+    from importlib import import_module
 
-        try:
-            yaml = import_module("yaml")
-        except ImportError:
-            raise ValueError("it is YAML, and the image has no python3-yaml") from None
-        try:
-            document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except yaml.YAMLError as error:
-            raise ValueError(" ".join(str(error).split())) from None
-    if not isinstance(document, dict):
-        raise ValueError("it is not a mapping")
-    return document
+    try:
+        yaml = import_module("yaml")
+    except ImportError:
+        raise ValueError(problem) from None
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def _access(document: dict[str, object]) -> Access:

@@ -1,6 +1,8 @@
 """`kubesolo-node COMMAND`: what the services of a Kubernetes payload call.
 
 configure   make certificates and configuration fit the node (before Kubernetes starts)
+fixed IMAGE OWN KEY=DEFAULT...
+            refuse an operator's file OWN that changes one of the keys of IMAGE
 import      bring the image's container images into containerd
 renew       renew what is about to expire, and let Kubernetes take it up (once a day)
 ended CODE  say that Kubernetes ended by itself; replace its datastore if that is the reason
@@ -29,6 +31,14 @@ def _configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     from product.node.configure import configure
 
     configure(paths, payload, reporter)
+
+
+def _fixed(
+    paths: NodePaths, payload: Payload, reporter: Reporter, image: str, own: str, keys: list[str]
+) -> None:
+    from product.node.fixed import require_fixed
+
+    require_fixed(image, own, keys)
 
 
 def _import(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
@@ -60,6 +70,8 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
             return 0
         case ["configure"]:
             command: Callable[[NodePaths, Payload, Reporter], None] = _configure
+        case ["fixed", image, own, *keys] if keys and all("=" in key for key in keys):
+            command = partial(_fixed, image=image, own=own, keys=keys)
         case ["import"]:
             command = _import
         case ["renew"]:
@@ -68,7 +80,7 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
             command = partial(_ended, code=code)
         case _:
             print(f"error: '{' '.join(argv)}' is no command of kubesolo-node", file=sys.stderr)
-            print("hint: commands are configure, import, renew, ended CODE", file=sys.stderr)
+            print("hint: commands are configure, fixed, import, renew, ended CODE", file=sys.stderr)
             return EXIT_USAGE
     paths = paths or NodePaths()
     reporter = Reporter(paths)

@@ -1,8 +1,8 @@
 """A program that behaves as KubeSolo's documents say it does; what its supervision is tested with.
 
 Reads the configuration file (an unknown key is a warning, a wrong type fatal), writes the
-administrator's kubeconfig, says what is ready in order, holds containerd's socket, clears
-containerd's store at the start, and stops in reverse order on SIGTERM.
+administrator's kubeconfig, says what is ready in order, holds containerd's socket unless it is told
+of another one, clears containerd's store at the start, and stops in reverse order on SIGTERM.
 """
 
 from __future__ import annotations
@@ -46,8 +46,13 @@ def main() -> int:
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stopping.append(number))
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(store / "containerd.sock"))
-    listener.listen()
+    endpoint = config.get("runtime", {}).get("endpoint", "").removeprefix("unix://")
+    if endpoint and not Path(endpoint).is_socket():
+        print(f"FTL nothing listens at {endpoint}", flush=True)
+        return 1
+    if not endpoint:
+        listener.bind(str(store / "containerd.sock"))
+        listener.listen()
     for name in SERVICES:
         print(f"INF {name} is ready...", flush=True)
     kubeconfig = state / "pki/admin/admin.kubeconfig"

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +28,11 @@ from product.image.tools import IMAGES, HostTools, host_arch
 
 SERVICES = IMAGES / "payload/kubesolo/usr/lib/kubesolo/services"
 STANDIN = Path(__file__).with_name("kubesolo_standin.py")
+# The image's kubesolo-node, its paths moved.
+NODE = """import sys
+from product.node.cli import main
+from product.node.paths import NodePaths
+sys.exit(main(sys.argv[2:], NodePaths(sys.argv[1])))"""
 LOADERS = {"x86_64": "usr/lib64/ld-linux-x86-64.so.2", "aarch64": "usr/lib/ld-linux-aarch64.so.1"}
 
 
@@ -56,6 +63,14 @@ class Supervised:
         (root / "dev/console").touch()
         self.image_config({"apiVersion": "kubesolo.io/v1alpha1", "kind": "Config"})
         self.program("kubesolo", f'exec {sys.executable} -I {STANDIN} "$@"')
+        self.describe(f"{self.state}/containerd/containerd.sock")
+        # The last one has what the image has: PyYAML.
+        folders = [*filter(None, sys.path), f"{guest}/usr/lib/python3/dist-packages"]
+        self.program(
+            "kubesolo-node",
+            f"cd / && PYTHONPATH={':'.join(folders)} exec {sys.executable} "
+            f'-c {shlex.quote(NODE)} {root} "$@"',
+        )
         self.program("modprobe", f'echo "$@" >> {root}/modprobe')
         self.program(
             "sleep",
@@ -76,6 +91,22 @@ class Supervised:
     def image_config(self, document: dict[str, object]) -> None:
         path = self.root / "usr/lib/kubesolo/kubesolo.yaml"
         path.write_text(json.dumps(document))
+
+    def describe(self, containerd: str) -> None:
+        """The image's payload.json."""
+        document = {
+            "schema": 1,
+            "kind": "kubesolo",
+            "version": "v1.2.3",
+            "kubernetes": "1.35.1",
+            "services": ["kubesolo", "kubesolo-images"],
+            "kubeconfig": f"{self.state}/pki/admin/admin.kubeconfig",
+            "containerd": containerd,
+            "datastore": {"path": f"{self.state}/kine/db", "service": "kubesolo"},
+            "images": "",
+        }
+        path = self.root / "usr/lib/kubesolo/payload.json"
+        path.write_text(json.dumps(document, indent=2) + "\n")
 
     def start(self, name: str = "kubesolo") -> None:
         folder = self.root / "run/service" / name
@@ -175,6 +206,53 @@ def test_the_operators_file_takes_the_place_of_the_images(node: Supervised) -> N
     assert "WRN unknown key operators" in node.log()
 
 
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ("runtime:\n  endpoint: unix:///run/crio.sock\n", "runtime.endpoint '"),
+        ('{"Runtime": {"EndPoint": "/run/crio.sock"}}', "runtime.endpoint '"),
+        ("path: /mnt/kubesolo\n", "path '/mnt/kubesolo'"),
+        ("path: [\n", "is no usable YAML"),
+    ],
+)
+def test_an_operators_file_that_moves_what_others_look_for_starts_nothing(
+    node: Supervised, settings: str, key: str
+) -> None:
+    node.config.write_text(settings)
+    node.start()
+    slept = node.root / "slept"
+    eventually(lambda: slept.exists() and slept.read_text().count("3") >= 3, "not tried again")
+    (line,) = node.console().splitlines()
+    assert line.startswith(f"kubesolo: problem: Kubernetes: {node.config} ")
+    assert key in line
+    kept = (node.root / "run/kubesolo/problems").read_text().splitlines()
+    assert line.removeprefix("kubesolo: problem: ") in kept
+    assert "is ready" not in node.log()
+    node.config.write_text("logging:\n  debug: true\n")
+    node.program("kubesolo", f'cp "${{1#*=}}" {node.root}/taken; exec sleep 100')
+    eventually((node.root / "taken").exists, "not started by a file that is in order")
+    assert (node.root / "taken").read_text() == node.config.read_text()
+
+
+def test_an_operators_file_may_say_what_the_image_says(node: Supervised) -> None:
+    path = str(node.root / "other.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        node.image_config({"runtime": {"endpoint": path}})
+        node.config.write_text(json.dumps({"runtime": {"endpoint": f"unix://{path}"}, "own": 1}))
+        node.start()
+        is_ready(node)
+    assert "WRN unknown key own" in node.log()
+
+
+def test_an_operators_file_must_keep_the_images_socket(node: Supervised) -> None:
+    node.image_config({"runtime": {"endpoint": "/run/other.sock"}})
+    node.config.write_text("{}")
+    node.start()
+    eventually(lambda: "runtime.endpoint ''" in node.console(), node.log())
+    assert "is ready" not in node.log()
+
+
 def test_a_wrong_type_is_fatal_and_said_until_it_is_corrected(node: Supervised) -> None:
     node.config.write_text(json.dumps({"network": "10.0.0.1"}))
     node.start()
@@ -264,6 +342,29 @@ def test_the_images_are_imported_at_each_start(node: Supervised) -> None:
     is_ready(node)
     (node.state / "fail").touch()
     eventually(lambda: len(imports(node)) == 4, node.log("kubesolo-images"))
+
+
+def test_the_images_go_to_the_socket_that_the_payload_names(node: Supervised) -> None:
+    (node.root / "usr/lib/kubesolo/images/agent.tar").touch()
+    node.program("ctr", f'echo "$2" >> {node.root}/imported')
+    path = str(node.root / "other.sock")
+    node.describe(path)
+    node.image_config({"runtime": {"endpoint": path}})
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        node.start()
+        node.start("kubesolo-images")
+        eventually(lambda: "imported 1 images" in node.log("kubesolo-images"), "never")
+    assert set(imports(node)) == {path}
+
+
+def test_a_payload_without_a_socket_is_said(node: Supervised) -> None:
+    (node.root / "usr/lib/kubesolo/images/agent.tar").touch()
+    node.describe("")
+    node.start("kubesolo-images")
+    eventually(
+        lambda: "payload.json names no socket of containerd" in node.log("kubesolo-images"), "never"
+    )
 
 
 def test_a_failed_import_is_tried_again(node: Supervised) -> None:
