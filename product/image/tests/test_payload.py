@@ -136,6 +136,29 @@ def test_what_is_no_kind_is_one_error_that_lists_them(tmp_path: Path, kind: obje
         table.payload_of(recipe)
 
 
+def test_the_contract_names_what_the_stop_kills_and_payloads_do_so() -> None:
+    contract = (IMAGES.parent / "docs/decisions/0005-kubernetes-payload.md").read_text()
+    stop = (IMAGES / "overlay/etc/runit/3").read_text()
+    groups = set(re.findall(r"/sys/fs/cgroup/\w+", stop))
+    assert groups == {"/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/containerd"}
+    for group in groups:
+        assert f"`{group}`" in contract
+    for folder, name in (("debian", "containerd"), ("kubesolo", "kubesolo")):
+        path = f"payload/{folder}/usr/lib/kubesolo/services/{name}/run"
+        assert "echo $$ > /sys/fs/cgroup/containerd/cgroup.procs\n" in (IMAGES / path).read_text()
+
+
+def test_the_contract_names_the_lines_that_others_wait_for() -> None:
+    product = IMAGES.parent / "product"
+    contract = (IMAGES.parent / "docs/decisions/0005-kubernetes-payload.md").read_text()
+    for module, line in (
+        ("node/components.py", "kubesolo: kubernetes ready"),
+        ("agent/trial.py", "ready version="),
+    ):
+        assert line in (product / module).read_text()
+        assert re.search(f"`[^`]*{line}[^`]*`", contract), line
+
+
 @pytest.mark.parametrize("arch", list(Arch))
 def test_a_kernel_that_lacks_something_is_refused_by_name(
     cache: Cache, host_tools: HostTools, arch: Arch
