@@ -2,7 +2,8 @@
 
 Format: one JSON object with ``trial`` (the attempt's token in the state file), ``version``,
 ``taken_at`` (ISO 8601, UTC), ``complete`` (false where the node was still starting: nothing is
-excused then) and ``faults``, a list of ``name``, ``reason`` and ``subjects`` of each failed check.
+excused then) and ``faults``, a list of ``name``, ``reason``, ``subjects`` and ``limit`` of each
+failed check; an older agent's file has no ``limit``.
 
 A check that fails on trial with the same subjects, or fewer, is not the update's fault. The disk
 is not among the checks: without one that can be written no update could be either.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from product.agent.clock import timestamp
 from product.agent.config import Config
@@ -63,7 +64,8 @@ class Baseline(NamedTuple):
     def as_json(self) -> dict[str, object]:
         """What the file and the status report show."""
         faults = [
-            {"name": f.name, "reason": f.reason, "subjects": list(f.subjects)} for f in self.faults
+            {"name": f.name, "reason": f.reason, "subjects": list(f.subjects), "limit": f.limit}
+            for f in self.faults
         ]
         return {**self._asdict(), "faults": faults}
 
@@ -100,10 +102,7 @@ def read_baseline(node: Node) -> Baseline | None:
             str(document["version"]),
             str(document["taken_at"]),
             document["complete"] is True,
-            tuple(
-                Result(str(f["name"]), FAIL, str(f["reason"]), tuple(map(str, f["subjects"])))
-                for f in document["faults"]
-            ),
+            tuple(map(_fault, document["faults"])),
         )
     except FileNotFoundError:
         return None
@@ -112,3 +111,15 @@ def read_baseline(node: Node) -> Baseline | None:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         problem = f"it is garbage ({error!r:.100})"
     raise BaselineError(f"{path} cannot be read: {problem}")
+
+
+def _fault(kept: dict[str, Any]) -> Result:
+    """Raises ValueError, TypeError or KeyError for what is none."""
+    limit = kept.get("limit")
+    return Result(
+        str(kept["name"]),
+        FAIL,
+        str(kept["reason"]),
+        tuple(map(str, kept["subjects"])),
+        limit=None if limit is None else float(limit),
+    )

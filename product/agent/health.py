@@ -2,7 +2,8 @@
 
 Each has a stable name, a limit in seconds and a result: pass, fail, known or not_applicable, with a
 reason. A fault is known where the baseline (product.agent.baseline) had it before the update. All
-that apply must pass or be known.
+that apply must pass or be known. What asks the disk does so apart (product.agent.apart), because a
+disk may never answer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from product.agent.apart import Apart, NoAnswerError
 from product.agent.config import Config
 from product.agent.durable import make_directories, write_all
 from product.agent.errors import AgentError
@@ -27,6 +29,7 @@ NOT_APPLICABLE = "not_applicable"
 
 PROBE_BYTES = 1024
 PROBE_NAME = "health-probe"
+DISK_SECONDS = 10
 # Kubernetes takes minutes to start on the slowest machines that it runs on.
 DEADLINE = 120
 DEADLINE_WITH_KUBERNETES = 300
@@ -38,13 +41,15 @@ Answer = tuple[str, str] | tuple[str, str, tuple[str, ...]]
 
 class Result(NamedTuple):
     """What a check found. ``subjects`` tell faults of one check apart (see the checks; none where
-    there can be only one); ``before`` is the reason that the baseline gave for a known fault."""
+    there can be only one); ``before`` is the reason that the baseline gave for a known fault;
+    ``limit`` is the check's, in seconds (None in what an older agent wrote)."""
 
     name: str
     result: str
     reason: str
     subjects: tuple[str, ...] = ()
     before: str | None = None
+    limit: float | None = None
 
 
 Excuse = Callable[[Result], Result]
@@ -71,6 +76,7 @@ class HealthContext:
         self.unconfirmed = unconfirmed
         self.settle = settle
         self.restless = restless
+        self.apart = Apart()
         self._cluster: Cluster | None = None
 
     @property
@@ -115,6 +121,8 @@ class Check(NamedTuple):
 
     ``lasting``: a second look cannot change the answer within one boot, so it is taken once.
     ``holds``: seconds for which a pass need not be repeated.
+    ``apart``: the probe has no limit of its own and no subjects; it is left behind when its time
+    is up.
     """
 
     name: str
@@ -122,15 +130,35 @@ class Check(NamedTuple):
     probe: Callable[[HealthContext, float], Answer]
     lasting: bool = False
     holds: float = 0
+    apart: bool = False
 
     def run(self, context: HealthContext, limit: float) -> Result:
         """The result; a probe that cannot be carried out has failed."""
+        limit = min(limit, self.limit)
+        look = self._look_apart if self.apart else self._look
+        found = look(context, limit)
+        return Result(self.name, *found)._replace(limit=self.limit)
+
+    def _look(self, context: HealthContext, limit: float) -> Answer:
         try:
-            return Result(self.name, *self.probe(context, min(limit, self.limit)))
+            return self.probe(context, limit)
         except AgentError as error:
-            return Result(self.name, FAIL, error.message)
+            return FAIL, error.message
         except OSError as error:
-            return Result(self.name, FAIL, f"{error.strerror or error} ({error.filename})")
+            return FAIL, f"{error.strerror or error} ({error.filename})"
+
+    def _look_apart(self, context: HealthContext, limit: float) -> Answer:
+        def question() -> bytes:
+            return "\0".join(self._look(context, limit)[:2]).encode(errors="replace")
+
+        try:
+            answer = context.apart.ask(self.name, limit, question)
+        except NoAnswerError as error:
+            return FAIL, error.message
+        except OSError as error:
+            return FAIL, f"cannot ask: {error.strerror or error}"
+        result, _, reason = answer.decode().partition("\0")
+        return result, reason
 
 
 def _data_partition(context: HealthContext, limit: float) -> tuple[str, str]:
@@ -224,8 +252,8 @@ def _probe_url(context: HealthContext, limit: float) -> Answer:
 # kube_system name the API server where that is what is missing.
 CHECKS = (
     Check("data_partition", 1, _data_partition, lasting=True),
-    Check("disk_writable", 10, _disk_writable, holds=10),
-    Check("slot_integrity", 120, _slot_integrity, lasting=True),
+    Check("disk_writable", DISK_SECONDS, _disk_writable, holds=10, apart=True),
+    Check("slot_integrity", 120, _slot_integrity, lasting=True, apart=True),
     Check("containerd", 5, _containerd, holds=5),
     Check("api_server", 5, _api_server),
     Check("node_ready", 5, _node_ready),
@@ -307,6 +335,21 @@ def _was_seen(result: Result) -> bool:
 def all_pass(results: Sequence[Result]) -> bool:
     """Whether nothing failed that is not known."""
     return not any(result.result == FAIL for result in results)
+
+
+def disk_answers(context: HealthContext) -> bool:
+    """Whether a write to the data partition comes to an end, be it an error."""
+
+    def question() -> bytes:
+        with suppress(AgentError, OSError):
+            _disk_writable(context, DISK_SECONDS)
+        return b"answered"
+
+    try:
+        context.apart.ask("disk_writable", DISK_SECONDS, question)
+    except (NoAnswerError, OSError):
+        return False
+    return True
 
 
 def describe_failures(results: Sequence[Result]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from product.agent.boot import ESP_LABEL, BootInfo, Release, read_boot, read_release
 from product.agent.bootenv import BootEnv, GrubBootEnv
@@ -12,6 +12,9 @@ from product.agent.clock import Clock
 from product.agent.paths import Paths
 from product.agent.state import LoadedState, UpdateState, load_state, save_state
 from product.agent.volumes import SystemVolumes, Volumes
+
+# How long a reboot waits for the disk before it begins: seconds.
+SYNC_SECONDS = 60
 
 
 class Node:
@@ -80,8 +83,15 @@ class Node:
 
 
 def _reboot() -> None:
-    """An orderly stop of all services, then a reset."""
+    """An orderly stop of all services, then a reset, be it of a disk that does not answer."""
     from product.agent import program
+    from product.agent.apart import Apart, NoAnswerError
 
-    os.sync()
+    def sync() -> bytes:
+        os.sync()
+        return b"done"
+
+    # The stop brings everything to the disk once more, and has a limit of its own.
+    with suppress(NoAnswerError, OSError):
+        Apart().ask("sync", SYNC_SECONDS, sync)
     program.require(["/sbin/reboot"])

@@ -25,6 +25,7 @@ from product.agent.health import (
     Result,
     all_pass,
     describe_failures,
+    disk_answers,
     run_once,
     run_until,
 )
@@ -64,7 +65,7 @@ class BootTrial:
             context = HealthContext(self._node, self._config, unconfirmed=True, settle=settle)
             self._results = run_until(context, context.deadline, excuse=self._excuse())
             if not all_pass(self._results):
-                return self._give_up(env, finding)
+                return self._give_up(env, finding, context)
             try:
                 self._commit(env)
             except AgentError as error:
@@ -140,9 +141,14 @@ class BootTrial:
         elif self._record.state.health_check_failures:
             self._record.try_save(self._record.state._replace(health_check_failures=0))
 
-    def _give_up(self, env: Environment, finding: Finding) -> int:
+    def _give_up(self, env: Environment, finding: Finding, context: HealthContext) -> int:
         state = self._record.state
         reason = describe_failures(self._results)
+        if not disk_answers(context):
+            # Writing the reason down would hang for ever. The boot loader has counted the boot.
+            if not env.tries(self._node.boot.slot):
+                return self._stay("health", reason)
+            return self._try_again(reason)
         failures = state.health_check_failures + 1
         state = state._replace(health_check_failures=failures)
         if state.phase is Phase.VERIFYING:
@@ -156,6 +162,9 @@ class BootTrial:
             version = self._node.release.version
             count = "1 failed health check" if failures == 1 else f"{failures} failed health checks"
             return self._roll_back(f"{ROLLED_BACK_PREFIX}{count} of {version}: {reason}")
+        return self._try_again(reason)
+
+    def _try_again(self, reason: str) -> int:
         self._report("unhealthy", confirmed=False)
         self._complain("health", reason)
         self._node.reboot()

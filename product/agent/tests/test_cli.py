@@ -147,6 +147,28 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "disk_writable",
         "slot_integrity",
     ]
+    for check in report["last_boot_check"]["health"]:
+        assert check["result"] in ("pass", "not_applicable")
+        assert check["reason"]
+        assert check["limit"] > 0
+
+
+def test_a_report_and_a_baseline_of_an_older_agent_name_no_limits(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The baseline lies on the disk across the update that brings them."""
+    check = {"name": "disk_writable", "result": "fail", "reason": "full", "subjects": []}
+    report = {"boot_id": "boot-1", "outcome": "ready", "health": [{**check, "before": None}]}
+    world.write_file(world.paths.report, json.dumps(report))
+    fault = {"name": "node_ready", "reason": "no API server", "subjects": ["api_server"]}
+    head = {"trial": "1234", "version": "0.1.0", "taken_at": "2026", "complete": True}
+    world.write_file(world.paths.baseline, json.dumps({**head, "faults": [fault]}))
+    assert world.run("status", "--json") == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["last_boot_check"] == report
+    assert status["baseline"]["faults"] == [{**fault, "limit": None}]
+    assert world.run("status") == 0
+    assert "disk_writable: fail (full)" in capsys.readouterr().out
 
 
 def test_a_report_of_another_boot_is_not_shown(

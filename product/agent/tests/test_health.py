@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -169,6 +170,28 @@ def test_names_and_limits() -> None:
         "probe_url",
     ]
     assert all(0 < check.limit <= 120 for check in CHECKS)
+
+
+def test_each_result_names_its_limit(world: World) -> None:
+    context = HealthContext(world.node(), Config(), unconfirmed=True)
+    found = {result.name: result.limit for result in run_once(context)}
+    assert found == {check.name: check.limit for check in CHECKS}
+    assert found == {
+        "data_partition": 1,
+        "disk_writable": 10,
+        "slot_integrity": 120,
+        "containerd": 5,
+        "api_server": 5,
+        "node_ready": 5,
+        "kube_system": 10,
+        "probe_url": 10,
+    }
+
+
+def test_the_limits_are_those_of_the_documents() -> None:
+    text = (Path(__file__).parents[3] / "docs/health.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([0-9]+) s \|$", text, re.MULTILINE)
+    assert rows == [(check.name, str(check.limit)) for check in CHECKS]
 
 
 def test_a_plain_healthcheck_changes_nothing(world: World) -> None:
