@@ -11,7 +11,7 @@ from product.agent.baseline import take_baseline
 from product.agent.bootenv import Environment
 from product.agent.config import Config
 from product.agent.errors import AgentError, ConfigError, RefusedError, as_state_error
-from product.agent.gates import GATES, Gate, GateContext, Verdict, ask, require
+from product.agent.gates import GATES, Gate, GateContext, Verdict, ask, describe_bypassed, require
 from product.agent.node import Node
 from product.agent.reconcile import reconcile
 from product.agent.record import Record
@@ -78,6 +78,12 @@ class Attempt:
         self._force = force
         self._say = say
         self._store = SlotStore(node.paths, node.volumes, node.boot)
+        self._verdicts: list[Verdict] = []
+
+    @property
+    def bypassed(self) -> str | None:
+        """Which gates ``run`` passed unasked, and why."""
+        return describe_bypassed(self._verdicts)
 
     def rehearse(self) -> Offer | None:
         """Everything up to the first write, recording nothing. Raises AgentError."""
@@ -111,7 +117,7 @@ class Attempt:
             reason = as_state_error(failure)
             record.try_save(record.state.fail(reason))
             outcome = "refused" if isinstance(failure, RefusedError) else "failed"
-            record.note("apply", outcome, reason)
+            record.note("apply", outcome, reason, bypassed=record.state.bypassed)
             raise failure from None
         for problem in record.problems:
             self._say(f"problem: {problem}")
@@ -119,27 +125,30 @@ class Attempt:
 
     def _stage(self, record: Record, env: Environment) -> TrustedRelease | None:
         context = GateContext(self._node, self._config, self._force)
-        self._pass([gate for gate in GATES if not gate.needs_release], context)
+        self._pass([gate for gate in GATES if not gate.needs_release], context, record)
         release = find_release(self._node, self._config)
         if release is None:
             record.save(record.state.to(Phase.IDLE)._replace(attempt_count=0))
-            record.note("apply", "up-to-date")
+            record.note("apply", "up-to-date", bypassed=record.state.bypassed)
             return None
         record.save(record.state.aim(release.version)._replace(to_digest=release.digest))
         gates = [gate for gate in GATES if gate.needs_release]
-        self._pass(gates, context._replace(release=release))
+        self._pass(gates, context._replace(release=release), record)
         passive, trial = self._node.boot.passive, os.urandom(4).hex()
         take_baseline(self._node, self._config, trial, self._say)
         record.save(record.state.to(Phase.DOWNLOADING)._replace(to_slot=passive, trial=trial))
         self._write(passive, env, release)
         record.save(record.state.to(Phase.STAGED))
-        record.note("apply", "staged")
+        record.note("apply", "staged", bypassed=record.state.bypassed)
         return release
 
-    def _pass(self, gates: list[Gate], context: GateContext) -> None:
+    def _pass(self, gates: list[Gate], context: GateContext, record: Record) -> None:
         verdicts = ask(gates, context)
         for verdict in verdicts:
             self._say(f"gate {verdict.gate}: {verdict.result} ({verdict.reason})")
+        self._verdicts += verdicts
+        # Written down with the next step, whichever that is.
+        record.state = record.state._replace(bypassed=self.bypassed)
         require(verdicts)
 
     def _write(self, slot: str, env: Environment, release: TrustedRelease) -> None:

@@ -180,6 +180,11 @@ def ask(gates: Sequence[Gate], context: GateContext) -> list[Verdict]:
     return verdicts
 
 
+def describe_bypassed(verdicts: Sequence[Verdict]) -> str | None:
+    """``gate: reason`` of every bypassed gate; None where there is none."""
+    return "; ".join(f"{v.gate}: {v.reason}" for v in verdicts if v.result == BYPASSED) or None
+
+
 def require(verdicts: Sequence[Verdict]) -> None:
     """Raise RefusedError, named for the gate, where the last verdict is a refusal."""
     if verdicts and verdicts[-1].result == REFUSE:

@@ -3,7 +3,8 @@
 Keys: ``time`` (ISO 8601, UTC), ``event`` (apply, activate, trial, rollback,
 datastore), ``outcome`` (staged, up-to-date, refused, failed, activated, success, rolled_back,
 restored, kept), ``from_version``, ``to_version``,
-``digest``, ``reason``; absent values are null. The file keeps the last entries only.
+``digest``, ``reason``, ``bypassed`` (of apply: gates that were not asked, and why; older entries
+have no such key); absent values are null. The file keeps the last entries only.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class History:
         to_version: str | None = None,
         digest: str | None = None,
         reason: str | None = None,
+        bypassed: str | None = None,
     ) -> str | None:
         """Append an entry; the problem where it could not be kept."""
         entry = {
@@ -62,6 +64,7 @@ class History:
             "to_version": to_version,
             "digest": digest,
             "reason": reason,
+            "bypassed": bypassed,
         }
         try:
             self._append((json.dumps(entry) + "\n").encode())

@@ -45,7 +45,9 @@ class Record:
         except AgentError as error:
             self.problems.append(error.message)
 
-    def note(self, event: str, outcome: str, reason: str | None = None) -> None:
+    def note(
+        self, event: str, outcome: str, reason: str | None = None, *, bypassed: str | None = None
+    ) -> None:
         """Append to the history what became of the attempt in ``state``."""
         problem = History(self._node.paths.history).add(
             self._node.clock.now(),
@@ -55,6 +57,7 @@ class Record:
             to_version=self.state.to_version,
             digest=self.state.to_digest,
             reason=reason,
+            bypassed=bypassed,
         )
         if problem:
             self.problems.append(problem)

@@ -250,7 +250,14 @@ def _serve_one(node: Node, desk: Desk, file: str) -> None:
 
 def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
     """Do what was asked; the reply, and whether the node is to reboot after it."""
-    from product.agent.gates import LABEL_GATE, WINDOW_GATE, GateContext, ask, require
+    from product.agent.gates import (
+        LABEL_GATE,
+        WINDOW_GATE,
+        GateContext,
+        ask,
+        describe_bypassed,
+        require,
+    )
     from product.agent.record import Record
     from product.agent.state import Phase
 
@@ -261,7 +268,11 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
     state = Record(node).state
     if state.phase is Phase.ACTIVATED:
         # The node did not reboot after an earlier request, because the window had closed, say.
-        staged = {"staged": state.to_version, "slot": state.to_slot}
+        staged = {
+            "staged": state.to_version,
+            "slot": state.to_slot,
+            "bypassed": state.bypassed,
+        }
     else:
         code, output, errors = _command(node, ["apply", "--json", *flags])
         if code != EXIT_DONE:
@@ -272,11 +283,14 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
     # As ``activate --reboot`` would, but the pod is to hear of it before the reboot.
     # The gates were asked before a download that may have taken hours, or at another request.
     context = GateContext(node, load_config(node.paths.config), force=False)
-    require(ask((WINDOW_GATE, LABEL_GATE), context))
+    verdicts = ask((WINDOW_GATE, LABEL_GATE), context)
+    require(verdicts)
     code, _, errors = _command(node, ["activate"])
     if code != EXIT_DONE:
         return _reply(code, errors), False
     text = f"{staged['staged']} is staged in slot {staged['slot']}; the node reboots into it"
+    if bypassed := describe_bypassed(verdicts) or staged["bypassed"]:
+        text += f"; bypassed {bypassed}"
     return Reply(EXIT_DONE, "rebooting", text), True
 
 

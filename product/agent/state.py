@@ -4,8 +4,8 @@ Format: one JSON object with ``phase``, ``from_version``, ``to_version``, ``star
 ``updated_at`` (ISO 8601, UTC), ``last_error``, ``attempt_count``, ``health_check_failures``; beside
 these, what ties an attempt to the slot it wrote: ``to_slot``, ``to_digest`` (SHA-256 of the
 manifest) and ``trial``, a token that arming also writes into the boot environment, so that after a
-power cut the next boot knows whether the slot was armed. Absent values are null. Keys that this
-version does not know are ignored.
+power cut the next boot knows whether the slot was armed; and ``bypassed``, which gates the attempt
+passed unasked, and why. Absent values are null. Keys that this version does not know are ignored.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ class UpdateState(NamedTuple):
     to_slot: str | None = None
     to_digest: str | None = None
     trial: str | None = None
+    bypassed: str | None = None
 
     def to(self, phase: Phase) -> UpdateState:
         """Step to ``phase``; raises StateError where the table has no such step."""
@@ -98,6 +99,7 @@ class UpdateState(NamedTuple):
             last_error=None,
             # to_slot stays: until the passive slot is written, it still holds what it held.
             trial=None,
+            bypassed=None,
         )
 
     def aim(self, version: str) -> UpdateState:

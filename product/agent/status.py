@@ -171,6 +171,8 @@ def as_text(report: StatusReport) -> str:
     lines.append(f"update: {update['phase']}" + _versions(update))
     if update["last_error"]:
         lines.append(f"  {update['last_error']}")
+    if update["bypassed"]:
+        lines.append(f"  bypassed {update['bypassed']}")
     if update["health_check_failures"]:
         lines.append(f"  failed health checks: {update['health_check_failures']}")
     checks = report.last_boot_check.get("health") if report.last_boot_check else None

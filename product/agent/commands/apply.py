@@ -36,6 +36,7 @@ def run(node: Node, options: argparse.Namespace) -> int:
             "staged": release.version if release else None,
             "slot": node.boot.passive if release else None,
             "digest": release.digest if release else None,
+            "bypassed": attempt.bypassed,
         }
         print(json.dumps(document, indent=2))
     elif release is None:

@@ -23,5 +23,7 @@ def run(node: Node, options: argparse.Namespace) -> int:
     for entry in entries:
         target = f" {entry['to_version']}" if entry.get("to_version") else ""
         reason = f" ({entry['reason']})" if entry.get("reason") else ""
-        print(f"{entry.get('time')} {entry.get('event')}{target}: {entry.get('outcome')}{reason}")
+        bypassed = f" (bypassed {entry['bypassed']})" if entry.get("bypassed") else ""
+        outcome = f"{entry.get('outcome')}{reason}{bypassed}"
+        print(f"{entry.get('time')} {entry.get('event')}{target}: {outcome}")
     return EXIT_DONE

@@ -11,7 +11,8 @@ import pytest
 
 from product.agent.config import Config
 from product.agent.errors import RefusedError
-from product.agent.gates import GATES, GateContext, ask, require
+from product.agent.gates import BLOCK_LABEL, GATES, GateContext, ask, describe_bypassed, require
+from product.agent.tests.support_cluster import Cluster
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
 
 if TYPE_CHECKING:
@@ -163,3 +164,91 @@ def test_a_refused_apply_writes_nothing_and_says_why(
     assert list(world.directory("B").iterdir()) == []
     assert world.run("check") == 11
     assert not Path(world.paths.quarantine).exists()
+
+
+def noted(world: World) -> list[object]:
+    """What the history says was bypassed, by entry."""
+    lines = Path(world.paths.history).read_text().splitlines()
+    return [json.loads(line)["bypassed"] for line in lines]
+
+
+def test_a_bypass_is_printed_noted_and_shown(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody was asked whether the node's label forbids the update."""
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    reason = (
+        f"there is no kubeconfig at {world.paths.data}/pki/admin/admin.kubeconfig, "
+        f"so {BLOCK_LABEL} cannot be asked for"
+    )
+    assert f"gate node_block_label: bypassed ({reason})" in capsys.readouterr().err.splitlines()
+    bypassed = f"node_block_label: {reason}"
+    assert noted(world) == [bypassed]
+    assert world.state()["bypassed"] == bypassed
+    assert world.run("history") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(f"apply 0.2.0: staged (bypassed {bypassed})")
+    assert world.run("status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["update"]["bypassed"] == bypassed
+    assert world.run("status") == 0
+    assert f"  bypassed {bypassed}" in capsys.readouterr().out.splitlines()
+    assert world.run("apply", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["bypassed"] == bypassed
+
+
+def test_it_is_remembered_until_the_next_attempt(world: World) -> None:
+    world.update(FakeRelease("0.2.0"))
+    world.power_on()
+    assert world.boot_service() == 0
+    assert world.state()["phase"] == "success"
+    assert str(world.state()["bypassed"]).startswith("node_block_label: ")
+    world.offered = None
+    assert world.run("apply") == 0
+    assert world.state()["bypassed"] is None
+    assert noted(world)[-1] is None
+
+
+def test_a_gate_that_was_asked_is_not_noted_as_bypassed(world: World, cluster: Cluster) -> None:
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    assert (world.state()["bypassed"], noted(world)) == (None, [None])
+
+
+def test_what_force_bypassed_is_noted_also_of_a_refused_attempt(
+    world: World, cluster: Cluster
+) -> None:
+    world.offered = FakeRelease("0.0.1")
+    assert world.run("apply", "--force") == 11
+    forced = "maintenance_window: --force was given"
+    assert noted(world) == [forced]
+    assert world.state()["bypassed"] == forced
+    assert world.history() == ["apply refused"]
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply", "--force") == 0
+    assert noted(world)[-1] == f"{forced}; node_block_label: --force was given"
+
+
+def test_nothing_bypassed_is_said_as_none(world: World, cluster: Cluster) -> None:
+    assert describe_bypassed(ask(GATES, context(world, FakeRelease("0.2.0")))) is None
+
+
+def test_state_and_history_of_an_older_agent_still_load(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.update(FakeRelease("0.2.0"))
+    state = world.state()
+    assert state.pop("bypassed")
+    world.write_file(world.paths.state, json.dumps(state))
+    lines = [json.loads(line) for line in Path(world.paths.history).read_text().splitlines()]
+    old = [{key: value for key, value in line.items() if key != "bypassed"} for line in lines]
+    world.write_file(world.paths.history, "".join(json.dumps(line) + "\n" for line in old))
+    world.power_on()
+    assert world.boot_service() == 0
+    assert (world.state()["phase"], world.state()["bypassed"]) == ("success", None)
+    capsys.readouterr()
+    assert world.run("history") == 0
+    shown = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["apply 0.2.0: staged", "activate 0.2.0: activated", "trial 0.2.0: success"]
+    assert world.run("status") == 0
+    assert "bypassed" not in capsys.readouterr().out

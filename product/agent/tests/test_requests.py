@@ -80,7 +80,7 @@ def test_healthcheck(world: World, pod: Pod) -> None:
     world.mend_disk()
 
 
-def test_apply_stages_answers_and_reboots(world: World, pod: Pod) -> None:
+def test_apply_stages_answers_and_reboots(world: World, pod: Pod, cluster: Cluster) -> None:
     world.offered = FakeRelease("0.2.0")
     answer = pod.asked('{"action": "apply"}')
     assert (answer["exit"], answer["outcome"]) == (0, "rebooting")
@@ -90,7 +90,7 @@ def test_apply_stages_answers_and_reboots(world: World, pod: Pod) -> None:
     assert world.env()["boot_success"] == "0"
 
 
-def test_what_was_armed_before_is_rebooted_into(world: World, pod: Pod) -> None:
+def test_what_was_armed_before_is_rebooted_into(world: World, pod: Pod, cluster: Cluster) -> None:
     """An earlier request armed it, and the window closed before the reboot."""
     world.offered = FakeRelease("0.2.0")
     assert world.run("apply") == 0
@@ -99,6 +99,35 @@ def test_what_was_armed_before_is_rebooted_into(world: World, pod: Pod) -> None:
     assert (answer["exit"], answer["outcome"]) == (0, "rebooting")
     assert answer["text"] == "0.2.0 is staged in slot B; the node reboots into it"
     assert world.reboots == 1
+
+
+@pytest.mark.parametrize("armed", [False, True])
+def test_the_pod_is_told_which_gate_was_bypassed(world: World, pod: Pod, armed: bool) -> None:
+    """Nobody could ask whether the node's label forbids the update that reboots it."""
+    world.offered = FakeRelease("0.2.0")
+    if armed:
+        assert world.run("apply") == 0
+        assert world.run("activate") == 0
+    answer = pod.asked('{"action": "apply"}')
+    assert (answer["exit"], answer["outcome"]) == (0, "rebooting")
+    kubeconfig = f"{world.paths.data}/pki/admin/admin.kubeconfig"
+    assert answer["text"] == (
+        "0.2.0 is staged in slot B; the node reboots into it; bypassed node_block_label: "
+        f"there is no kubeconfig at {kubeconfig}, so {BLOCK_LABEL} cannot be asked for"
+    )
+    assert world.reboots == 1
+
+
+def test_the_pod_is_told_what_apply_bypassed_although_the_label_was_read_later(
+    world: World, pod: Pod, cluster: Cluster
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply", "--force") == 0
+    assert world.run("activate") == 0
+    answer = pod.asked('{"action": "apply"}')
+    assert str(answer["text"]).endswith(
+        "bypassed maintenance_window: --force was given; node_block_label: --force was given"
+    )
 
 
 def test_apply_without_news_does_not_reboot(world: World, pod: Pod) -> None:
