@@ -72,6 +72,11 @@ def test_attempts_are_counted_by_version() -> None:
     assert state.aim("0.3.0").attempt_count == 1
 
 
+def test_an_attempt_begins_with_nothing_bypassed() -> None:
+    """It may be cut off before it has asked any gate."""
+    assert UpdateState(bypassed="node_block_label: x").begin("0.1.0", 0).bypassed is None
+
+
 def test_success_resets_the_counts() -> None:
     state = UpdateState(
         phase=Phase.VERIFYING, attempt_count=4, health_check_failures=2, last_error="unhealthy: x"
