@@ -1,0 +1,177 @@
+"""The service that sees to Kubernetes while it runs: the image's script, under this host's shell.
+
+Minutes pass at once: a sleep of the script is one. Paths of the node are moved into a directory,
+and the programs that it calls are stand-ins on PATH, which write down the minute.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = (
+    Path(__file__).resolve().parents[3]
+    / "images/payload/debian/usr/lib/kubesolo/services/upkeep/run"
+).read_text()
+
+# The last sleep fails, as one that is killed does: that ends the loop.
+PRELUDE = """
+export minute=0
+sleep() {{
+    [ "$#:$1" = 1:60 ] || exit 99
+    if [ $minute = {minutes} ]; then
+        echo $minute > {root}/ended
+        return 1
+    fi
+    minute=$((minute + 1))
+    {each_minute}
+}}
+{script}
+"""
+IP = """case "$*" in
+    '-4 route show default') cat {root}/route ;;
+    '-4 -o addr show dev eth0') cat {root}/address ;;
+    *) echo "$minute ip $*" >> {root}/log; exit 1 ;;
+esac"""
+
+ROUTE = "default via 10.0.0.1 dev eth0 proto dhcp src 10.0.0.5 metric 10 \n"
+
+
+def address(*found: str) -> str:
+    """What ip(8) prints of eth0 in one line an address."""
+    lines = [
+        f"2: eth0    inet {a}/24 brd 10.0.0.255 scope global eth0\\       valid_lft forever\n"
+        for a in found
+    ]
+    return "".join(lines)
+
+
+class Node:
+    """What the script finds; ``run`` lets minutes pass and says what it did in which."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.known = root / "run/kubesolo/kubernetes/address"
+        self.console = root / "console"
+        self.console.touch()
+        (root / "route").write_text(ROUTE)
+        (root / "address").write_text(address("10.0.0.5"))
+        (root / "bin").mkdir()
+        self.program("ip", IP.format(root=root))
+
+    def program(self, name: str, text: str) -> None:
+        path = self.root / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    def noting(self, name: str, code: int, also: str = ":") -> None:
+        """A program that only writes down how it was called."""
+        note = f'echo "$minute {name} $*" >> {self.root}/log'
+        self.program(name, f"{note}\n{also}\nexit {code}")
+
+    def knows(self, text: str) -> None:
+        self.known.parent.mkdir(parents=True, exist_ok=True)
+        self.known.write_text(text)
+
+    def run(
+        self,
+        minutes: int,
+        *,
+        node_code: int = 0,
+        sv_code: int = 0,
+        restart: str = ":",
+        each_minute: str = ":",
+    ) -> list[str]:
+        script = SCRIPT.replace("/run/kubesolo/", f"{self.root}/run/kubesolo/")
+        # What is written to a console stays on it.
+        script = script.replace("> /dev/console", f">> {self.console}")
+        assert script.count(str(self.root)) == 2, "other paths than the test moves"
+        self.noting("kubesolo-node", node_code)
+        self.noting("sv", sv_code, restart)
+        text = PRELUDE.format(
+            root=self.root, minutes=minutes, each_minute=each_minute, script=script
+        )
+        subprocess.run(
+            ["/bin/sh", "-c", text],
+            check=False,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+            env={"PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+        )
+        # Nothing else has ended it.
+        assert (self.root / "ended").read_text() == f"{minutes}\n"
+        log = self.root / "log"
+        return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+RESTART = "sv -w 20 restart /run/service/kubernetes"
+DAY = 24 * 60
+
+
+def minutes_of(lines: list[str], what: str) -> list[int]:
+    return [int(line.split(" ", 1)[0]) for line in lines if line.split(" ", 1)[1] == what]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_certificates_each_day_and_images_each_hour(node: Node, code: int) -> None:
+    """Also where the program fails, and while Kubernetes was not started: no address is known."""
+    lines = node.run(2 * DAY + 30, node_code=code)
+    assert minutes_of(lines, "kubesolo-node renew") == [DAY, 2 * DAY]
+    assert minutes_of(lines, "kubesolo-node import") == list(range(60, 2 * DAY + 1, 60))
+    assert len(lines) == 2 + 48
+
+
+def test_an_address_that_stays_is_left_alone(node: Node) -> None:
+    node.knows("10.0.0.5\n")
+    assert node.run(5) == []
+    assert node.console.read_text() == ""
+
+
+def test_kubernetes_follows_the_nodes_address(node: Node) -> None:
+    node.knows("10.0.0.5\n")
+    change = f"if [ $minute = 3 ]; then sed -i 's/10.0.0.5/10.0.0.9/' {node.root}/address; fi"
+    restart = f"echo 10.0.0.9 > {node.known}"
+    assert node.run(6, each_minute=change, restart=restart) == [f"3 {RESTART}"]
+    assert node.console.read_text() == (
+        "kubesolo: kubernetes follows the node's address from 10.0.0.5 to 10.0.0.9\n"
+    )
+
+
+def test_a_restart_that_fails_is_tried_each_minute(node: Node) -> None:
+    node.knows("10.0.0.4\n")
+    assert node.run(3, sv_code=1) == [f"{minute} {RESTART}" for minute in (1, 2, 3)]
+
+
+def test_of_several_addresses_the_first_counts(node: Node) -> None:
+    node.knows("10.0.0.5\n")
+    (node.root / "address").write_text(address("10.0.0.5", "10.0.0.77"))
+    assert node.run(2) == []
+
+
+@pytest.mark.parametrize(
+    ("route", "found"),
+    [
+        ("", address("10.0.0.9")),
+        (ROUTE, ""),
+        (ROUTE, "2: eth0    inet 169.254.3.4/16 scope link eth0\\       valid_lft forever\n"),
+    ],
+    ids=["no route", "no address", "link-local"],
+)
+def test_without_another_address_it_keeps_its_own(node: Node, route: str, found: str) -> None:
+    node.knows("10.0.0.5\n")
+    (node.root / "route").write_text(route)
+    (node.root / "address").write_text(found)
+    assert node.run(3) == []
+
+
+def test_an_ip_that_fails_ends_nothing(node: Node) -> None:
+    node.knows("10.0.0.5\n")
+    (node.root / "route").unlink()
+    assert node.run(61) == ["60 kubesolo-node import"]
