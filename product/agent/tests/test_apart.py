@@ -48,7 +48,7 @@ def nobody_waits_for_ever() -> Iterator[None]:
 
 
 def hang(*_: object) -> bytes:
-    threading.Event().wait()
+    threading.Event().wait(60)
     return b"never"
 
 
