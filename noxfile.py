@@ -21,10 +21,10 @@ SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
     "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot",
     "images/overlay/usr/sbin/poweroff", "images/overlay/usr/lib/kubesolo/dhcp",
-    "images/overlay/usr/lib/kubesolo/lib.sh", "images/overlay/usr/lib/kubesolo/stages/*",
+    "images/overlay/usr/lib/kubesolo/lib.sh", "images/**/usr/lib/kubesolo/stages/*",
     "images/**/usr/lib/kubesolo/services/*/run", "images/**/usr/lib/kubesolo/services/*/finish",
     "images/**/usr/lib/kubesolo/services/*/log/run", "images/oci/agent/*",
-    "fixtures/overlays/**/services/*/run",
+    "fixtures/overlays/**/services/*/run", "fixtures/overlays/**/stages/*",
 )  # fmt: skip
 
 nox.options.sessions = ["tests"]
