@@ -220,10 +220,13 @@ def _next(state: dict[str, Any]) -> _Entry | None:
         wide = 1 < entry["cores"] <= cores
         if wide and several > cores and not free:
             continue  # Those behind it with one processor do not make it wait for longer.
-        if not several and _kept_for(state):
+        kept = not several and _kept_for(state) > 0
+        if kept:
             several = cores
         most = cores if several_wanted or several else cores + cores // 2
         room = single + several / 2 <= most or free
+        if kept and not room:
+            continue  # The one that the place is kept for may be behind it.
         return entry if room and sum(e["mib"] for e in after) <= state["mib"] else None
     return None
 

@@ -163,6 +163,35 @@ def test_the_place_of_several_processors_is_kept_for_the_next_of_the_kind(
             assert leases(tmp_path) == [100, 200]
 
 
+def test_who_waits_for_a_kept_place_does_not_stand_before_whom_it_is_kept_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(tmp_path, BUDGET)
+    waiting, done = threading.Event(), threading.Event()
+    wait = pool._wait
+
+    def wait_and_say(*arguments: Any) -> None:
+        waiting.set()
+        wait(*arguments)
+
+    def further() -> None:
+        with pool.lease(1, 200, Deadline.after(LIMIT)):
+            done.set()
+
+    monkeypatch.setattr(pool, "_wait", wait_and_say)
+    monkeypatch.setattr("harness.pool._KEPT", LIMIT)
+    thread = threading.Thread(target=further)
+    with pool.lease(1, 100, Deadline.after(LIMIT)):
+        with pool.lease(2, 300, Deadline.after(LIMIT)):
+            thread.start()
+            assert waiting.wait(LIMIT)
+        with pool.lease(2, 300, Deadline.after(LIMIT / 2)):
+            assert leases(tmp_path) == [100, 300]
+            assert not done.is_set()
+    assert done.wait(LIMIT)
+    thread.join()
+
+
 def test_never_more_than_the_budget_under_contention(tmp_path: Path) -> None:
     pool = Pool(tmp_path, BUDGET)
     lock = threading.Lock()
