@@ -29,8 +29,10 @@ def host_tools(cache: Cache) -> HostTools:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers() -> int | None:
     """Half as many workers again as cores: a good part of them waits for a machine or a turn."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None  # It is heard by who is asked next.
     cores = len(os.sched_getaffinity(0))
     return cores + cores // 2
 

@@ -17,7 +17,16 @@ import pytest
 from product.agent import apart, node, program
 from product.agent.apart import Apart, NoAnswerError
 from product.agent.config import Config
-from product.agent.health import CHECKS, FAIL, HealthContext, Result, disk_answers, run_once
+from product.agent.health import (
+    CHECKS,
+    FAIL,
+    Check,
+    HealthContext,
+    Result,
+    disk_answers,
+    run_once,
+    run_until,
+)
 from product.agent.lock import exclusive
 from product.agent.tests.world import FakeRelease, World
 
@@ -170,12 +179,51 @@ def test_the_deadline_shortens_the_limit(world: World, monkeypatch: pytest.Monke
 def test_whether_the_disk_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     context = HealthContext(world.node(), Config(), unconfirmed=True)
     monkeypatch.setattr("product.agent.health.DISK_SECONDS", QUICK)
+    monkeypatch.setattr("product.agent.health.HUNG_SECONDS", QUICK)
     assert disk_answers(context)
     world.break_disk()
     assert disk_answers(context)
     world.mend_disk()
     monkeypatch.setattr(os, "fsync", hang)
     assert not in_time(lambda: disk_answers(context))
+
+
+def test_the_boot_loaders_disk_is_asked_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = world.node()
+    monkeypatch.setattr("product.agent.health.HUNG_SECONDS", QUICK)
+    monkeypatch.setattr(type(node.boot_env), "read", lambda _: hang())
+    context = HealthContext(node, Config(), unconfirmed=True)
+    assert not in_time(lambda: disk_answers(context))
+
+
+def test_without_a_process_to_ask_it_the_disk_counts_as_answering(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert disk_answers(HealthContext(world.node(), Config(), unconfirmed=True))
+
+
+def test_a_slow_disk_has_its_time_at_the_end_of_the_deadline_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No baseline excuses it, and a slot is looked at once."""
+    given: dict[str, float] = {}
+
+    def note(self: Check, context: HealthContext, limit: float) -> Result:
+        given[self.name] = limit
+        return Result(self.name, "pass", "")
+
+    monkeypatch.setattr(Check, "run", note)
+    context = HealthContext(world.node(), Config(), unconfirmed=True)
+    run_until(context, 0)
+    assert given == {check.name: 1.0 for check in CHECKS} | {
+        "disk_writable": 10,
+        "slot_integrity": 600,
+        "data_partition": 1,
+    }
 
 
 def test_a_boot_on_trial_whose_disk_hangs_is_given_up(
@@ -198,6 +246,7 @@ def test_a_boot_on_trial_whose_disk_hangs_is_given_up(
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr("product.agent.health.DISK_SECONDS", QUICK)
+    monkeypatch.setattr("product.agent.health.HUNG_SECONDS", QUICK)
     assert in_time(lambda: world.run("healthcheck", "--boot", "--deadline", "1")) is None
     (line,) = world.console()
     assert "unhealthy version=0.2.0 slot=B cause=health" in line
