@@ -333,7 +333,7 @@ def _time_for(check: Check, left: float) -> float:
     """Seconds for one look, at the end of the deadline too: a slow disk is excused by nothing."""
     if check.lasting:
         return check.limit
-    return max(DISK_SECONDS if check.apart else 1.0, 1.0, left)
+    return max(DISK_SECONDS if check.apart else 1.0, left)
 
 
 def _was_seen(result: Result) -> bool:
