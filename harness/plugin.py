@@ -129,6 +129,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         backends = mark.kwargs.get("backend", BACKENDS)
         if BACKEND not in backends:
             pytest.skip(f"needs one of {sorted(backends)}, this is {BACKEND}")
+    # Only parametrized functions have a callspec; pytest's types name it for none.
     arch = getattr(item, "callspec", None) and item.callspec.params.get("arch")  # type: ignore[attr-defined]
     if not isinstance(arch, Arch):
         return

@@ -82,7 +82,8 @@ class Pool:
         self, cores: int, mib: int, deadline: Deadline, *, further: bool = False
     ) -> Iterator[None]:
         """Hold ``cores`` and ``mib`` within this scope, in the order of asking; but a machine with
-        several processors that waits for its like is passed by those with one.
+        several processors that waits for its like is passed by those with one, and passes those
+        that wait for the place that is kept for it.
 
         More cores than the host has are allowed to a machine that runs alone. ``further`` is for
         who holds a lease already and gives it back only after this one: it waits for memory alone,

@@ -52,6 +52,19 @@ def holder(directory: Path) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
+def waits(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when somebody begins to wait in ``pool``."""
+    waiting = threading.Event()
+    wait = pool._wait
+
+    def wait_and_say(*arguments: Any) -> None:
+        waiting.set()
+        wait(*arguments)
+
+    monkeypatch.setattr(pool, "_wait", wait_and_say)
+    return waiting
+
+
 def leases(directory: Path) -> list[int]:
     return [entry["mib"] for entry in json.loads((directory / "pool.json").read_text())["leases"]]
 
@@ -88,15 +101,8 @@ def test_what_exceeds_the_budget_waits_for_a_release(tmp_path: Path, cores: int,
 def test_one_processor_passes_several_that_wait_for_their_like(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = Pool(tmp_path, BUDGET)
-    taken, waiting = threading.Event(), threading.Event()
-    wait = pool._wait
-
-    def wait_and_say(*arguments: Any) -> None:
-        waiting.set()
-        wait(*arguments)
-
-    monkeypatch.setattr(pool, "_wait", wait_and_say)
+    pool, taken = Pool(tmp_path, BUDGET), threading.Event()
+    waiting = waits(pool, monkeypatch)
 
     def second() -> None:
         with pool.lease(2, 200, Deadline.after(LIMIT)):
@@ -166,19 +172,13 @@ def test_the_place_of_several_processors_is_kept_for_the_next_of_the_kind(
 def test_who_waits_for_a_kept_place_does_not_stand_before_whom_it_is_kept_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = Pool(tmp_path, BUDGET)
-    waiting, done = threading.Event(), threading.Event()
-    wait = pool._wait
-
-    def wait_and_say(*arguments: Any) -> None:
-        waiting.set()
-        wait(*arguments)
+    pool, done = Pool(tmp_path, BUDGET), threading.Event()
+    waiting = waits(pool, monkeypatch)
 
     def further() -> None:
         with pool.lease(1, 200, Deadline.after(LIMIT)):
             done.set()
 
-    monkeypatch.setattr(pool, "_wait", wait_and_say)
     monkeypatch.setattr("harness.pool._KEPT", LIMIT)
     thread = threading.Thread(target=further)
     with pool.lease(1, 100, Deadline.after(LIMIT)):
