@@ -53,11 +53,13 @@ class Arch(enum.StrEnum):
 
         Measured to a prompt: OVMF with qemu64 8.3 s, with max 10.4 s; what processors of the second
         x86-64 level have for ciphers and digests makes Kubernetes start a tenth faster. On aarch64
-        plain max pays for pointer authentication at every call.
+        plain max pays for pointer authentication at every call; older processors pay at every
+        system call, because there a kernel with a random address keeps page tables apart: a third
+        more for a start of Python or Kubernetes.
         """
         if accelerator == "kvm":
             return "host"
-        return _X86_64 if self is Arch.X86_64 else "cortex-a57"
+        return _X86_64 if self is Arch.X86_64 else "max,pauth=off,sve=off,sme=off"
 
     @property
     def firmware_files(self) -> FirmwareFiles:

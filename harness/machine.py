@@ -90,6 +90,7 @@ class Machine:
         self._qmp: Qmp | None = None
         self._channel: Channel | None = None
         self._sockets: list[socket.socket] = []
+        self._forwards: dict[int, int] = {}  # the guest's TCP ports to the host's
         try:
             if base is None:
                 self.storage = storage.fresh(spec, host.tools, self.process.directory)
@@ -202,6 +203,23 @@ class Machine:
             raise HarnessError(f"{self.name} is off: it cannot execute {command}")
         return self._qmp.command(command, self.deadline(_QMP), **arguments)
 
+    def address(self, port: int) -> str:
+        """``host:port`` on this host that leads to the guest's TCP ``port``, while QEMU runs.
+
+        Raises HarnessError where QEMU does not forward it, or the machine has no network.
+        """
+        if port not in self._forwards:
+            rule = f"tcp:127.0.0.1:0-:{port}"
+            said = self.qmp("human-monitor-command", **{"command-line": f"hostfwd_add net0 {rule}"})
+            if said:
+                raise HarnessError(f"QEMU does not forward port {port}: {said}")
+            table = str(self.qmp("human-monitor-command", **{"command-line": "info usernet"}))
+            row = rf"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+{port}\s"
+            if (found := re.search(row, table)) is None:
+                raise HarnessError(f"QEMU does not say where it forwards port {port}: {table}")
+            self._forwards[port] = int(found[1])
+        return f"127.0.0.1:{self._forwards[port]}"
+
     @property
     def channel(self) -> Channel:
         """The command channel. Raises HarnessError while the machine is off."""
@@ -312,6 +330,7 @@ class Machine:
 
     def _disconnect(self) -> None:
         """Forget a QEMU that has ended."""
+        self._forwards.clear()
         if self._qmp is not None:
             self._qmp.close(self.deadline(_QMP))
             self._qmp = None

@@ -288,6 +288,10 @@ class Node:
         except ValueError as error:
             raise CommandError(f"the status is no JSON object ({error}): {done}") from error
 
+    def address(self, port: int) -> str:
+        """``host:port`` under which this host reaches a TCP port of the node."""
+        return self.machine.address(port)
+
     def put(self, data: bytes | str, path: str, *, mode: int = 0o644) -> None:
         """Write a file on the node."""
         raw = data.encode() if isinstance(data, str) else data

@@ -118,7 +118,15 @@ class Storage(Protocol):
         ...
 
 
-class Target(Power, Console, Storage, Protocol):
+class Network(Protocol):
+    """The way to what the node serves."""
+
+    def address(self, port: int) -> str:
+        """``host:port`` under which this host reaches the node's TCP ``port``, while it is on."""
+        ...
+
+
+class Target(Power, Console, Storage, Network, Protocol):
     """A whole node, and the journal of everything that happens to it."""
 
     journal: Journal

@@ -30,7 +30,7 @@ from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
 from scenarios import bench_kubernetes
-from scenarios.kubernetes import RECIPE
+from scenarios.kubectl import RECIPE
 from scenarios.local import Bench
 from scenarios.measure import BOOT_PHASES, Figures, moment
 from scenarios.releases import Releases

@@ -1,17 +1,18 @@
-"""Kubernetes on a node, as an operator with kubectl on the node itself sees it."""
+"""Kubernetes on a node, as an operator with kubectl sees it."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness.channel import CompletedCommand
+from harness.errors import DeadlineError
 from harness.node import Node
-from product.image.tools import IMAGES
+from scenarios import kubectl
 
-# The payload that the project proves itself with.
-RECIPE = IMAGES / "debian.toml"
 # What a scenario's node has: enough for the payload, as small edge machines have it.
 MACHINE: dict[str, Any] = {"cpus": 2, "memory_mib": 2048, "disk_size_mib": 6144}
 MANIFESTS = Path(__file__).resolve().parents[1] / "fixtures" / "manifests"
@@ -46,10 +47,12 @@ def begin(node: Node) -> Cluster:
 
 
 class Cluster:
-    """kubectl on ``node``."""
+    """kubectl on this host for ``node``'s cluster; ``command`` is one on the node itself."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, *, on_node: bool = False) -> None:
+        """``on_node``: also ``kubectl`` is that of the node, whose clock may be another one."""
         self.node = node
+        self._on_node = on_node
         self.payload: dict[str, Any] = json.loads(node.get(PAYLOAD))
         # The home directory is read-only: without a cache every call would ask for all kinds anew.
         self.command = [
@@ -61,7 +64,10 @@ class Cluster:
     ) -> CompletedCommand:
         """Run kubectl, which must succeed."""
         data = None if stdin is None else stdin.encode()
-        return self.node.succeed([*self.command, *arguments], stdin=data, seconds=seconds)
+        if self._on_node:
+            return self.node.succeed([*self.command, *arguments], stdin=data, seconds=seconds)
+        path = str(self.payload["kubeconfig"])
+        return kubectl.run(self.node, path, arguments, stdin=data, seconds=seconds)
 
     def create(self, manifest: str) -> None:
         """Create what ``fixtures/manifests/<manifest>.yaml`` holds."""
@@ -91,26 +97,34 @@ class Cluster:
 
     def wait_restarted(self, namespace: str, selector: str) -> None:
         """Return when a container of the selected pods has been started again."""
-        path = "{.items[0].status.containerStatuses[0].restartCount}"
-        ask = f"{' '.join(self.command)} -n {namespace} get pods -l {selector} -o jsonpath='{path}'"
-        self.node.succeed(
-            f'until count=$({ask} 2> /dev/null) && [ "${{count:-0}}" -gt 0 ]; do sleep 1; done',
-            seconds=ROLLOUT,
-        )
+
+        def restarted() -> bool:
+            pods = self.get("pods", "-n", namespace, "-l", selector)["items"]
+            containers = [c for p in pods for c in p["status"].get("containerStatuses", [])]
+            return any(container["restartCount"] > 0 for container in containers)
+
+        self._until(restarted, f"a container of {selector} in {namespace} to restart")
 
     def lease_renewed(self, *, since: str) -> None:
         """Return when the kubelet has renewed its node's Lease after the second ``since``.
 
         That is UTC in ISO 8601 with a Z, which sorts behind the fractions of its second.
         """
-        ask = (
-            f"{' '.join(self.command)} -n kube-node-lease get lease {self.node_name} "
-            "-o jsonpath='{.spec.renewTime}'"
-        )
-        self.node.succeed(
-            f'until at=$({ask}) && expr "$at" ">" "{since}" > /dev/null; do sleep 1; done',
-            seconds=ROLLOUT,
-        )
+        name = self.node_name
+
+        def renewed() -> bool:
+            lease = self.get("lease", "-n", "kube-node-lease", name)
+            return str(lease["spec"]["renewTime"]) > since
+
+        self._until(renewed, f"the Lease of {name} to be renewed after {since}")
+
+    def _until(self, holds: Callable[[], bool], what: str) -> None:
+        """Ask once a second, as kubectl has no way to wait for it. Raises DeadlineError."""
+        deadline = self.node.machine.deadline(ROLLOUT)
+        while not holds():
+            if not deadline.remaining:
+                raise DeadlineError(f"waited {deadline.seconds:.0f} s for {what}")
+            time.sleep(1.0)
 
     def store_started(self, times: int) -> None:
         """Return when the container of the manifest ``store`` has started so many times in all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness import fault
-from harness.errors import ChannelError, CommandError, GuestFailureError
+from harness.errors import ChannelError, CommandError, GuestFailureError, HarnessError
 from harness.journal import Source
 from harness.node import Node, State
 from harness.patterns import Pattern
@@ -92,6 +93,38 @@ def test_the_network_cable(node: Node) -> None:
     fault.set_link(node.machine, up=True)
     fired = [event.text for event in node.journal.events() if event.source is Source.FAULT]
     assert fired == ["network link down", "network link up"]
+
+
+# Answers one connection, on every address.
+GREET = """
+import socket
+with socket.create_server(("", 8123)) as server:
+    server.accept()[0].sendall(b"hello")
+"""
+
+
+def greeting(node: Node) -> bytes:
+    """What a server on the node says to this host."""
+    serving = node.start(["python3", "-c", GREET])
+    node.succeed("until grep -q '00000000:1FBB ' /proc/net/tcp; do sleep 0.1; done")
+    host, _, port = node.address(8123).rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        said = connection.recv(100)
+    serving.wait(node.machine.deadline(60))
+    return said
+
+
+@scenario(backend={"qemu"})
+def test_what_the_node_serves_is_reached_from_the_host(node: Node) -> None:
+    node.at(State.READY)
+    assert greeting(node) == b"hello"
+    known = node.address(8123)
+    assert node.address(8123) == known
+    node.power_cut()
+    with pytest.raises(HarnessError, match="is off"):
+        node.address(8123)
+    node.boot()
+    assert greeting(node) == b"hello"
 
 
 @scenario(backend={"qemu"})

@@ -9,7 +9,7 @@ import pytest
 from harness.arch import Arch
 from product.image.cache import Cache
 from product.image.tools import HostTools
-from scenarios.kubernetes import RECIPE
+from scenarios.kubectl import RECIPE
 from scenarios.releases import Releases
 
 if TYPE_CHECKING:

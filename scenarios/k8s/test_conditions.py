@@ -93,7 +93,8 @@ def test_a_damaged_datastore_comes_back_from_its_copy(
 @scenario()
 def test_expired_certificates_and_another_address(node: Node) -> None:
     """A node that was left alone for longer than its certificates last, on another network."""
-    cluster = begin(node)
+    begin(node)
+    cluster = Cluster(node, on_node=True)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     since = node.journal.cursor
     node.succeed("date -s @$(($(date +%s) + 400 * 86400))")
@@ -135,5 +136,5 @@ def test_a_full_data_partition_is_said_and_waited_for(node: Node) -> None:
 def test_a_clock_before_the_image(node: Node) -> None:
     """Certificates are made for when the image was built, at the earliest."""
     node.boot()
-    assert Cluster(node).is_ready
+    assert Cluster(node, on_node=True).is_ready
     assert any("the clock stood before" in problem for problem in node.status().problems)

@@ -18,7 +18,7 @@ from product.image import kernel, rootfs
 from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
-from scenarios.kubernetes import RECIPE
+from scenarios.kubectl import RECIPE
 from scenarios.mutations.table import ROOT, Edit, Mutation, MutationError
 from scenarios.mutations.witness import NOTICED
 from scenarios.releases import FACTORY, GOOD
