@@ -61,7 +61,7 @@ def build(
         arguments += ["-boot", "menu=on,splash-time=0"]
     arguments += _streams(streams)
     arguments += _block("disk", storage.disk, "qcow2")
-    arguments += ["-device", "virtio-blk-pci,drive=disk,bootindex=0"]
+    arguments += ["-device", "virtio-blk-pci,id=disk0,drive=disk,bootindex=0"]
     arguments += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     arguments += ["-device", "virtio-rng-pci,rng=entropy"]
     if spec.network:

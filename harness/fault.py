@@ -8,6 +8,8 @@ from harness.machine import Machine
 from harness.target import Target
 
 _COMMAND = 20.0
+# The half of the boot disk's virtio device that has its contents.
+_DISK = "/machine/peripheral/disk0/virtio-backend"
 _INTERFACES = 'cd /sys/class/net && for i in *; do [ "$i" = lo ] || cat "$i/carrier"; done'
 
 
@@ -34,6 +36,21 @@ def set_link(machine: Machine, *, up: bool) -> None:
     if done.exit != 0:
         raise HarnessError(f"the guest's link did not go {'up' if up else 'down'}: {done}")
     machine.journal.append(Source.FAULT, "fired", f"network link {'up' if up else 'down'}")
+
+
+def set_disk(machine: Machine, *, answers: bool) -> None:
+    """Have the disk answer no request any more, as a dying one, or all again, also those that wait.
+
+    Every request is held for as many seconds as the one before has bytes. Raises HarnessError where
+    QEMU does not say so.
+    """
+    rate = 0 if answers else 1
+    said = machine.monitor(f"block_set_io_throttle {_DISK} {rate} 0 0 0 0 0")
+    blocks = machine.monitor("info block")
+    if said or ("I/O throttling" in blocks) == answers:
+        raise HarnessError(f"QEMU does not hold the disk's requests as asked: {said or blocks}")
+    text = "the disk answers again" if answers else "the disk does not answer"
+    machine.journal.append(Source.FAULT, "fired", text)
 
 
 def set_clock(target: Target, date: str) -> None:

@@ -203,6 +203,10 @@ class Machine:
             raise HarnessError(f"{self.name} is off: it cannot execute {command}")
         return self._qmp.command(command, self.deadline(_QMP), **arguments)
 
+    def monitor(self, line: str) -> str:
+        """What QEMU's human monitor says to ``line``, for what QMP has no command for."""
+        return str(self.qmp("human-monitor-command", **{"command-line": line}))
+
     def address(self, port: int) -> str:
         """``host:port`` on this host that leads to the guest's TCP ``port``, while QEMU runs.
 
@@ -210,10 +214,9 @@ class Machine:
         """
         if port not in self._forwards:
             rule = f"tcp:127.0.0.1:0-:{port}"
-            said = self.qmp("human-monitor-command", **{"command-line": f"hostfwd_add net0 {rule}"})
-            if said:
+            if said := self.monitor(f"hostfwd_add net0 {rule}"):
                 raise HarnessError(f"QEMU does not forward port {port}: {said}")
-            table = str(self.qmp("human-monitor-command", **{"command-line": "info usernet"}))
+            table = self.monitor("info usernet")
             row = rf"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+{port}\s"
             if (found := re.search(row, table)) is None:
                 raise HarnessError(f"QEMU does not say where it forwards port {port}: {table}")

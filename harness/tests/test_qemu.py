@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import storage
+from harness import fault, storage
 from harness.accel import boot
 from harness.arch import Arch
 from harness.deadline import Deadline
@@ -102,6 +102,23 @@ def test_the_reset_button_is_seen_by_qmp(machine: Machine) -> None:
     cursor = machine.journal.cursor
     machine.reset()
     assert any(event.text == "RESET" for event in machine.journal.events(cursor))
+
+
+def test_a_disk_that_does_not_answer_is_seen_by_qmp(machine: Machine) -> None:
+    machine.power_on()
+    cursor = machine.journal.cursor
+    fault.set_disk(machine, answers=False)
+    fault.set_disk(machine, answers=True)
+    fired = [e.text for e in machine.journal.events(cursor) if e.source is Source.FAULT]
+    assert fired == ["the disk does not answer", "the disk answers again"]
+
+
+def test_a_machine_without_a_network_has_no_address(machine: Machine) -> None:
+    with pytest.raises(HarnessError, match="is off"):
+        machine.address(80)
+    machine.power_on()
+    with pytest.raises(HarnessError, match="does not forward port 80"):
+        machine.address(80)
 
 
 def test_quitting_in_good_order(machine: Machine) -> None:

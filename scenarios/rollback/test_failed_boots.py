@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from harness import fault
 from harness.node import Node, State
 from harness.patterns import Pattern
 from harness.scenario import scenario
@@ -101,6 +102,26 @@ def test_dying_agent(node: Node, releases: Releases, serve: Serve) -> None:
     since = node.journal.cursor
     _rolls_back(node, update)
     node.wait_console("the agent ended without a verdict", since=since)
+
+
+@scenario()
+def test_disk_that_does_not_answer(node: Node, releases: Releases, serve: Serve) -> None:
+    """The agent would wait for ever: the boot on trial is ended by force, and the next is well."""
+    node.at(State.READY, slot="A")
+    serve(releases.broken("short-trial")).stage()
+    write_data(node, "kept")
+    with node.expect_boots(2, seconds_each=HANG_SECONDS) as boots:
+        node.reboot()
+        since = node.journal.cursor
+        node.wait_console("enter stage: /etc/runit/2", since=since)
+        fault.set_disk(node.machine, answers=False)
+        node.wait_console("no verdict after 40 s: this try is given up", seconds=60, since=since)
+        node.machine.wait_reset("the guest itself", node.machine.deadline(60), since)
+        fault.set_disk(node.machine, answers=True)
+    ready = node.wait_ready()
+    assert boots.slots == ["B", "B"]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.1", "B", True)
+    assert read_data(node) == "kept"
 
 
 @scenario()

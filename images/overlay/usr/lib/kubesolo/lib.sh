@@ -35,6 +35,12 @@ patiently() {
     wait $feeder 2> /dev/null
     return "$1"
 }
+# Restart without asking the disks, which may not answer; where a driver waits for one, without it.
+force_reboot() {
+    busybox reboot -nf &
+    sleep 10
+    echo b > /proc/sysrq-trigger
+}
 # Put a service under supervision.
 supervise() {
     # runsv writes beside the run script, so the service lives in memory.
