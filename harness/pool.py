@@ -7,9 +7,8 @@ descriptors, so that neither a release nor a death is missed and nothing is poll
 Machines with several processors do not share cores with each other: two that each want all of two
 cores boot four times as slowly, because processors spin while they wait for one that has no turn.
 They leave a good part of their processors idle, though, so that beside machines with one processor,
-which give way to them (MachineSpec.nice), each counts half. Without any of them, three machines
-with one processor share two cores: each waits for its disk, its timers or its test a third of the
-time.
+which give way to them (MachineSpec.nice), each counts half. In all, three such counts share two
+cores: each waits for its disk, its timers or its test a third of the time.
 """
 
 from __future__ import annotations
@@ -212,7 +211,6 @@ def _next(state: dict[str, Any]) -> _Entry | None:
     """Whose turn it is in the queue."""
     leases: list[_Entry] = state["leases"]
     cores: int = state["cores"]
-    several_wanted = any(e["cores"] > 1 for e in (*leases, *state["queue"]))
     for entry in state["queue"]:
         after = [*leases, entry]
         several = sum(e["cores"] for e in after if e["cores"] > 1)
@@ -224,8 +222,7 @@ def _next(state: dict[str, Any]) -> _Entry | None:
         kept = not several and _kept_for(state) > 0
         if kept:
             several = cores
-        most = cores if several_wanted or several else cores + cores // 2
-        room = single + several / 2 <= most or free
+        room = free or (several <= cores and single + several / 2 <= cores + cores // 2)
         if kept and not room:
             continue  # The one that the place is kept for may be behind it.
         return entry if room and sum(e["mib"] for e in after) <= state["mib"] else None

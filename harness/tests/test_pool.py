@@ -112,8 +112,11 @@ def test_one_processor_passes_several_that_wait_for_their_like(
     with pool.lease(2, 300, Deadline.after(LIMIT)):
         thread.start()
         assert waiting.wait(LIMIT)
-        with pool.lease(1, 100, Deadline.after(LIMIT)):
-            assert leases(tmp_path) == [300, 100]
+        with (
+            pool.lease(1, 100, Deadline.after(LIMIT)),
+            pool.lease(1, 200, Deadline.after(LIMIT)),
+        ):
+            assert leases(tmp_path) == [300, 100, 200]
             # The first one counts half, and there is no room for more.
             with pytest.raises(DeadlineError), pool.lease(1, 100, Deadline.after(0.2)):
                 pytest.fail("more processors were given than fit")
@@ -122,17 +125,20 @@ def test_one_processor_passes_several_that_wait_for_their_like(
     thread.join()
 
 
-def test_several_processors_wait_until_one_machine_with_one_is_left(tmp_path: Path) -> None:
+def test_several_processors_wait_until_two_machines_with_one_are_left(tmp_path: Path) -> None:
     pool = Pool(tmp_path, BUDGET)
-    with pool.lease(1, 100, Deadline.after(LIMIT)):
+    with (
+        pool.lease(1, 100, Deadline.after(LIMIT)),
+        pool.lease(1, 200, Deadline.after(LIMIT)),
+    ):
         with (
             pool.lease(1, 100, Deadline.after(LIMIT)),
             pytest.raises(DeadlineError),
             pool.lease(2, 300, Deadline.after(0.2)),
         ):
-            pytest.fail("two machines with one processor leave no core idle")
+            pytest.fail("three machines with one processor leave no core idle")
         with pool.lease(2, 300, Deadline.after(LIMIT)):
-            assert leases(tmp_path) == [100, 300]
+            assert leases(tmp_path) == [100, 200, 300]
 
 
 def test_three_machines_with_one_processor_share_two_cores(tmp_path: Path) -> None:
@@ -149,24 +155,24 @@ def test_the_place_of_several_processors_is_kept_for_the_next_of_the_kind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = Pool(tmp_path, BUDGET)
-    with pool.lease(1, 100, Deadline.after(LIMIT)):
+    with pool.lease(1, 50, Deadline.after(LIMIT)), pool.lease(1, 100, Deadline.after(LIMIT)):
         with pool.lease(2, 300, Deadline.after(LIMIT)):
             pass
         with pytest.raises(DeadlineError), pool.lease(1, 200, Deadline.after(0.2)):
             pytest.fail("a machine with one processor took the place")
         with pool.lease(2, 300, Deadline.after(LIMIT)):
-            assert leases(tmp_path) == [100, 300]
+            assert leases(tmp_path) == [50, 100, 300]
         # Not for ever, and not for a release before the host's last boot.
         monkeypatch.setattr("harness.pool._KEPT", 0.5)
         with pool.lease(2, 300, Deadline.after(LIMIT)):
             pass
         with pool.lease(1, 200, Deadline.after(LIMIT)):
-            assert leases(tmp_path) == [100, 200]
+            assert leases(tmp_path) == [50, 100, 200]
         state = json.loads((tmp_path / "pool.json").read_text())
         state["kept"] = time.monotonic() + 1e6
         (tmp_path / "pool.json").write_text(json.dumps(state))
         with pool.lease(1, 200, Deadline.after(LIMIT)):
-            assert leases(tmp_path) == [100, 200]
+            assert leases(tmp_path) == [50, 100, 200]
 
 
 def test_who_waits_for_a_kept_place_does_not_stand_before_whom_it_is_kept_for(
@@ -181,12 +187,12 @@ def test_who_waits_for_a_kept_place_does_not_stand_before_whom_it_is_kept_for(
 
     monkeypatch.setattr("harness.pool._KEPT", LIMIT)
     thread = threading.Thread(target=further)
-    with pool.lease(1, 100, Deadline.after(LIMIT)):
+    with pool.lease(1, 50, Deadline.after(LIMIT)), pool.lease(1, 100, Deadline.after(LIMIT)):
         with pool.lease(2, 300, Deadline.after(LIMIT)):
             thread.start()
             assert waiting.wait(LIMIT)
         with pool.lease(2, 300, Deadline.after(LIMIT / 2)):
-            assert leases(tmp_path) == [100, 300]
+            assert leases(tmp_path) == [50, 100, 300]
             assert not done.is_set()
     assert done.wait(LIMIT)
     thread.join()
