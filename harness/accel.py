@@ -87,6 +87,7 @@ def _key(tools: HostTools, kernel: Path, arch: Arch) -> str:
         platform.release(),
         Path("/proc/sys/kernel/random/boot_id").read_text(),
         str(_kvm_opens()),
+        arch.cpu("tcg"),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -39,10 +39,10 @@ def set_link(machine: Machine, *, up: bool) -> None:
 
 
 def set_disk(machine: Machine, *, answers: bool) -> None:
-    """Have the disk answer no request any more, as a dying one, or all again, also those that wait.
+    """Hold the disk's requests, as a dying disk does, or let go of them.
 
-    Every request is held for as many seconds as the one before has bytes. Raises HarnessError where
-    QEMU does not say so.
+    One may pass; those after it wait for as many seconds as it has bytes. Raises HarnessError where
+    QEMU does not say that it does so.
     """
     rate = 0 if answers else 1
     said = machine.monitor(f"block_set_io_throttle {_DISK} {rate} 0 0 0 0 0")

@@ -12,7 +12,8 @@ console    line; failure (data: pattern, allowed)
 qmp        event (text: its name, data: its data); command (text: its name, data: arguments,
            seconds)
 channel    hello, request, output, reply, command (text: argv, data: exit, seconds), dropped
-harness    start, restored, exit (data: status), step (data: depth, phase begin|end, seconds), note
+harness    start, restored, exit (data: status), step (data: depth, phase begin|end, seconds),
+           command (one on the host; data: exit, seconds), note
 fault      fired (text: what)
 =========  ================================================================================
 """

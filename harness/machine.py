@@ -204,7 +204,7 @@ class Machine:
         return self._qmp.command(command, self.deadline(_QMP), **arguments)
 
     def monitor(self, line: str) -> str:
-        """What QEMU's human monitor says to ``line``, for what QMP has no command for."""
+        """What QEMU's human monitor says to ``line``."""
         return str(self.qmp("human-monitor-command", **{"command-line": line}))
 
     def address(self, port: int) -> str:

@@ -279,6 +279,11 @@ def _commands(events: Iterable[Mapping[str, Any]], last: float) -> list[Command]
                 if command.text == _text(event) and command.answered and command.exit is None:
                     command.exit = int(_data(event).get("exit", 0))
                     break
+        elif _is(event, Source.HARNESS, "command"):
+            data = _data(event)
+            begin = _time(event) - float(data.get("seconds", 0))
+            status = int(data.get("exit", 0))
+            every.append(Command(begin, _time(event), _text(event), status, answered=True))
         elif _is(event, Source.HARNESS, "exit") or _is(event, Source.QMP, "event", "RESET"):
             for command in waiting.values():
                 command.end = _time(event)

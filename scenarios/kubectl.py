@@ -7,66 +7,83 @@ of them for starting kubectl; the host takes a tenth.
 from __future__ import annotations
 
 import functools
-import platform
+import itertools
 import subprocess
-import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.channel import CompletedCommand
-from harness.deadline import Deadline
 from harness.errors import CommandError
-from harness.journal import Source
+from harness.journal import Event, Source
 from harness.node import Node
-from product.image.build import Builder
 from product.image.cache import Cache
-from product.image.recipe import Arch
-from product.image.tools import IMAGES, HostTools
+from product.image.payload.kubernetes_build import KubernetesBuild
+from product.image.tools import IMAGES, HostTools, host_arch
 
 # The payload that the project proves itself with.
 RECIPE = IMAGES / "debian.toml"
 API_SERVER = 6443
 
+_numbers = itertools.count()
+
 
 @functools.cache
 def program() -> Path:
-    """The one of the payload that the nodes carry, for the host's processor."""
+    """kubectl as the nodes carry it, for this host; minutes where the cache does not hold it."""
     cache = Cache()
-    tools = HostTools.prepare(cache)
-    arch = Arch(platform.machine())
-    payload = Builder(arch, cache=cache, tools=tools, recipe=RECIPE).payload
-    assert payload is not None, RECIPE
-    return payload.prepare(arch, cache, tools) / "usr/bin/kubectl"
+    return KubernetesBuild(IMAGES).kubectl(host_arch(), cache, HostTools.prepare(cache))
 
 
 def run(
     node: Node, kubeconfig: str, arguments: Sequence[str], *, stdin: bytes | None, seconds: float
 ) -> CompletedCommand:
-    """Run kubectl with the kubeconfig that lies on the node. Raises CommandError if it fails."""
-    deadline: Deadline = node.machine.deadline(seconds)
-    access = node.get(kubeconfig)
-    with tempfile.TemporaryDirectory(prefix="kubesolo-kubectl-") as folder:
-        path = Path(folder) / "kubeconfig"
-        path.touch(mode=0o600)
-        path.write_bytes(access)
-        command = [
-            str(program()), f"--kubeconfig={path}", f"--server=https://{node.address(API_SERVER)}",
-            f"--cache-dir={folder}/cache", *arguments,
-        ]  # fmt: skip
-        said = ("kubectl", *arguments)
-        node.journal.append(Source.HARNESS, "command", " ".join(said))
-        begun = time.monotonic()
+    """Run kubectl with the kubeconfig that lies on the node, which ends with the machine.
+
+    Raises CommandError if it fails, else what a wait on the node raises.
+    """
+    executable = program()
+    deadline = node.machine.deadline(seconds)
+    folder = node.machine.process.directory / "kubectl"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    access = folder / "kubeconfig"
+    access.write_bytes(node.get(kubeconfig))
+    command = [
+        str(executable), f"--kubeconfig={access}", f"--server=https://{node.address(API_SERVER)}",
+        # It is asked for all kinds once, and not at each call.
+        f"--cache-dir={folder}/cache", *arguments,
+    ]  # fmt: skip
+    said = ("kubectl", *arguments)
+    number, since, begun = next(_numbers), node.journal.cursor, time.monotonic()
+    output = b"", b""
+
+    def collect() -> None:
+        nonlocal output
+        output = process.communicate(stdin)
+        taken = round(time.monotonic() - begun, 4)
+        node.journal.append(
+            Source.HARNESS, "command", " ".join(said),
+            exit=process.returncode, seconds=taken, number=number,
+        )  # fmt: skip
+
+    def ended(event: Event) -> bool:
+        return event.kind == "command" and event.data.get("number") == number
+
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        collector = threading.Thread(target=collect, name="kubectl", daemon=True)
+        collector.start()
         try:
-            ended = subprocess.run(
-                command, input=stdin, stdin=None if stdin else subprocess.DEVNULL,
-                capture_output=True, timeout=deadline.remaining, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise CommandError(f"{' '.join(said)} did not end within {seconds:.0f} s") from error
-    done = CompletedCommand(
-        said, ended.returncode, ended.stdout, ended.stderr, time.monotonic() - begun
-    )
+            node.journal.wait(ended, " ".join(said), deadline, since=since)
+        finally:
+            process.kill()
+            collector.join()
+    done = CompletedCommand(said, process.returncode, *output, time.monotonic() - begun)
     if done.exit != 0:
         raise CommandError(f"expected success: {done}")
     return done

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.channel import CompletedCommand
-from harness.errors import DeadlineError
+from harness.errors import CommandError, DeadlineError
 from harness.node import Node
 from scenarios import kubectl
 
@@ -114,16 +114,25 @@ class Cluster:
 
         def renewed() -> bool:
             lease = self.get("lease", "-n", "kube-node-lease", name)
-            return str(lease["spec"]["renewTime"]) > since
+            return str(lease["spec"].get("renewTime", "")) > since
 
         self._until(renewed, f"the Lease of {name} to be renewed after {since}")
 
     def _until(self, holds: Callable[[], bool], what: str) -> None:
-        """Ask once a second, as kubectl has no way to wait for it. Raises DeadlineError."""
+        """Ask once a second, as kubectl has no way to wait for it, also while nobody answers.
+
+        Raises DeadlineError.
+        """
         deadline = self.node.machine.deadline(ROLLOUT)
-        while not holds():
+        last = "the answer was another"
+        while True:
+            try:
+                if holds():
+                    return
+            except CommandError as error:
+                last = str(error)
             if not deadline.remaining:
-                raise DeadlineError(f"waited {deadline.seconds:.0f} s for {what}")
+                raise DeadlineError(f"waited {deadline.seconds:.0f} s for {what}: {last}")
             time.sleep(1.0)
 
     def store_started(self, times: int) -> None:

@@ -92,13 +92,14 @@ def test_aarch64_does_not_wait_for_a_key() -> None:
     [
         ("x86_64", "tcg", "qemu64"),
         ("x86_64", "kvm", "host"),
-        ("aarch64", "tcg", "max"),
+        ("aarch64", "tcg", "max,pauth=off,sve=off,sme=off"),
         ("aarch64", "kvm", "host"),
     ],
 )
 def test_the_processor_fits_the_accelerator(arch: str, accelerator: str, cpu: str) -> None:
     argv = command(spec(arch=arch), accelerator)
-    assert [value.split(",")[0] for value in values(argv, "-cpu")] == [cpu]
+    [value] = values(argv, "-cpu")
+    assert value == cpu or value.startswith(f"{cpu},")
     assert f"accel={accelerator}" in values(argv, "-machine")[0]
 
 

@@ -193,6 +193,13 @@ class TestCommands:
         made = Made().command(1, 2, "x", 1).command(3, 4, "x", 0).command(5, 6, "x", 2)
         assert [command.exit for command in made.story.commands] == [1, 0, 2]
 
+    def test_a_command_on_the_host_ends_when_it_is_written_down(self) -> None:
+        made = Made().add(0, "harness", "start")
+        made.add(5, "harness", "command", "kubectl get nodes", exit=1, seconds=1.5)
+        (command,) = made.story.commands
+        assert (command.begin, command.end, command.exit) == (3.5, 5, 1)
+        assert command.answered
+
     def test_a_status_is_not_given_to_a_command_still_running(self) -> None:
         made = Made().add(1, "channel", "request", "x", id="first")
         made.add(2, "channel", "request", "x", id="second")

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from product.agent.config import CHOICES, Config, load_config, parse_number
+from product.agent.config import CHOICES, Config, load_config
 from product.agent.errors import EXIT_FAILED, EXIT_USAGE, AgentError
 from product.agent.node import Node
 from product.agent.paths import Paths
@@ -91,7 +91,7 @@ def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
         options = [f"--{flag.replace('_', '-')}"]
         if flag == "healthcheck_deadline":
             options.append("--deadline")
-        convert = _number(flag) if kind is int else str
+        convert = _count if kind is int else str
         parser.add_argument(
             *options, dest=flag, type=convert, choices=CHOICES.get(flag), metavar=metavar, help=text
         )
@@ -102,16 +102,10 @@ def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
     return parser
 
 
-def _number(key: str) -> Callable[[str], int]:
-    """For argparse: the value of a key that is a number."""
-
-    def convert(text: str) -> int:
-        try:
-            return parse_number(key, text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return convert
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def _config(node: Node, options: argparse.Namespace) -> Config:

@@ -35,6 +35,9 @@ HUNG_SECONDS = 60
 # Kubernetes takes minutes to start on the slowest machines that it runs on.
 DEADLINE = 120
 DEADLINE_WITH_KUBERNETES = 300
+# A boot on trial without a verdict is ended by the service health when this and what the checks may
+# take are long over (/usr/lib/kubesolo/trial-limit).
+LONGEST_DEADLINE = 3600
 # How long a round of checks may go on beyond the settle time, where pods come and go.
 SETTLE_SLACK = 30
 
@@ -91,7 +94,7 @@ class HealthContext:
         """Seconds that a boot has to become healthy."""
         default = DEADLINE_WITH_KUBERNETES if self.has_kubernetes else DEADLINE
         configured = self.config.healthcheck_deadline
-        return default if configured is None else configured
+        return default if configured is None else min(configured, LONGEST_DEADLINE)
 
     @property
     def cluster(self) -> Cluster | None:

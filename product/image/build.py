@@ -18,6 +18,8 @@ from product.image.tools import IMAGES, HostTools
 from product.manifest import ARTIFACT_NAMES, MANIFEST_NAME, Artifact, Manifest
 
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
+# What every image needs of its kernel: a restart that asks no driver.
+_NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ",))
 # Taken when the code is loaded: what is edited meanwhile is not what builds.
 BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent, without="tests")
 
@@ -127,6 +129,7 @@ class Builder:
 
     def _build_slot(self, version: str, overlays: tuple[Path, ...], tree: Path) -> None:
         prepared = kernel.prepare(self.lock, self.arch, self.cache, self.tools)
+        kernel.check_needs(prepared, _NEEDS, f"the image {self.recipe.name}")
         needs = kernel.KernelNeeds()
         if self.payload is not None:
             needs = self.payload.kernel

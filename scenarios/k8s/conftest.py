@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,11 +10,18 @@ import pytest
 from harness.arch import Arch
 from product.image.cache import Cache
 from product.image.tools import HostTools
+from scenarios import kubectl
 from scenarios.kubectl import RECIPE
 from scenarios.releases import Releases
 
 if TYPE_CHECKING:
     from conftest import Images
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kubectl_program() -> Path:
+    """kubectl for this host, before a deadline runs."""
+    return kubectl.program()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from product.image import kernel, rootfs
 from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
+from scenarios import kubectl
 from scenarios.kubectl import RECIPE
 from scenarios.mutations.table import ROOT, Edit, Mutation, MutationError
 from scenarios.mutations.witness import NOTICED
@@ -146,6 +147,8 @@ class Bench:
             rootfs.packages_tree(builder.recipe, builder.lock, arch, self._cache, builder.tools)
             if builder.payload is not None:
                 builder.payload.prepare(arch, self._cache, builder.tools)
+            if recipe == RECIPE:
+                kubectl.program()
             self._prepared.add((arch, recipe))
 
     def _private_cache(self, root: Path) -> Path:

@@ -16,6 +16,17 @@ Serve = Callable[..., Update]
 # A hang lasts until the watchdog's 60 s are over.
 HANG_SECONDS = 150.0
 
+# Ends when the agent sleeps in the kernel, where nothing but an answer wakes it.
+AGENT_HANGS = """
+while :; do
+    for process in /proc/[0-9]*; do
+        if grep -qs 'product.agent.service' $process/cmdline &&
+            grep -qs '^State:.D' $process/status; then exit; fi
+    done
+    sleep 0.2
+done
+"""
+
 
 def _rolls_back(node: Node, update: Update, *, seconds_each: float = 60.0) -> None:
     """Reboot into the armed slot and watch three tries and the return."""
@@ -115,11 +126,14 @@ def test_disk_that_does_not_answer(node: Node, releases: Releases, serve: Serve)
         since = node.journal.cursor
         node.wait_console("enter stage: /etc/runit/2", since=since)
         fault.set_disk(node.machine, answers=False)
+        node.machine.channel.wait_up(node.machine.deadline(60))
+        node.succeed(AGENT_HANGS)
         node.wait_console("no verdict after 40 s: this try is given up", seconds=60, since=since)
         node.machine.wait_reset("the guest itself", node.machine.deadline(60), since)
         fault.set_disk(node.machine, answers=True)
     ready = node.wait_ready()
     assert boots.slots == ["B", "B"]
+    assert boots.counters == [2, 1]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.1", "B", True)
     assert read_data(node) == "kept"
 

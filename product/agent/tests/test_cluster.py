@@ -306,5 +306,6 @@ def test_the_deadline_is_longer_where_kubernetes_must_start(cluster: Cluster) ->
     node = cluster.world.node()
     assert HealthContext(node, Config(), True).deadline == 300
     assert HealthContext(node, Config(healthcheck_deadline=7), True).deadline == 7
+    assert HealthContext(node, Config(healthcheck_deadline=5400), True).deadline == 3600
     os.unlink(cluster.world.paths.payload)
     assert HealthContext(node, Config(), True).deadline == 120

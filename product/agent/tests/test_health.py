@@ -13,8 +13,18 @@ from pathlib import Path
 import pytest
 
 from product.agent.config import Config
-from product.agent.health import CHECKS, Check, HealthContext, run_once, run_until
+from product.agent.health import (
+    CHECKS,
+    HUNG_SECONDS,
+    LONGEST_DEADLINE,
+    Check,
+    HealthContext,
+    run_once,
+    run_until,
+)
 from product.agent.tests.world import World
+
+OVERLAY = Path(__file__).resolve().parents[3] / "images/overlay/usr/lib/kubesolo"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -201,3 +211,10 @@ def test_a_plain_healthcheck_changes_nothing(world: World) -> None:
     assert world.run("healthcheck") == 0
     assert world.env_path.read_bytes() == before
     assert world.state_or_none() is None
+
+
+def test_no_verdict_takes_as_long_as_the_limit_of_a_trial() -> None:
+    limit = int((OVERLAY / "trial-limit").read_text())
+    longest = LONGEST_DEADLINE + sum(check.limit for check in CHECKS) + HUNG_SECONDS
+    # What a start of Kubernetes, a commit and a slow disk take besides.
+    assert limit > longest + 1200
