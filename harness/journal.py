@@ -12,8 +12,9 @@ console    line; failure (data: pattern, allowed)
 qmp        event (text: its name, data: its data); command (text: its name, data: arguments,
            seconds)
 channel    hello, request, output, reply, command (text: argv, data: exit, seconds), dropped
-harness    start, restored, exit (data: status), step (data: depth, phase begin|end, seconds),
-           command (one on the host; data: exit, seconds), note
+harness    start, restored, exit (data: status, cpu_seconds), note,
+           step (data: depth, phase begin|end, seconds),
+           command (one on the host; data: exit, seconds)
 fault      fired (text: what)
 =========  ================================================================================
 """
@@ -251,6 +252,11 @@ class Journal:
                 total += event.time - since
                 since = None
         return total if since is None else total + time.monotonic() - since
+
+    def cpu_seconds(self) -> float:
+        """The processors' time that QEMU has taken in all its runs that have ended."""
+        exits = [e for e in self.events() if e.source is Source.HARNESS and e.kind == "exit"]
+        return sum(float(event.data.get("cpu_seconds", 0.0)) for event in exits)
 
     def document(self) -> dict[str, Any]:
         """The journal as timeline.json holds it."""

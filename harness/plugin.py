@@ -172,14 +172,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     every = sorted(results.values(), key=lambda result: -float(result["overhead_seconds"]))
     total = sum(float(result["seconds"]) for result in every)
     guest = sum(float(result["guest_seconds"]) for result in every)
+    cpu = sum(float(result["cpu_seconds"]) for result in every)
     mean = sum(float(result["overhead_seconds"]) for result in every) / len(every)
     worst = every[0]
     most = float(worst["overhead_seconds"])
     terminalreporter.section("scenarios")
     terminalreporter.write_line(
-        f"{len(every)} scenarios, {total:.1f} s, of which guests {guest:.1f} s; overhead of each "
-        f"{mean * 1000:.0f} ms on average, at most {most * 1000:.0f} ms "
-        f"({worst['test']})"
+        f"{len(every)} scenarios, {total:.1f} s, of which guests {guest:.1f} s with {cpu:.1f} s of "
+        f"processors; overhead of each {mean * 1000:.0f} ms on average, at most "
+        f"{most * 1000:.0f} ms ({worst['test']})"
     )
     for result in every:
         if result["outcome"] == "failed":

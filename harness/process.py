@@ -145,7 +145,10 @@ class Process:
                     self._status = int(notice.get("exited", -signal.SIGKILL))
                     text = f"QEMU {self._pid} ended with status {self._status}"
                     self._pid = None
-                    self._journal.append(Source.HARNESS, "exit", text, status=self._status)
+                    cpu = float(notice.get("cpu", 0.0))
+                    self._journal.append(
+                        Source.HARNESS, "exit", text, status=self._status, cpu_seconds=round(cpu, 3)
+                    )
                 if "started" in notice or "refused" in notice:
                     self._answer = notice
                 elif "gone" in notice:

@@ -114,6 +114,7 @@ class Session:
     def _result(self, failure: str | None) -> dict[str, Any]:
         seconds = time.monotonic() - self._begun
         guest = sum(node.journal.guest_seconds() for node in self.nodes if node.started)
+        cpu = sum(node.journal.cpu_seconds() for node in self.nodes if node.started)
         making = sum(node.make_seconds for node in self.nodes)
         overhead = max(0.0, seconds - guest - making - self._turn_seconds)
         return {
@@ -127,6 +128,7 @@ class Session:
             "nodes": [node.name for node in self.nodes if node.started],
             "seconds": round(seconds, 3),
             "guest_seconds": round(guest, 3),
+            "cpu_seconds": round(cpu, 3),
             "making_seconds": round(making, 3),
             "turn_seconds": round(self._turn_seconds, 3),
             "overhead_seconds": round(overhead, 3),

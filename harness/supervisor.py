@@ -8,7 +8,8 @@ itself asks the kernel for SIGKILL should this process die first.
 Requests (JSON, one a packet): ``{"start": [argv...], "log": PATH}`` with QEMU's descriptors
 attached, each kept at its number in ``"fds"``, and ``"nice"``, how far QEMU gives way to others;
 ``{"kill": true}``. Notices: ``{"started": pid}``,
-``{"refused": reason}``, ``{"exited": status}`` with a negative status for a signal.
+``{"refused": reason}``, ``{"exited": status, "cpu": seconds}`` with a negative status for a signal
+and the processors' time that QEMU took.
 
 The standard library's cheapest modules alone: it starts before every machine.
 """
@@ -147,13 +148,14 @@ class Supervisor:
         # What QEMU started itself is in its group still. Until QEMU is reaped, the group's number
         # cannot be anybody else's.
         self._kill()
-        _, status = os.waitpid(self._pid, 0)
+        _, status, usage = os.wait4(self._pid, 0)
         self._poll.unregister(self._process)
         os.close(self._process)
         self._pid = 0
         self._process = -1
         if tell:
-            self._tell({"exited": os.waitstatus_to_exitcode(status)})
+            cpu = usage.ru_utime + usage.ru_stime
+            self._tell({"exited": os.waitstatus_to_exitcode(status), "cpu": cpu})
 
     def _tell(self, notice: dict[str, object]) -> None:
         # Where the runner is gone, the next receive sees it.

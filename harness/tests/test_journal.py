@@ -151,6 +151,14 @@ def test_guest_seconds_are_those_between_start_and_exit() -> None:
     assert journal.guest_seconds() == pytest.approx(end.time - start.time)
 
 
+def test_the_processors_time_is_that_of_all_runs() -> None:
+    journal = Journal()
+    for seconds in (1.5, 2.25):
+        journal.append(Source.HARNESS, "start")
+        journal.append(Source.HARNESS, "exit", cpu_seconds=seconds)
+    assert journal.cpu_seconds() == 3.75
+
+
 def test_the_timeline_file_holds_every_event_in_order(tmp_path: Path) -> None:
     journal = Journal("node", "aarch64")
     with journal.step("outer"), journal.step("inner"):

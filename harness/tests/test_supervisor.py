@@ -126,9 +126,12 @@ def test_start_kill_and_start_again(tmp_path: Path) -> None:
     try:
         process.start(["/bin/sleep", "600"], [], Deadline.after(LIMIT))
         assert process.kill(Deadline.after(LIMIT)) == -signal.SIGKILL
-        process.start(["/bin/sh", "-c", "exit 3"], [], Deadline.after(LIMIT))
+        busy = "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done; exit 3"
+        process.start(["/bin/sh", "-c", busy], [], Deadline.after(LIMIT))
         assert process.wait(Deadline.after(LIMIT)) == 3
         assert events(journal) == [("start", None), ("exit", -9), ("start", None), ("exit", 3)]
+        [idle, worked] = [e.data["cpu_seconds"] for e in journal.events() if e.kind == "exit"]
+        assert 0 <= idle < worked
     finally:
         process.close()
     assert list(tmp_path.iterdir()) == []
