@@ -26,6 +26,8 @@ from harness.journal import Journal, Source
 _PACKET = 64 * 1024
 # A run directory is not locked yet in its first moments; seconds.
 _YOUNG = 60.0
+# Seconds that an end may take that is not waited for any longer.
+_END = 30.0
 
 
 class Process:
@@ -118,11 +120,15 @@ class Process:
 
     def close(self) -> None:
         """End QEMU and the supervisor; the run directory is gone afterwards."""
+        if self._pid is not None:
+            # Asked for, its end is told with what it took; the supervisor's own end tells nothing.
+            with contextlib.suppress(DeadlineError, OSError):
+                self.kill(Deadline.after(_END))
         self._control.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._control.close()
         try:
-            self._supervisor.wait(timeout=30)
+            self._supervisor.wait(timeout=_END)
         except subprocess.TimeoutExpired:
             # QEMU follows by its own request to the kernel; only the directory is left.
             self._supervisor.kill()

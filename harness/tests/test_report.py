@@ -45,6 +45,7 @@ def evidence(
         "nodes": ["node"],
         "seconds": 80.0,
         "guest_seconds": 76.0,
+        "cpu_seconds": 60.0,
         "making_seconds": 3.0,
         "turn_seconds": 0.9,
         "overhead_seconds": 0.1,

@@ -132,8 +132,12 @@ def test_start_kill_and_start_again(tmp_path: Path) -> None:
         assert events(journal) == [("start", None), ("exit", -9), ("start", None), ("exit", 3)]
         [idle, worked] = [e.data["cpu_seconds"] for e in journal.events() if e.kind == "exit"]
         assert 0 <= idle < worked
+        process.start(["/bin/sh", "-c", "while :; do :; done"], [], Deadline.after(LIMIT))
     finally:
         process.close()
+    last = journal.events()[-1]
+    assert (last.kind, last.data["status"]) == ("exit", -signal.SIGKILL)
+    assert "cpu_seconds" in last.data
     assert list(tmp_path.iterdir()) == []
 
 

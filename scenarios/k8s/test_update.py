@@ -87,7 +87,7 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
     cluster = begin(node)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     serve(
-        releases.broken("kubelet-cannot-start"), healthcheck_deadline="60", auto_rollback_after="1"
+        releases.broken("kubelet-cannot-start"), healthcheck_deadline="45", auto_rollback_after="1"
     ).stage()
     armed = node.journal.cursor
     with node.expect_boots(2) as boots:
@@ -117,7 +117,7 @@ def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
     cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/picky", seconds=240)
     serve(
         releases.broken("newer-kubernetes"),
-        kube_system_settle="10", healthcheck_deadline="80", auto_rollback_after="1",
+        kube_system_settle="10", healthcheck_deadline="70", auto_rollback_after="1",
     ).stage()  # fmt: skip
     with node.expect_boots(2) as boots:
         node.reboot()
