@@ -7,8 +7,8 @@ descriptors, so that neither a release nor a death is missed and nothing is poll
 Machines with several processors do not share cores with each other: two that each want all of two
 cores boot four times as slowly, because processors spin while they wait for one that has no turn.
 They leave a good part of their processors idle, though, so that beside machines with one processor,
-which give way to them (MachineSpec.nice), each counts half. In all, three such counts share two
-cores: each waits for its disk, its timers or its test a third of the time.
+which give way to them (MachineSpec.nice), each counts half. Half as much again as there are cores
+is given out: a machine waits for its disk, its timers or its test a third of the time.
 """
 
 from __future__ import annotations

@@ -119,9 +119,9 @@ class Cluster:
         self._until(renewed, f"the Lease of {name} to be renewed after {since}")
 
     def _until(self, holds: Callable[[], bool], what: str) -> None:
-        """Ask once a second, as kubectl has no way to wait for it, also while nobody answers.
+        """Ask once a second, also while nobody answers. Raises DeadlineError.
 
-        Raises DeadlineError.
+        kubectl of this version waits for conditions only, and a watch ends with the API server.
         """
         deadline = self.node.machine.deadline(ROLLOUT)
         last = "the answer was another"

@@ -235,6 +235,17 @@ def test_a_payload_that_the_kernel_does_not_suffice_for_builds_no_image(
         builder.slot("0.1.0")
 
 
+def test_a_kernel_that_no_image_can_do_with_builds_none(
+    cache: Cache, host_tools: HostTools, dummy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("product.image.build._NEEDS", KernelNeeds(options=("FROB",)))
+    builder = Builder(
+        Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy, payload={"greeting": "none"}
+    )
+    with pytest.raises(RecipeError, match="lacks what the image dummy needs: CONFIG_FROB"):
+        builder.slot("0.1.0")
+
+
 def test_keys_that_a_kind_does_not_know_are_refused(
     dummy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
