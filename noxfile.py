@@ -107,7 +107,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def table(session: nox.Session) -> None:
-    """Whether every scenario has a mutation that breaks it, and every mutation still fits."""
+    """Whether every scenario has a mutation, every mutation fits, and their document is current."""
     python(session, "-m", "scenarios.mutate", "--check")
 
 

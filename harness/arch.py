@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # The second level of x86-64 and what its processors have besides; QEMU's models of such processors
 # cost more than they give.
-_X86_64 = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+bmi1,+bmi2,+adx,+movbe"
+_X86_64 = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+bmi1,+bmi2,+adx,+movbe,+sha-ni"
 
 
 class Firmware(enum.StrEnum):

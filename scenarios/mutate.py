@@ -25,6 +25,9 @@ from scenarios.mutations.run import Bench, Result, Store, all_scenarios
 from scenarios.mutations.table import ROOT, Mutation, MutationError, choose, load
 
 OUT = ROOT / "out" / "mutations"
+# Tracked: a table of hours is run in pieces, on several machines.
+RESULTS = ROOT / "fixtures" / "mutation-results.json"
+DOCUMENT = ROOT / "docs" / "mutations.md"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -35,12 +38,11 @@ def main(
     word: Annotated[
         list[str] | None, typer.Option("-k", help="Mutations whose name contains this.")
     ] = None,
-    write: Annotated[Path | None, typer.Option(help="Write the document of all results.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the table, run nothing.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Name the mutations.")] = False,
-    run: Annotated[bool, typer.Option(help="Run; --no-run only writes.")] = True,
+    run: Annotated[bool, typer.Option(help="Run; --no-run only writes the document.")] = True,
 ) -> None:
-    """Run mutations and judge the scenarios that must notice them."""
+    """Run mutations, judge the scenarios that must notice them, renew docs/mutations.md."""
     mutations = load()
     chosen = choose(mutations, word or [])
     if listing:
@@ -49,13 +51,13 @@ def main(
         return
     scenarios = all_scenarios()
     _require_sound(mutations, scenarios)
+    store = Store(RESULTS)
     if check:
+        _require_current(document.render(mutations, store.results(), scenarios))
         print(f"{len(mutations)} mutations fit; each of {len(scenarios)} scenarios has one")
         return
-    store = Store(OUT / "results.json")
     results = _run(chosen, Bench(arch, OUT), store) if run else []
-    if write is not None:
-        write.write_text(document.render(mutations, store.results(), scenarios))
+    DOCUMENT.write_text(document.render(mutations, store.results(), scenarios))
     if any(not result.caught for result in results):
         raise typer.Exit(1)
 
@@ -71,6 +73,15 @@ def _require_sound(mutations: Sequence[Mutation], scenarios: Sequence[str]) -> N
     if free := [name for name in scenarios if name not in named]:
         raise MutationError(
             f"no mutation breaks {', '.join(free)}", hint="add one to fixtures/mutations.toml"
+        )
+
+
+def _require_current(text: str) -> None:
+    """The document says what the results are. Raises MutationError."""
+    if not DOCUMENT.exists() or DOCUMENT.read_text() != text:
+        raise MutationError(
+            f"{DOCUMENT.relative_to(ROOT)} is not what {RESULTS.relative_to(ROOT)} says",
+            hint="./noxw -s mutate -- --no-run renews it",
         )
 
 

@@ -16,9 +16,10 @@ A scenario is worth something only if it fails when the product is broken. Each 
 change to the product; the whole image was built with it, and every scenario named had to fail at
 its own demand, not at an import, a build or a first boot.
 
-`python -m scenarios.mutate` runs all of `fixtures/mutations.toml` (`-k NAME` some,
-`--write docs/mutations.md` renews this file from the results, `--check` runs no machine: it finds
-edits that no longer fit and scenarios that no mutation breaks). Where two defences stand behind one
+`./noxw -s mutate` runs all of `fixtures/mutations.toml`, `-- -k NAME` some. The results are kept in
+`fixtures/mutation-results.json`, each with a digest of its mutation, and this file is written from
+them; `./noxw -s table` runs no machine: it finds edits that no longer fit, scenarios that no mutation
+breaks, and a file that says something else than the results. Where two defences stand behind one
 promise, the mutation takes both away: with one alone the promise still holds.
 """
 
