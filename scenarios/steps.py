@@ -47,19 +47,25 @@ class Update:
         assert done.exit == exit, done
         return done
 
+    def rehearse(self, *, exit: int) -> CompletedCommand:
+        """Ask every gate, write nothing; exit status as given."""
+        done = self.node.run(["kubesolo-update", "apply", "--dry-run"])
+        assert done.exit == exit, done
+        return done
+
     def apply(self) -> CompletedCommand:
         """Write it into the passive slot."""
         return self.node.succeed(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
 
     def refused(self, code: str, *, exit: int) -> CompletedCommand:
         """Applying fails with this exit status, and state and output name ``code``."""
-        before = slot_digests(self.node)
+        before = _sectors_written(self.node)
         done = self.node.fail(["kubesolo-update", "apply"], exit=exit, seconds=APPLY_SECONDS)
         status = self.node.status()
         assert status.update.last_error.startswith(f"{code}: "), status.update.last_error
         assert status.update.phase == "failed", status.update
-        after = slot_digests(self.node)
         active = status.boot.slot
+        after = _sectors_written(self.node)
         assert after[active] == before[active], "the active slot was touched"
         return done
 
@@ -94,6 +100,14 @@ def slot_digests(node: Node) -> dict[str, str]:
     done = node.succeed(["/bin/sh", "-c", script, "sh", _DEVICES["A"], _DEVICES["B"]], seconds=120)
     first, second = done.text.split("\n")
     return {"A": first, "B": second}
+
+
+def _sectors_written(node: Node) -> dict[str, str]:
+    """How many sectors of each slot this boot has written: also a write of the same bytes counts."""
+    files = [f"/sys/class/block/{device.removeprefix('/dev/')}/stat" for device in _DEVICES.values()]
+    lines = node.succeed(["/bin/sh", "-c", f"sync; cat {' '.join(files)}"]).text.splitlines()
+    # The kernel's Documentation/block/stat.rst: the seventh is sectors written.
+    return {slot: line.split()[6] for slot, line in zip(_DEVICES, lines, strict=True)}
 
 
 def write_data(node: Node, text: str, name: str = "proof") -> None:

@@ -18,9 +18,9 @@ its own demand, not at an import, a build or a first boot.
 
 `./noxw -s mutate` runs all of `fixtures/mutations.toml`, `-- -k NAME` some. The results are kept in
 `fixtures/mutation-results.json`, each with a digest of its mutation, and this file is written from
-them; `./noxw -s table` runs no machine: it finds edits that no longer fit, scenarios that no mutation
-breaks, and a file that says something else than the results. Where two defences stand behind one
-promise, the mutation takes both away: with one alone the promise still holds.
+them; `./noxw -s table` runs no machine: it finds edits that no longer fit, scenarios that no
+mutation breaks, and a file that says something else than the results. Where two defences stand
+behind one promise, the mutation takes both away: with one alone the promise still holds.
 """
 
 
