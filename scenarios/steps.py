@@ -103,10 +103,10 @@ def slot_digests(node: Node) -> dict[str, str]:
 
 
 def _sectors_written(node: Node) -> dict[str, str]:
-    """How many sectors of each slot this boot has written: also a write of the same bytes counts."""
-    files = [f"/sys/class/block/{device.removeprefix('/dev/')}/stat" for device in _DEVICES.values()]
-    lines = node.succeed(["/bin/sh", "-c", f"sync; cat {' '.join(files)}"]).text.splitlines()
-    # The kernel's Documentation/block/stat.rst: the seventh is sectors written.
+    """Sectors of each slot that this boot has written; a write of the same bytes counts, too."""
+    files = (f"/sys/class/block/{name.removeprefix('/dev/')}/stat" for name in _DEVICES.values())
+    lines = node.succeed(f"sync; cat {' '.join(files)}").text.splitlines()
+    # The seventh number, says the kernel's Documentation/block/stat.rst.
     return {slot: line.split()[6] for slot, line in zip(_DEVICES, lines, strict=True)}
 
 
