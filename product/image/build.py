@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,15 @@ from product.image.packages import fetch, unpack_all
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES, HostTools
-from product.manifest import ARTIFACT_NAMES, MANIFEST_NAME, Artifact, Manifest
+from product.manifest import (
+    ARTIFACT_NAMES,
+    INITRAMFS_NAME,
+    KERNEL_NAME,
+    MANIFEST_NAME,
+    ROOT_NAME,
+    Artifact,
+    Manifest,
+)
 
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
 # What every image needs of its kernel: a restart that asks no driver.
@@ -91,7 +100,7 @@ class Builder:
             require_unchanged(key, self._slot_key(version, every))
 
         folder = self.cache.tree(f"slot-{self.arch}", key, build)
-        return Slot(folder, version, self.arch, folder / ARTIFACT_NAMES[0])
+        return Slot(folder, version, self.arch, folder / KERNEL_NAME)
 
     def _slot_key(self, version: str, overlays: tuple[Path, ...]) -> str:
         return digest_of(
@@ -136,16 +145,12 @@ class Builder:
             kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
             overlays = (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
-        shutil.copyfile(prepared.image, tree / "vmlinuz")
-        with progress.step("initramfs"):
-            init = (self.recipe.folder / "boot/init").read_bytes()
-            initramfs.build(
-                self.recipe, prepared, packages, init, self.tools, tree / "initramfs.img"
-            )
+        shutil.copyfile(prepared.image, tree / KERNEL_NAME)
+        shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
         with progress.step("squashfs"), self.cache.scratch("root") as work:
             rootfs.build(
                 self.recipe, packages, prepared, list(overlays), version, self.tools, work,
-                tree / "root.squashfs", needs.modules,
+                tree / ROOT_NAME, needs.modules,
             )  # fmt: skip
         artifacts = tuple(
             Artifact(name, (tree / name).stat().st_size, file_sha256(tree / name))
@@ -153,6 +158,21 @@ class Builder:
         )
         manifest = Manifest(version, self.arch.value, artifacts)
         (tree / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+
+    def _initramfs(self, prepared: kernel.Kernel, packages: Path) -> Path:
+        """The same for every version: it is packed once, and as small as can be."""
+        init = (self.recipe.folder / "boot/init").read_bytes()
+        key = digest_of(
+            self.recipe.kernel.model_dump(), self.recipe.source_date, prepared.tree.name,
+            packages.name, hashlib.sha256(init).hexdigest(), self.tools.digest, BUILDER_DIGEST,
+        )  # fmt: skip
+
+        def build(tree: Path) -> None:
+            with progress.step(f"pack the initramfs for {self.arch}"):
+                target = tree / INITRAMFS_NAME
+                initramfs.build(self.recipe, prepared, packages, init, self.tools, target)
+
+        return self.cache.tree(f"initramfs-{self.arch}", key, build) / INITRAMFS_NAME
 
     def _build_disk(self, slot: Slot, digest: str, tree: Path) -> None:
         with self.cache.scratch("disk") as work:

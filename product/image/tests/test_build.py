@@ -7,16 +7,17 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 import pytest
 
-from product.image import disk, rootfs
+from product.image import disk, initramfs, rootfs
 from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache, file_sha256
 from product.image.recipe import Arch
 from product.image.tools import IMAGES, HostTools
-from product.manifest import ARTIFACT_NAMES, Manifest
+from product.manifest import ARTIFACT_NAMES, INITRAMFS_NAME, Manifest
 
 # The user that a build by root changes to: it owns nothing and may mount nothing.
 NOBODY = 65534
@@ -108,6 +109,30 @@ def test_a_build_with_nothing_changed_builds_nothing(
 
     monkeypatch.setattr(HostTools, "run", refuse)
     Builder(Arch.X86_64, cache=cache, tools=host_tools).image("0.1.0")
+
+
+def test_the_initramfs_is_packed_once_for_all_versions_and_anew_for_another_init(
+    cache: Cache, host_tools: HostTools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def initramfs_of(folder: Path, version: str) -> str:
+        builder = Builder(
+            Arch.X86_64, cache=cache, tools=host_tools, recipe=folder / DEFAULT_RECIPE.name
+        )
+        return file_sha256(builder.slot(version).folder / INITRAMFS_NAME)
+
+    first = initramfs_of(DEFAULT_RECIPE.parent, "0.1.0")
+    images = tmp_path / "images"
+    shutil.copytree(DEFAULT_RECIPE.parent, images, symlinks=True)
+    with (images / "boot/init").open("a") as init:
+        init.write(f"# {uuid.uuid4()}\n")
+    other = initramfs_of(images, "0.1.0")
+    assert other != first
+
+    def refuse(*_args: object) -> None:
+        raise AssertionError("it was packed again")
+
+    monkeypatch.setattr(initramfs, "build", refuse)
+    assert initramfs_of(images, "0.1.1") == other
 
 
 @pytest.mark.parametrize("arch", list(Arch))

@@ -301,8 +301,8 @@ def test_a_wait_ends_at_its_deadline_and_says_what_was_in_the_way(
     plan: Plan, start: Start, tmp_path: Path
 ) -> None:
     for line, words in [
-        (plan.wait_line(seconds=0.5), "connection refused"),
-        (f"wait unix://{tmp_path}/socket 0.5", "no such file"),
+        (plan.wait_line(seconds=3), "connection refused"),
+        (f"wait unix://{tmp_path}/socket 3", "no such file"),
         (f"wait https://127.0.0.1:{plan.etcd}/nothing 4", "404"),
     ]:
         running = start(plan.tls, plan.etcd_port_line(), line)
