@@ -21,7 +21,7 @@ from product.image.tests.test_payload_kubenode import PATIENCE, Plan, Running, _
 from product.image.tools import IMAGES, HostTools, host_arch
 
 A, NS, CNAME, SOA, PTR, TXT, AAAA, SRV, OPT = 1, 2, 5, 6, 12, 16, 28, 33, 41
-SERVFAIL, NXDOMAIN, REFUSED, BADVERS = 2, 3, 5, 16
+SERVFAIL, NXDOMAIN, BADVERS = 2, 3, 16
 # The server under test, another client of it, a nameserver, one that is silent.
 HERE, POD, UPSTREAM, SILENT = "127.0.0.1", "127.0.1.9", "127.0.0.2", "127.0.0.3"
 DOMAIN = "svc.cluster.local"
@@ -68,7 +68,7 @@ def _name(name: str) -> bytes:
 
 
 def _read_name(message: bytes, at: int) -> tuple[str, int]:
-    labels = []
+    labels: list[str] = []
     while length := message[at]:
         if length >= 0xC0:
             target = struct.unpack_from(">H", message, at)[0] & 0x3FFF
@@ -128,7 +128,8 @@ def _parse(message: bytes) -> Reply:
                 ttls.add(ttl)
             sections[-1].add((name, rrtype, _text(message, at, rrtype, length)))
             at += length
-    return Reply(flags & 15 | extended, bool(flags & 0x200), *sections, ttls)
+    answer, authority, more = sections
+    return Reply(flags & 15 | extended, bool(flags & 0x200), answer, authority, more, ttls)
 
 
 def _question(name: str, rrtype: int, edns: int | None, version: int = 0) -> bytes:
