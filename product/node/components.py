@@ -13,6 +13,9 @@ from product.node import pki
 from product.node.paths import NodePaths
 
 POD_RANGE = "10.244.0.0/16"
+# Where the cluster DNS listens; the service's run script gives it to the loopback device.
+DNS_ADDRESS = "169.254.20.10"
+DOMAIN = "cluster.local"
 CONTAINERD = "/run/containerd/containerd.sock"
 # Seconds. Long, because what is only slow would begin anew: an emulated node on a busy machine took
 # more than 240 for its API server's first start.
@@ -72,6 +75,7 @@ def _plan(paths: NodePaths, identity: pki.Identity, datastore: str, containerd: 
         _line("kube-controller-manager", _controller_manager(paths)),
         _line("kube-scheduler", _scheduler(paths)),
         _line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),
+        _line("cluster-dns", _cluster_dns(paths)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -198,8 +202,8 @@ def _kubelet(paths: NodePaths) -> dict[str, object]:
         "cgroupDriver": "cgroupfs",
         "failSwapOn": False,
         "enforceNodeAllocatable": [],
-        # There is no cluster DNS: without an address for it pods use the node's servers.
-        "clusterDomain": "cluster.local",
+        "clusterDNS": [DNS_ADDRESS],
+        "clusterDomain": DOMAIN,
         "resolvConf": "/etc/resolv.conf",
         "staticPodPath": paths.static_pods,
         # A change is seen within a second; the same status is written seldom, to spare the disk.
@@ -239,4 +243,14 @@ def _proxy(paths: NodePaths, identity: pki.Identity) -> dict[str, object]:
             "tcpEstablishedTimeout": "0s",
             "tcpCloseWaitTimeout": "0s",
         },
+    }
+
+
+def _cluster_dns(paths: NodePaths) -> dict[str, str]:
+    return {
+        # Nobody else's may watch just Services and Endpoints.
+        "kubeconfig": f"{paths.config}/proxy.kubeconfig",
+        "bind-address": DNS_ADDRESS,
+        "clients": POD_RANGE,
+        "cluster-domain": DOMAIN,
     }

@@ -33,6 +33,7 @@ COMPONENTS = {
     14: "kube-scheduler",
     15: "kubelet",
     16: "kube-proxy",
+    17: "cluster-dns",
     20: "a wait",
 }
 PROGRAM = "/usr/bin/kubenode"

@@ -92,13 +92,15 @@ def test_a_workload_is_served_through_its_service(node: Node) -> None:
     page = cluster.page(address)
     assert "nginx" in page.lower() or "kubesolo" in page.lower(), page
     assert cluster.page("10.0.2.15:30080") == page
-    # From a pod, too.
+    # From a pod, too, by address and by name.
+    hosts = (address, "web", "web.default.svc.cluster.local")
+    ask = " && ".join(f"wget -q -T 10 -O - http://{host}/" for host in hosts)
     seen = cluster.kubectl(
         "run", "look", "--image=kubesolo.io/busybox:1", "--image-pull-policy=Never",
-        "--restart=Never", "--rm", "-i", "--quiet", "--command", "--",
-        "wget", "-q", "-T", "10", "-O", "-", f"http://{address}/", seconds=120,
+        "--restart=Never", "--rm", "-i", "--quiet", "--command", "--", "sh", "-c", ask,
+        seconds=120,
     ).text  # fmt: skip
-    assert page in seen
+    assert seen.count(page) == len(hosts), seen
 
 
 @scenario()

@@ -60,6 +60,7 @@ var components = []component{
 		[]string{"cmd/kubelet/", "pkg/kubelet"}},
 	{"kube-proxy", 16, proxy.NewProxyCommand, false,
 		[]string{"cmd/kube-proxy/", "pkg/proxy"}},
+	{name: dnsName, exit: 17, command: newClusterDNSCommand},
 }
 
 func find(name string) (component, bool) {

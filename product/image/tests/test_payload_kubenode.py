@@ -291,6 +291,7 @@ def test_a_component_that_ends_is_named_and_ends_the_rest(
         ([f"kube-scheduler --kubeconfig={none}"], 14, "kube-scheduler ended: .*no such file"),
         ([f"kubelet --config={none}"], 15, "kubelet ended: .*no such file"),
         ([f"kube-proxy --config={none}"], 16, "kube-proxy ended: .*no such file"),
+        ([f"cluster-dns --kubeconfig={none}"], 17, "cluster-dns ended: .*no such file"),
     ]:
         running = start(*lines)
         assert running.ended() == code, running.log.read_text()[-2000:]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from product.agent import program
+from product.image.tools import IMAGES
 from product.node import address
 from product.node import configure as module
 from product.node.configure import configure, renew
@@ -75,6 +76,18 @@ def test_the_api_server_knows_nobody_without_a_certificate(world: NodeWorld) -> 
     for line in plan.splitlines():
         if line.startswith(("kube-controller-manager", "kube-scheduler")):
             assert "--port=0" in line
+
+
+def test_pods_ask_the_cluster_dns_that_starts_last(world: NodeWorld) -> None:
+    run(world)
+    last = Path(world.paths.plan).read_text().splitlines()[-1].split()
+    assert last[0] == "cluster-dns"
+    kubelet = json.loads((Path(world.paths.config) / "kubelet.json").read_text())
+    [address] = kubelet["clusterDNS"]
+    assert f"--bind-address={address}" in last
+    assert f"--cluster-domain={kubelet['clusterDomain']}" in last
+    script = IMAGES / "payload/debian/usr/lib/kubesolo/services/kubernetes/run"
+    assert f"ip addr replace {address}/32 dev lo" in script.read_text()
 
 
 def test_a_name_that_kubernetes_refuses_is_made_one(world: NodeWorld) -> None:
