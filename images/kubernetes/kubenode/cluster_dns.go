@@ -148,6 +148,12 @@ func (d *clusterDNS) isClient(address net.Addr) bool {
 
 // ServeDNS answers one question of one client.
 func (d *clusterDNS) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
+	// What a pod sends must not end the node's Kubernetes, which is this process.
+	defer func() {
+		if reason := recover(); reason != nil {
+			say("%s cannot answer %v: %v", dnsName, query, reason)
+		}
+	}()
 	// Linux takes a packet for any address of its own from any network.
 	if !d.isClient(w.RemoteAddr()) {
 		_ = w.Close()
@@ -170,6 +176,10 @@ func (d *clusterDNS) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 }
 
 func (d *clusterDNS) answer(query *dns.Msg, network string) *dns.Msg {
+	// A header alone passes for a message, whatever it promises.
+	if len(query.Question) != 1 {
+		return failed(query, dns.RcodeFormatError)
+	}
 	asked, opt := query.Question[0], query.IsEdns0()
 	switch {
 	case opt != nil && opt.Version() != 0:

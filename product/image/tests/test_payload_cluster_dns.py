@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import socket
 import struct
 import subprocess
@@ -73,7 +74,7 @@ def _read_name(message: bytes, at: int) -> tuple[str, int]:
         if length >= 0xC0:
             target = struct.unpack_from(">H", message, at)[0] & 0x3FFF
             return ".".join([*labels, _read_name(message, target)[0]]), at + 2
-        labels.append(message[at + 1 : at + 1 + length].decode())
+        labels.append(message[at + 1 : at + 1 + length].decode("latin-1"))
         at += 1 + length
     return ".".join(labels), at + 1
 
@@ -363,6 +364,31 @@ def test_an_answer_is_cut_to_what_the_client_takes(cluster: Cluster) -> None:
     # Clients that tell their size are told the server's.
     assert ("", OPT, "") in cluster.ask(f"web.default.{DOMAIN}", edns=1232).more
     assert cluster.ask(f"web.default.{DOMAIN}", edns=1232, version=1).rcode == BADVERS
+
+
+def test_what_is_no_question_ends_nothing(cluster: Cluster) -> None:
+    """All of Kubernetes is one process here: whoever ends the server ends the node's."""
+    good = _question(f"web.default.{DOMAIN}", A, 1232)
+    chance = random.Random(1)
+    # A header that promises a question and ends; every part of a question; whatever.
+    packets = [good[:length] for length in range(len(good))]
+    packets += [chance.randbytes(chance.randrange(512)) for _ in range(500)]
+    packets += [
+        bytes(chance.randrange(256) if chance.random() < 0.1 else byte for byte in good)
+        for _ in range(500)
+    ]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.connect((HERE, cluster.port))
+        for packet in packets:
+            connection.send(packet)
+            time.sleep(0.001)
+    for packet in packets[: len(good)]:
+        with socket.create_connection((HERE, cluster.port), timeout=PATIENCE) as stream:
+            stream.sendall(struct.pack(">H", len(packet)) + packet)
+            stream.shutdown(socket.SHUT_WR)
+            while stream.recv(4096):
+                pass
+    assert cluster.ask(f"web.default.{DOMAIN}").texts == {"10.96.0.80"}
 
 
 def test_other_names_are_asked_of_the_nodes_servers(cluster: Cluster) -> None:
