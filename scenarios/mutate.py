@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -53,11 +53,14 @@ def main(
     _require_sound(mutations, scenarios)
     store = Store(RESULTS)
     if check:
+        _require_caught(mutations, store.results())
         _require_current(document.render(mutations, store.results(), scenarios))
         print(f"{len(mutations)} mutations fit; each of {len(scenarios)} scenarios has one")
         return
-    results = _run(chosen, Bench(arch, OUT), store) if run else []
-    DOCUMENT.write_text(document.render(mutations, store.results(), scenarios))
+    try:
+        results = _run(chosen, Bench(arch, OUT), store) if run else []
+    finally:
+        DOCUMENT.write_text(document.render(mutations, store.results(), scenarios))
     if any(not result.caught for result in results):
         raise typer.Exit(1)
 
@@ -73,6 +76,22 @@ def _require_sound(mutations: Sequence[Mutation], scenarios: Sequence[str]) -> N
     if free := [name for name in scenarios if name not in named]:
         raise MutationError(
             f"no mutation breaks {', '.join(free)}", hint="add one to fixtures/mutations.toml"
+        )
+
+
+def _require_caught(mutations: Sequence[Mutation], results: Mapping[str, Result]) -> None:
+    """No result shows a promise that nobody keeps watch over. Raises MutationError."""
+    digests = {mutation.name: mutation.digest for mutation in mutations}
+    where = RESULTS.relative_to(ROOT)
+    if gone := sorted(results.keys() - digests.keys()):
+        raise MutationError(
+            f"{where} has results of {', '.join(gone)}, which are no mutations", hint="remove them"
+        )
+    survived = [n for n, r in results.items() if r.digest == digests[n] and not r.caught]
+    if survived:
+        raise MutationError(
+            f"{where}: nobody noticed {', '.join(survived)}",
+            hint="sharpen the scenario or the mutation, and run it again",
         )
 
 
@@ -98,7 +117,8 @@ def _run(chosen: Sequence[Mutation], bench: Bench, store: Store) -> list[Result]
     results = []
     began = time.monotonic()
     for result in bench.run(chosen):
-        store.add(result)
+        if result.ran:
+            store.add(result)
         results.append(result)
         print(f"[{len(results)}/{len(chosen)}] {result.name} ({result.arch})", flush=True)
         for outcome in result.outcomes:

@@ -51,12 +51,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a mutation ended; ``digest`` is the mutation's."""
+    """How a mutation ended; ``digest`` is the mutation's. Without ``ran`` it says nothing of it."""
 
     name: str
     digest: str
     arch: str
     outcomes: tuple[Outcome, ...]
+    ran: bool = True
 
     @property
     def caught(self) -> bool:
@@ -215,7 +216,7 @@ def _tail(text: str) -> str:
 def _not_run(mutation: Mutation, arch: Arch, error: KubesoloError) -> Result:
     how = f"did not run: {error}"
     outcomes = tuple(Outcome(name, False, how, 0.0) for name in mutation.scenarios)
-    return Result(mutation.name, mutation.digest, arch.value, outcomes)
+    return Result(mutation.name, mutation.digest, arch.value, outcomes, ran=False)
 
 
 def _discard(future: Future[_Workspace]) -> None:
@@ -283,10 +284,16 @@ class Store:
         """Keep ``result`` in place of an earlier one of its name."""
         results = self.results() | {result.name: result}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        document = {name: asdict(found) for name, found in results.items()}
+        document = {name: _stored(found) for name, found in sorted(results.items())}
         partial = self._path.with_suffix(".part")
         partial.write_text(json.dumps(document, indent=1) + "\n")
         partial.replace(self._path)
+
+
+def _stored(result: Result) -> dict[str, object]:
+    fields = asdict(result)
+    del fields["ran"]
+    return fields
 
 
 def all_scenarios() -> list[str]:

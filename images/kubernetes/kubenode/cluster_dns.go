@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -23,9 +22,13 @@ import (
 
 const (
 	dnsName = "cluster-dns"
-	// Connections over TCP at a time, and how long an idle one is kept.
+	// Connections over TCP at a time, and how long one is kept that sends or takes nothing.
 	dnsConnections = 64
 	dnsIdle        = 3 * time.Second
+	// Questions that are worked on at a time; what comes beyond them is not answered.
+	dnsQuestions = 512
+	// Between two attempts to have its address.
+	dnsRetry = 3 * time.Second
 	// CNAMEs that are followed for one question.
 	dnsHops = 8
 )
@@ -39,6 +42,8 @@ type clusterDNS struct {
 	endpoints corelisters.EndpointsLister
 	synced    []cache.InformerSynced
 	forward   *forwarder
+	// Questions that are worked on.
+	busy int32
 	// 1 when something has changed since zone was made.
 	stale int32
 	lock  sync.Mutex
@@ -78,14 +83,7 @@ func (d *clusterDNS) run(kubeconfig string, port uint16) error {
 		return err
 	}
 	address := net.JoinHostPort(d.address.String(), strconv.Itoa(int(port)))
-	packets, err := net.ListenPacket("udp", address)
-	if err != nil {
-		return fmt.Errorf("cannot take UDP: %v", err)
-	}
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("cannot take TCP: %v", err)
-	}
+	packets, listener := listen(address)
 	factory := informers.NewSharedInformerFactory(client, 0)
 	services, endpoints := factory.Core().V1().Services(), factory.Core().V1().Endpoints()
 	d.services, d.endpoints = services.Lister(), endpoints.Lister()
@@ -103,10 +101,11 @@ func (d *clusterDNS) run(kubeconfig string, port uint16) error {
 	factory.Start(stop)
 
 	ended := make(chan error, 2)
-	few := &fewListener{listener, make(chan struct{}, dnsConnections)}
+	few := &fewListener{listener, d.isClient, make(chan struct{}, dnsConnections)}
+	clients := func(r dns.Reader) dns.Reader { return clientReader{r, d.isClient} }
 	idle := func() time.Duration { return dnsIdle }
 	for _, server := range []*dns.Server{
-		{PacketConn: packets, Handler: d},
+		{PacketConn: packets, Handler: d, DecorateReader: clients},
 		{Listener: few, Handler: d, IdleTimeout: idle},
 	} {
 		server := server
@@ -117,6 +116,25 @@ func (d *clusterDNS) run(kubeconfig string, port uint16) error {
 		return err
 	}
 	return errors.New("it does not listen any more")
+}
+
+// listen waits until nobody else has the address. Its end would be that of the node's Kubernetes, and
+// with it of the means to delete a pod of the host's network that took the port.
+func listen(address string) (net.PacketConn, net.Listener) {
+	for said := ""; ; time.Sleep(dnsRetry) {
+		packets, err := net.ListenPacket("udp", address)
+		if err == nil {
+			var listener net.Listener
+			if listener, err = net.Listen("tcp", address); err == nil {
+				return packets, listener
+			}
+			packets.Close()
+		}
+		if text := err.Error(); text != said {
+			say("%s waits for its address: %s", dnsName, text)
+			said = text
+		}
+	}
 }
 
 // current is the zone as the caches have it, or nil before they have anything.
@@ -151,12 +169,11 @@ func (d *clusterDNS) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 	// What a pod sends must not end the node's Kubernetes, which is this process.
 	defer func() {
 		if reason := recover(); reason != nil {
-			say("%s cannot answer %v: %v", dnsName, query, reason)
+			say("%s cannot answer: %v", dnsName, reason)
 		}
 	}()
-	// Linux takes a packet for any address of its own from any network.
-	if !d.isClient(w.RemoteAddr()) {
-		_ = w.Close()
+	defer atomic.AddInt32(&d.busy, -1)
+	if atomic.AddInt32(&d.busy, 1) > dnsQuestions {
 		return
 	}
 	network, size := w.RemoteAddr().Network(), dns.MaxMsgSize
@@ -172,7 +189,10 @@ func (d *clusterDNS) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 		reply.SetEdns0(dns.DefaultMsgSize, false)
 	}
 	fit(reply, size)
-	_ = w.WriteMsg(reply)
+	if err := w.WriteMsg(reply); err != nil {
+		// Some names that the API takes cannot be sent.
+		_ = w.WriteMsg(failed(query, dns.RcodeServerFailure))
+	}
 }
 
 func (d *clusterDNS) answer(query *dns.Msg, network string) *dns.Msg {
@@ -256,26 +276,58 @@ func fit(reply *dns.Msg, size int) {
 	}
 }
 
-// fewListener holds connections back while as many are open as slots has room for.
+// clientReader passes over what others than clients send: Linux takes a packet for any address of its
+// own from any network.
+type clientReader struct {
+	dns.Reader
+	isClient func(net.Addr) bool
+}
+
+func (r clientReader) ReadUDP(
+	packets *net.UDPConn, timeout time.Duration,
+) ([]byte, *dns.SessionUDP, error) {
+	for {
+		message, session, err := r.Reader.ReadUDP(packets, timeout)
+		if err != nil || r.isClient(session.RemoteAddr()) {
+			return message, session, err
+		}
+	}
+}
+
+// fewListener takes connections of clients, as many at a time as slots has room for.
 type fewListener struct {
 	net.Listener
-	slots chan struct{}
+	isClient func(net.Addr) bool
+	slots    chan struct{}
 }
 
 func (l *fewListener) Accept() (net.Conn, error) {
 	l.slots <- struct{}{}
-	connection, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
+	for {
+		connection, err := l.Listener.Accept()
+		if err != nil {
+			<-l.slots
+			return nil, err
+		}
+		if l.isClient(connection.RemoteAddr()) {
+			return &fewConn{Conn: connection, slots: l.slots}, nil
+		}
+		connection.Close()
 	}
-	return &fewConn{Conn: connection, slots: l.slots}, nil
 }
 
 type fewConn struct {
 	net.Conn
 	once  sync.Once
 	slots chan struct{}
+}
+
+// Write gives up on a client that takes nothing: the library would wait for it for ever.
+func (c *fewConn) Write(data []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(dnsIdle)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(data)
 }
 
 func (c *fewConn) Close() error {

@@ -59,6 +59,9 @@ func (f *forwarder) ask(query *dns.Msg, network string) *dns.Msg {
 			break
 		}
 		limit := time.Until(end) / time.Duration(attempts-attempt)
+		if limit <= 0 {
+			break
+		}
 		answer, err := exchange(query, network, servers[attempt%len(servers)], limit)
 		if err != nil {
 			continue
@@ -83,6 +86,15 @@ func exchange(query *dns.Msg, network, server string, limit time.Duration) (*dns
 		return nil, err
 	}
 	question := query.Copy()
+	// Options are between a client and this server, and nothing larger than the buffer can be read.
+	question.Extra = nil
+	if opt := query.IsEdns0(); opt != nil {
+		size := opt.UDPSize()
+		if size > forwardBuffer {
+			size = forwardBuffer
+		}
+		question.SetEdns0(size, opt.Do())
+	}
 	// The library's own numbers can be guessed.
 	var id [2]byte
 	if _, err := rand.Read(id[:]); err != nil {
@@ -132,7 +144,8 @@ func (f *forwarder) nameservers() []string {
 	}
 	f.seen, f.servers = now, nil
 	for _, server := range config.Servers {
-		if !f.self.Equal(net.ParseIP(server)) && len(f.servers) < forwardServers {
+		address := net.ParseIP(server)
+		if address != nil && !f.self.Equal(address) && len(f.servers) < forwardServers {
 			f.servers = append(f.servers, net.JoinHostPort(server, f.port))
 		}
 	}

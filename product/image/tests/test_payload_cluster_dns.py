@@ -7,7 +7,6 @@ import json
 import random
 import socket
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -157,6 +156,7 @@ class Upstream:
     def __init__(self, port: int) -> None:
         self.port = port
         self.asked: list[str] = []
+        self.sizes: list[int] = []  # that clients say they can take
         self._udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._udp.bind((UPSTREAM, port))
         self._tcp = socket.create_server((UPSTREAM, port))
@@ -175,6 +175,8 @@ class Upstream:
     def _answer(self, message: bytes) -> bytes:
         name, end = _read_name(message, 12)
         self.asked.append(name)
+        if len(message) > end + 4:
+            self.sizes.append(struct.unpack_from(">xHH", message, end + 4)[1])
         count = 60 if name.startswith("big") else 1
         head = message[:2] + struct.pack(">5H", 0x8180, 1, count, 0, 0) + message[12 : end + 4]
         records = [
@@ -440,10 +442,38 @@ def test_a_server_that_does_not_answer_is_given_up(cluster: Cluster) -> None:
 def test_only_the_node_and_its_pods_are_answered(cluster: Cluster) -> None:
     name = f"web.default.{DOMAIN}"
     assert cluster.ask(name, source=POD).texts == {"10.96.0.80"}
+    stranger = "127.0.2.9"
     with pytest.raises(TimeoutError):
-        cluster.ask(name, source="127.0.2.9", seconds=1)
+        cluster.ask(name, source=stranger, seconds=1)
     with pytest.raises((EOFError, ConnectionError)):
-        cluster.ask(name, source="127.0.2.9", tcp=True)
+        cluster.ask(name, source=stranger, tcp=True)
+    # Nor is what the server would not even look at.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as connection:
+        connection.settimeout(1)
+        connection.bind((stranger, 0))
+        connection.sendto(_question(name, A, None)[:12], (HERE, cluster.port))
+        with pytest.raises(TimeoutError):
+            connection.recv(512)
+
+
+def test_who_takes_no_answer_keeps_no_connection(cluster: Cluster) -> None:
+    question = _question("big.example", A, None)
+    with contextlib.ExitStack() as stack:
+        for _ in range(64):
+            greedy = stack.enter_context(socket.socket())
+            greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            greedy.connect((HERE, cluster.port))
+            greedy.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(128):
+                    greedy.send(struct.pack(">H", len(question)) + question)
+        assert cluster.ask(f"web.default.{DOMAIN}", tcp=True).texts == {"10.96.0.80"}
+
+
+def test_a_server_is_told_no_more_than_it_needs(cluster: Cluster) -> None:
+    """Nor is an answer asked of it that is larger than what is read."""
+    assert cluster.ask("host.example", edns=65000).texts == {"192.0.2.1"}
+    assert cluster.upstream.sizes[-1] == 4096
 
 
 def test_before_it_knows_the_services_it_denies_none(kubenode: Path, tmp_path: Path) -> None:
@@ -464,13 +494,20 @@ def test_before_it_knows_the_services_it_denies_none(kubenode: Path, tmp_path: P
         upstream.close()
 
 
-def test_without_its_address_it_ends_and_says_so(cluster: Cluster, tmp_path: Path) -> None:
+def test_without_its_address_it_says_so_and_waits(cluster: Cluster, tmp_path: Path) -> None:
+    """Somebody who has the port is not the end of Kubernetes, by which he can be deleted."""
+    port = _free_port()
     (tmp_path / "kubeconfig").write_text(_kubeconfig(cluster.plan))
-    (tmp_path / "plan").write_text(_dns_line(tmp_path, cluster.port, 53) + "\n")
-    result = subprocess.run(
-        [cluster.kubenode, "all", tmp_path / "plan"],
-        capture_output=True, text=True, timeout=PATIENCE, check=False,
-    )  # fmt: skip
-    assert result.returncode == 17
-    assert "kubenode: cluster-dns ended: cannot take UDP" in result.stderr
-    assert "address already in use" in result.stderr
+    (tmp_path / "resolv.conf").touch()
+    taken = socket.create_server((HERE, port))
+    running = Running(cluster.kubenode, tmp_path, _dns_line(tmp_path, port, 53))
+    try:
+        running.wait_for(
+            f"cluster-dns waits for its address: listen tcp {HERE}:{port}: bind: address already"
+        )
+        taken.close()
+        running.wait_for("cluster-dns listens")
+    finally:
+        taken.close()
+        running.process.kill()
+        running.process.wait()
