@@ -24,6 +24,13 @@ SETTLE = "6"
 JUDGED = 300.0
 
 
+def trial(node: Node, seconds: float) -> str:
+    """``healthcheck_deadline`` of a release that fails, longer on a slow host, as all deadlines are:
+    there an API server that is busy with its start would not answer the last check.
+    """
+    return f"{node.machine.deadline(seconds).seconds:.0f}"
+
+
 def verdict(node: Node, since: int) -> str:
     """What the agent of the slot on trial made of it."""
     [said] = node.wait_console("kubesolo-update: (ready|rolled back) ", seconds=JUDGED, since=since)
@@ -87,8 +94,9 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
     cluster = begin(node)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     serve(
-        releases.broken("kubelet-cannot-start"), healthcheck_deadline="45", auto_rollback_after="1"
-    ).stage()
+        releases.broken("kubelet-cannot-start"),
+        healthcheck_deadline=trial(node, 45), auto_rollback_after="1",
+    ).stage()  # fmt: skip
     armed = node.journal.cursor
     with node.expect_boots(2) as boots:
         node.reboot()
@@ -117,7 +125,7 @@ def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
     cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/picky", seconds=240)
     serve(
         releases.broken("newer-kubernetes"),
-        kube_system_settle="10", healthcheck_deadline="70", auto_rollback_after="1",
+        kube_system_settle="10", healthcheck_deadline=trial(node, 70), auto_rollback_after="1",
     ).stage()  # fmt: skip
     with node.expect_boots(2) as boots:
         node.reboot()
