@@ -25,8 +25,9 @@ JUDGED = 300.0
 
 
 def trial(node: Node, seconds: float) -> str:
-    """``healthcheck_deadline`` of a release that fails, longer on a slow host, as all deadlines are:
-    there an API server that is busy with its start would not answer the last check.
+    """``healthcheck_deadline`` of a release that fails: longer on a slow host, as every deadline.
+
+    There an API server that is busy with its start would not answer the last check.
     """
     return f"{node.machine.deadline(seconds).seconds:.0f}"
 
