@@ -456,20 +456,6 @@ def test_only_the_node_and_its_pods_are_answered(cluster: Cluster) -> None:
             connection.recv(512)
 
 
-def test_who_takes_no_answer_keeps_no_connection(cluster: Cluster) -> None:
-    question = _question("big.example", A, None)
-    with contextlib.ExitStack() as stack:
-        for _ in range(64):
-            greedy = stack.enter_context(socket.socket())
-            greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            greedy.connect((HERE, cluster.port))
-            greedy.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                for _ in range(128):
-                    greedy.send(struct.pack(">H", len(question)) + question)
-        assert cluster.ask(f"web.default.{DOMAIN}", tcp=True).texts == {"10.96.0.80"}
-
-
 def test_a_server_is_told_no_more_than_it_needs(cluster: Cluster) -> None:
     """Nor is an answer asked of it that is larger than what is read."""
     assert cluster.ask("host.example", edns=65000).texts == {"192.0.2.1"}
