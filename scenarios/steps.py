@@ -47,12 +47,6 @@ class Update:
         assert done.exit == exit, done
         return done
 
-    def rehearse(self, *, exit: int) -> CompletedCommand:
-        """Ask every gate, write nothing; exit status as given."""
-        done = self.node.run(["kubesolo-update", "apply", "--dry-run"])
-        assert done.exit == exit, done
-        return done
-
     def apply(self) -> CompletedCommand:
         """Write it into the passive slot."""
         return self.node.succeed(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
@@ -102,12 +96,16 @@ def slot_digests(node: Node) -> dict[str, str]:
     return {"A": first, "B": second}
 
 
-def _sectors_written(node: Node) -> dict[str, str]:
-    """Sectors of each slot that this boot has written; a write of the same bytes counts, too."""
+def _sectors_written(node: Node) -> dict[str, tuple[str, str]]:
+    """Sectors of each slot that this boot has written, and those it has discarded.
+
+    A write of the same bytes counts, too.
+    """
     files = (f"/sys/class/block/{name.removeprefix('/dev/')}/stat" for name in _DEVICES.values())
     lines = node.succeed(f"sync; cat {' '.join(files)}").text.splitlines()
-    # The seventh number, says the kernel's Documentation/block/stat.rst.
-    return {slot: line.split()[6] for slot, line in zip(_DEVICES, lines, strict=True)}
+    # The seventh number and the fourteenth, says the kernel's Documentation/block/stat.rst.
+    numbers = [line.split() for line in lines]
+    return {slot: (row[6], row[13]) for slot, row in zip(_DEVICES, numbers, strict=True)}
 
 
 def write_data(node: Node, text: str, name: str = "proof") -> None:

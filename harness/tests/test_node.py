@@ -56,6 +56,8 @@ def test_a_panic_ends_a_wait_at_once_and_is_allowed_where_it_is_expected(node: N
     with node.expecting(Pattern.PANIC), node.expect_boots(1) as boots:
         node.start("echo c > /proc/sysrq-trigger")
     assert boots.slots == ["A"]
+    node.wait_ready()
+    assert node.succeed("true").exit == 0
 
 
 @scenario(backend={"qemu"})

@@ -12,7 +12,7 @@ from harness.scenario import scenario
 from product.manifests import render
 from scenarios.kubernetes import MACHINE, begin
 from scenarios.releases import Releases
-from scenarios.steps import AVAILABLE, CONF_PATH, REFUSED, Update
+from scenarios.steps import CONF_PATH, REFUSED, Update
 
 pytestmark = pytest.mark.machine(**MACHINE)
 
@@ -189,4 +189,5 @@ def test_the_block_label_refuses_updates(node: Node, releases: Releases, serve: 
     cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block=true")
     update.refused("node_block_label", exit=REFUSED)
     cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block-")
-    update.rehearse(exit=AVAILABLE)
+    update.apply()
+    assert node.status().update.phase == "staged"
