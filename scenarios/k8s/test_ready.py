@@ -6,7 +6,7 @@ import pytest
 
 from harness.node import Node
 from harness.scenario import scenario
-from scenarios.kubernetes import MACHINE, STORE, begin
+from scenarios.kubernetes import MACHINE, begin
 
 # The status that somebody without a certificate gets.
 ASK = """
@@ -101,21 +101,3 @@ def test_a_workload_is_served_through_its_service(node: Node) -> None:
         seconds=120,
     ).text  # fmt: skip
     assert seen.count(page) == len(hosts), seen
-
-
-@scenario()
-def test_local_storage_survives_a_reboot(node: Node) -> None:
-    cluster = begin(node)
-    cluster.create("store")
-    cluster.wait("pod/store", "condition=Ready")
-    assert node.succeed(f"cat {STORE}").text == "started"
-    since = node.journal.cursor
-    node.reboot()
-    # With pods, within the time that the stop has, and no service had to be killed.
-    node.wait_console("kubesolo: stage stopped", since=since)
-    said = [event.text for event in node.journal.events(since) if "the stop" in event.text]
-    assert said == []
-    node.wait_ready()
-    cluster.store_started(2)
-    assert node.succeed(f"cat {STORE}").text.split() == ["started", "started"]
-    cluster.wait("pod/store", "condition=Ready")

@@ -10,7 +10,7 @@ import pytest
 from harness.node import Node
 from harness.scenario import scenario
 from product.manifests import render
-from scenarios.kubernetes import MACHINE, begin
+from scenarios.kubernetes import MACHINE, STORE, begin
 from scenarios.releases import Releases
 from scenarios.steps import CONF_PATH, REFUSED, Update
 
@@ -42,19 +42,29 @@ def verdict(node: Node, since: int) -> str:
 def test_the_cron_job_updates_the_node_while_pods_run(
     node: Node, releases: Releases, serve: Serve
 ) -> None:
-    """Nobody is logged in: the schedule starts a pod, the pod asks the host."""
+    """Nobody is logged in: the schedule starts a pod, the pod asks the host.
+
+    Before, the node's label refuses the release. What pods store on the node is there after the
+    reboot, and with all of them the stop is within its time.
+    """
     cluster = begin(node)
-    cluster.create("nginx")
-    cluster.create("steady")
+    for manifest in ("nginx", "steady", "store"):
+        cluster.create(manifest)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     cluster.rolled_out("web")
     cluster.rolled_out("steady", namespace="kube-system")
+    cluster.wait("pod/store", "condition=Ready")
+    assert node.succeed(f"cat {STORE}").text == "started"
     page = cluster.page(cluster.web)
     update = serve(releases.good, kube_system_settle=SETTLE)
+    cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block=true")
+    update.refused("node_block_label", exit=REFUSED)
+    cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block-")
     # The ConfigMap says where releases are.
     node.succeed(["sed", "-i", "s,^server=.*,server=http://127.0.0.1:1,", CONF_PATH])
     version = cluster.payload["kubernetes"]
     manifests = render("updates", kubernetes=version, server=update.server.url)
+    since = node.journal.cursor
     with node.expect_boots(1, seconds_each=180) as boots:
         cluster.kubectl("apply", "--validate=false", "-f", "-", stdin=manifests)
         # Every minute, and the next one is near, so that it need not be waited for.
@@ -63,6 +73,10 @@ def test_the_cron_job_updates_the_node_while_pods_run(
             "-n", "kubesolo-updates", "patch", "cronjob", "kubesolo-update",
             "--patch", '{"spec": {"schedule": "* * * * *"}}',
         )  # fmt: skip
+    # No service had to be killed.
+    node.wait_console("kubesolo: stage stopped", since=since)
+    said = [event.text for event in node.journal.events(since) if "the stop" in event.text]
+    assert said == []
     ready = node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B"]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
@@ -74,6 +88,9 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
     cluster.rolled_out("web")
     assert cluster.page(cluster.web) == page
+    cluster.store_started(2)
+    assert node.succeed(f"cat {STORE}").text.split() == ["started", "started"]
+    cluster.wait("pod/store", "condition=Ready")
     # After the boot a Job has the node judge itself once more.
     cluster.kubectl(
         "create", "--validate=false", "-f", "-", stdin=render("healthcheck", kubernetes=version)
@@ -180,14 +197,3 @@ def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     # The kubelet began anew, too: its lease is the first thing that it renews.
     cluster.lease_renewed(since=killed)
     cluster.wait(f"node/{cluster.node_name}", "condition=Ready")
-
-
-@scenario()
-def test_the_block_label_refuses_updates(node: Node, releases: Releases, serve: Serve) -> None:
-    cluster = begin(node)
-    update = serve(releases.good)
-    cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block=true")
-    update.refused("node_block_label", exit=REFUSED)
-    cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block-")
-    update.apply()
-    assert node.status().update.phase == "staged"

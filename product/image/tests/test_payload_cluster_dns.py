@@ -292,8 +292,7 @@ def cluster(kubenode: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             made.until(f"{name}.default.{DOMAIN}", 0)
         yield made
     finally:
-        running.process.kill()
-        running.process.wait()
+        running.kill()
         upstream.close()
 
 
@@ -475,8 +474,7 @@ def test_before_it_knows_the_services_it_denies_none(kubenode: Path, tmp_path: P
             assert cluster.ask(name).rcode == SERVFAIL
         assert cluster.ask("host.example").texts == {"192.0.2.1"}
     finally:
-        running.process.kill()
-        running.process.wait()
+        running.kill()
         upstream.close()
 
 
@@ -495,5 +493,4 @@ def test_without_its_address_it_says_so_and_waits(cluster: Cluster, tmp_path: Pa
         running.wait_for("cluster-dns listens")
     finally:
         taken.close()
-        running.process.kill()
-        running.process.wait()
+        running.kill()

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,7 +210,14 @@ class Running:
         self.log = folder / "log"
         with self.log.open("w") as stream:
             command = [str(kubenode), "all", str(folder / "plan")]
-            self.process = subprocess.Popen(command, stderr=stream, stdin=subprocess.DEVNULL)
+            # Where it is killed its socket stays; pytest's own folders have names too long for one.
+            self._scratch = tempfile.TemporaryDirectory(prefix="kubesolo-test-")
+            self.process = subprocess.Popen(
+                command,
+                stderr=stream,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | {"TMPDIR": self._scratch.name},
+            )
 
     def said(self) -> list[str]:
         """The program's own lines."""
@@ -226,6 +234,12 @@ class Running:
     def ended(self) -> int:
         return self.process.wait(PATIENCE)
 
+    def kill(self) -> None:
+        """End it if it has not ended, and remove what it left."""
+        self.process.kill()
+        self.process.wait()
+        self._scratch.cleanup()
+
 
 Start = Callable[..., Running]
 
@@ -240,9 +254,7 @@ def start(kubenode: Path, tmp_path: Path) -> Iterator[Start]:
 
     yield run
     for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
+        one.kill()
 
 
 def test_what_was_written_outlives_a_stop_and_a_kill(
