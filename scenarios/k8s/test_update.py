@@ -75,8 +75,8 @@ def test_the_cron_job_updates_the_node_while_pods_run(
         )  # fmt: skip
     # No service had to be killed.
     node.wait_console("kubesolo: stage stopped", since=since)
-    said = [event.text for event in node.journal.events(since) if "the stop" in event.text]
-    assert said == []
+    killed = [event.text for event in node.journal.events(since) if "the stop" in event.text]
+    assert killed == []
     ready = node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B"]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
