@@ -39,6 +39,9 @@ REFERENCE = {Arch.X86_64: 3.6, Arch.AARCH64: 2.0}
 _KVM_LIMIT = 10.0
 _TCG_LIMIT = 120.0
 
+# How often TCG is measured at most where it seems slower than the reference by that factor.
+_TCG_TRIES, _TCG_SLOW = 3, 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
@@ -108,14 +111,21 @@ def _measure(tools: HostTools, kernel: Path, arch: Arch, runs: Path) -> Accelera
             pass  # It opens and does not work: TCG does.
         else:
             return Accelerator("kvm", seconds, 1.0)
+    best = _TCG_LIMIT
     try:
-        seconds = boot(tools, kernel, arch, "tcg", runs, Deadline.after(_TCG_LIMIT))
+        # Beside a build or another machine it would say how busy this host is, not how slow: every
+        # deadline already allows for the work of a whole run.
+        for _ in range(_TCG_TRIES):
+            limit = Deadline.after(_TCG_LIMIT)
+            best = min(best, boot(tools, kernel, arch, "tcg", runs, limit))
+            if best <= _TCG_SLOW * REFERENCE[arch]:
+                break
     except WaitError as error:
         raise HarnessError(
             f"no accelerator boots {kernel} on {arch}: {error.message}",
             hint="is the kernel one for this architecture?",
         ) from error
-    return Accelerator("tcg", seconds, max(1.0, seconds / REFERENCE[arch]))
+    return Accelerator("tcg", best, max(1.0, best / REFERENCE[arch]))
 
 
 def boot(

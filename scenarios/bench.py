@@ -34,6 +34,7 @@ from product.image.recipe import Arch
 from product.image.tools import HostTools
 from scenarios import bench_kubernetes
 from scenarios.kubectl import RECIPE
+from scenarios.kubernetes import MACHINE
 from scenarios.local import Bench
 from scenarios.measure import BOOT_PHASES, Figures, moment
 from scenarios.releases import Releases
@@ -251,7 +252,8 @@ def run(arch: Arch, parts: list[str], selection: str) -> None:
         host_speed(bench, figures, "after")
     load = os.getloadavg()[0]
     conditions = (
-        f"{arch} guest, 512 MiB, 1 vCPU, {bench.host.accelerator}, UEFI; host with "
+        f"{arch} guest, 512 MiB, 1 vCPU (Kubernetes: {MACHINE['memory_mib']} MiB, "
+        f"{MACHINE['cpus']} vCPU), {bench.host.accelerator}, UEFI; host with "
         f"{os.cpu_count()} processors, load {load:.1f} at the end; median of {RUNS}; budgets are "
         f"for one that runs a kernel alone in {accel.REFERENCE[GuestArch(arch.value)]} s under TCG"
     )

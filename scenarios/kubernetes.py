@@ -95,6 +95,20 @@ class Cluster:
             seconds=seconds + 10,
         )  # fmt: skip
 
+    def logs(self, what: str, *, namespace: str) -> str:
+        """What ``what`` has said so far.
+
+        The kubelet asks the API server who may read it; on a busy node that fails now and then.
+        """
+        said: list[str] = []
+
+        def read() -> bool:
+            said.append(self.kubectl("-n", namespace, "logs", what).text)
+            return True
+
+        self._until(read, f"the log of {what}")
+        return said[-1]
+
     def wait_restarted(self, namespace: str, selector: str) -> None:
         """Return when a container of the selected pods has been started again."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from dataclasses import dataclass
 
 import pexpect
@@ -151,6 +152,8 @@ MENU = (
     "KubeSolo OS, emergency shell",
     "Switch to the other slot by hand",
 )
+# From the reset to the menu on the slowest host.
+MENU_SECONDS = 120.0
 _DOWN = "\x1b[B"
 # What the firmware's terminal takes for F4: OVMF's is an xterm, AAVMF's a VT100.
 _F4 = {Arch.X86_64: "\x1bOS", Arch.AARCH64: "\x1bOx"}
@@ -159,13 +162,18 @@ _F4 = {Arch.X86_64: "\x1bOS", Arch.AARCH64: "\x1bOx"}
 def boot_menu(node: Node, entry: str) -> None:
     """Reboot and choose an entry as a person at the serial console does, holding F4."""
     position = node.machine.console.position
+    since = node.journal.cursor
     node.reboot()
+    # Where nobody reads them, keys pile up until no more are taken.
+    node.machine.wait_reset("the reboot", node.machine.deadline(60), since)
+    begun = time.monotonic()
     terminal = node.expect(seconds=60, since=position)
     # The firmware forgets keys that came before it: press until the menu shows. Escape would open
-    # the firmware's own menu.
-    for _ in range(1200):
+    # the firmware's own menu. The slower the machine starts, the longer is the moment for it.
+    while (passed := time.monotonic() - begun) < MENU_SECONDS:
         terminal.send(_F4[node.spec.arch])
-        if terminal.expect([re.escape(MENU[-1]), pexpect.TIMEOUT], timeout=0.05) == 0:
+        pause = max(0.05, passed / 40)
+        if terminal.expect([re.escape(MENU[-1]), pexpect.TIMEOUT], timeout=pause) == 0:
             break
     for _ in range(MENU.index(entry)):
         terminal.send(_DOWN)

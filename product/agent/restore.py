@@ -181,8 +181,10 @@ class _Settling:
         return None
 
     def _judge(self, marker: Marker, policy: str) -> str | None:
-        newer = parse_minor(marker.kubernetes) > self._payload.minor
-        if policy == "always" and not self._is_own(marker):
+        kubernetes = parse_minor(marker.kubernetes)
+        newer = kubernetes > self._payload.minor
+        # On the way back from a release with an older Kubernetes, too; not on the way to a newer.
+        if (policy == "always" and not self._is_own(marker)) or kubernetes != self._payload.minor:
             newer = newer or parse_version(marker.version) > parse_version(self._version)
         if not newer:
             return None
@@ -201,7 +203,7 @@ class _Settling:
             return self._keep(f"{cause}; it is kept, for slot {self._slot} has {found}")
         if damage := tree.find_damage(copy.directory, copy.files):
             return self._keep(f"{cause}; it is kept, for the copy is damaged: {damage}")
-        event = self._describe(copy, cause, f"made under {marker.version}")
+        event = self._describe(copy, cause, f"made since, under {self._version} too,")
         self._exchange(copy.directory, event)
         return event[1]
 
