@@ -75,6 +75,11 @@ class Cluster:
         # Unlike apply it needs no OpenAPI document.
         self.kubectl("create", "--validate=false", "-f", "-", stdin=text)
 
+    def delete(self, manifest: str) -> None:
+        """Delete what it holds, and return when it is gone."""
+        text = (MANIFESTS / f"{manifest}.yaml").read_text()
+        self.kubectl("delete", "-f", "-", stdin=text, seconds=ROLLOUT)
+
     def get(self, *arguments: str) -> Any:
         """The parsed answer of ``kubectl get -o json``."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json").text)
