@@ -90,6 +90,7 @@ def _key(tools: HostTools, kernel: Path, arch: Arch) -> str:
         platform.release(),
         Path("/proc/sys/kernel/random/boot_id").read_text(),
         str(_kvm_opens()),
+        arch.machine,
         arch.cpu("tcg"),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -111,20 +112,20 @@ def _measure(tools: HostTools, kernel: Path, arch: Arch, runs: Path) -> Accelera
             pass  # It opens and does not work: TCG does.
         else:
             return Accelerator("kvm", seconds, 1.0)
-    best = _TCG_LIMIT
-    try:
-        # Beside a build or another machine it would say how busy this host is, not how slow: every
-        # deadline already allows for the work of a whole run.
-        for _ in range(_TCG_TRIES):
-            limit = Deadline.after(_TCG_LIMIT)
-            best = min(best, boot(tools, kernel, arch, "tcg", runs, limit))
-            if best <= _TCG_SLOW * REFERENCE[arch]:
-                break
-    except WaitError as error:
-        raise HarnessError(
-            f"no accelerator boots {kernel} on {arch}: {error.message}",
-            hint="is the kernel one for this architecture?",
-        ) from error
+    times: list[float] = []
+    # Beside a build or another machine it would say how busy this host is, not how slow: every
+    # deadline already allows for the work of a whole run.
+    while not times or (len(times) < _TCG_TRIES and min(times) > _TCG_SLOW * REFERENCE[arch]):
+        try:
+            times.append(boot(tools, kernel, arch, "tcg", runs, Deadline.after(_TCG_LIMIT)))
+        except WaitError as error:
+            if times:
+                break  # It has booted before.
+            raise HarnessError(
+                f"no accelerator boots {kernel} on {arch}: {error.message}",
+                hint="is the kernel one for this architecture?",
+            ) from error
+    best = min(times)
     return Accelerator("tcg", best, max(1.0, best / REFERENCE[arch]))
 
 
