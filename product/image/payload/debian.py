@@ -19,7 +19,7 @@ from product.image.errors import ImageError
 from product.image.kernel import KernelNeeds
 from product.image.oci import build_archives, images_digest
 from product.image.payload import Options, Payload, read_options
-from product.image.payload.kubernetes_build import KUBECTL, PROGRAM, KubernetesBuild
+from product.image.payload.kubernetes_build import KUBECTL, MARK, PROGRAM, KubernetesBuild, says
 from product.image.payload.kubesolo_elf import check_program
 from product.image.recipe import Arch, Recipe
 from product.image.rootfs import lay_over
@@ -118,7 +118,19 @@ class DebianPayload:
             check_program(path, arch, str(path))
         except ImageError as error:
             raise ImageError(f"payload.binary: {error.message}", hint=hint) from None
+        if not says(path, MARK):
+            raise ImageError(f"payload.binary: {path} is no {PROGRAM}", hint=hint)
+        if not says(path, f"v{self._version}".encode()):
+            raise ImageError(
+                f"payload.binary: {path} is not Kubernetes {self._version}: it nowhere says so",
+                hint="set payload.kubernetes to the version that it was built from",
+            )
         return path
+
+    @property
+    def _version(self) -> str:
+        """Kubernetes' own."""
+        return self._options.kubernetes or self._build.version
 
     def _description(self, given: Path | None) -> dict[str, object]:
         """What payload.json says; decision 0005 explains the fields."""
@@ -126,7 +138,7 @@ class DebianPayload:
             "schema": 1,
             "kind": "debian",
             "version": "given" if given else self._build.package_version,
-            "kubernetes": self._options.kubernetes or self._build.version,
+            "kubernetes": self._version,
             "services": ["containerd", "kubernetes"],
             "kubeconfig": f"{_DATA}/pki/admin.kubeconfig",
             "containerd": "/run/containerd/containerd.sock",

@@ -7,6 +7,7 @@ modules: the tree at its place below GOPATH, with the libraries that it brings.
 
 from __future__ import annotations
 
+import mmap
 import re
 import shutil
 import tarfile
@@ -24,6 +25,8 @@ from product.image.tools import HostTools, host_arch
 PROGRAM = "kubenode"
 KUBECTL = "kubectl"
 PAUSE = "pause"
+# Of the node's program alone, in its usage (images/kubernetes/kubenode/main.go).
+MARK = b"usage: kubenode all PLAN"
 # No cloud's code, no Docker; users and names are looked up without C.
 _TAGS = ("providerless", "dockerless", "osusergo", "netgo")
 _TREE = "k8s.io/kubernetes"
@@ -35,6 +38,13 @@ _NO_OPENAPI = ("code-generator", "sample-apiserver")
 # Raised when a build of the same sources would give something else.
 _REVISION = 2
 _PAUSE_REVISION = 2
+
+
+def says(program: Path, words: bytes) -> bool:
+    """Whether ``words`` are among a program's bytes: one for another architecture cannot be asked,
+    but holds what its linker was told."""
+    with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(words) >= 0
 
 
 class KubernetesBuild:

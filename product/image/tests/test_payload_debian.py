@@ -68,12 +68,20 @@ def test_a_given_program_is_checked_and_taken(
     cache: Cache, host_tools: HostTools, tmp_path: Path
 ) -> None:
     build = KubernetesBuild(IMAGES)
+    program = build.program(Arch.AARCH64, cache, host_tools)
     pause = build.pause(Arch.AARCH64, cache, host_tools)
-    taken = _payload(binary=str(pause))
+    taken = _payload(binary=str(program))
     tree = taken.prepare(Arch.AARCH64, cache, host_tools)
-    assert (tree / "usr/bin/kubenode").read_bytes() == pause.read_bytes()
+    assert (tree / "usr/bin/kubenode").read_bytes() == program.read_bytes()
     assert (tree / "usr/bin/kubectl").readlink() == Path("kubenode")
     assert taken.digest(Arch.AARCH64) != _payload().digest(Arch.AARCH64)
+    # Neither another program nor another version of this one is taken for what it is not.
+    with pytest.raises(ImageError, match="pause is no kubenode") as caught:
+        _payload(binary=str(pause)).digest(Arch.AARCH64)
+    assert caught.value.hint
+    with pytest.raises(ImageError, match=r"is not Kubernetes 1\.99\.0") as caught:
+        _payload(binary=str(program), kubernetes="1.99.0").digest(Arch.AARCH64)
+    assert "payload.kubernetes" in str(caught.value.hint)
     (tmp_path / "text").write_text("#!/bin/sh\n")
     (tmp_path / "cut").write_bytes(pause.read_bytes()[:100])
     for binary, words in [
