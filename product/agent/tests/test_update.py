@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from product.agent.errors import AgentError
+from product.agent.gates import BLOCK_LABEL
+from product.agent.tests.support_cluster import Cluster
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
 from product.manifest import Manifest
 
@@ -513,6 +515,24 @@ def test_the_window_is_asked_before_the_network_and_again_before_the_reboot(
     assert world.reboots == 0
     world.clock.minute = 12 * 60
     assert world.run("activate", "--reboot", *window) is None
+
+
+def test_a_label_set_since_holds_back_the_reboot_by_hand(
+    world: World, cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.offered = GOOD
+    assert world.run("apply") == 0
+    cluster.api.labels = {BLOCK_LABEL: "true"}
+    before = world.env()
+    assert world.run("activate", "--reboot") == 11
+    assert f"the label {BLOCK_LABEL}=true" in capsys.readouterr().err
+    assert (world.env(), world.reboots) == (before, 0)
+    # Arming alone disturbs nobody.
+    assert world.run("activate") == 0
+    assert world.run("activate", "--reboot") == 11
+    assert world.reboots == 0
+    assert world.run("activate", "--reboot", "--force") is None
+    assert "gate node_block_label: bypassed (--force was given)" in capsys.readouterr().err
 
 
 def test_the_window_may_close_between_arming_and_reboot(
