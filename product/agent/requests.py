@@ -323,7 +323,7 @@ def _reboot(node: Node, desk: Desk, name: str) -> None:
         node.clock.pause(0.1)
         waited += 0.1
     code, _, errors = _command(node, ["activate", "--reboot"])
-    # The window has closed meanwhile: the slot is tried at the next reboot.
+    # The window has closed or a label was set meanwhile: the slot is tried at the next reboot.
     print(f"{name}: not rebooted ({code}): {_plain(errors)}", flush=True)
 
 

@@ -29,7 +29,7 @@ def trial(node: Node, seconds: float) -> str:
 
     There an API server that is busy with its start would not answer the last check.
     """
-    return f"{seconds * node.machine.host.scale:.0f}"
+    return f"{node.machine.deadline(seconds).seconds:.0f}"
 
 
 def verdict(node: Node, since: int) -> str:
