@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.arch import Arch
-from harness.node import Node
+from harness.node import Node, State
 from harness.webserver import WebServer
-from scenarios.releases import Release, Releases
+from product.release.keys import KeyDirectory
+from scenarios.releases import Release, Releases, host_keys
 from scenarios.steps import Update, offer
 
 if TYPE_CHECKING:
@@ -19,9 +20,21 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def releases(arch: Arch, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Releases:
+def release_keys(harness_cache: Path) -> KeyDirectory:
+    """The keys that releases are signed with."""
+    return host_keys(harness_cache / "release-keys")
+
+
+@pytest.fixture(scope="session")
+def releases(
+    arch: Arch,
+    images: Images,
+    tmp_path_factory: pytest.TempPathFactory,
+    release_keys: KeyDirectory,
+) -> Releases:
     """Signed releases, built when first asked for."""
-    return Releases(images.builder(arch.value), tmp_path_factory.mktemp(f"releases-{arch}"))
+    folder = tmp_path_factory.mktemp(f"releases-{arch}")
+    return Releases(images.builder(arch.value), folder, release_keys)
 
 
 @pytest.fixture
@@ -34,3 +47,29 @@ def serve(node: Node, webserver: Callable[[Path], WebServer]) -> Callable[..., U
         return Update(node, release, server)
 
     return serve_one
+
+
+@pytest.fixture
+def begin_after(
+    node: Node, webserver: Callable[[Path], WebServer]
+) -> Callable[[Callable[[Update], object], Release], Update]:
+    """Begin where a step of an update has been done on a fresh node, forked from a snapshot.
+
+    Whoever pulls the plug before the next reboot takes the step himself: a snapshot keeps what was
+    not flushed.
+    """
+
+    def begin(step: Callable[[Update], object], release: Release) -> Update:
+        server = webserver(release.repository)
+
+        def prepare(maker: Node) -> None:
+            maker.at(State.READY, slot="A")
+            offer(maker, release, server)
+            step(Update(maker, release, server))
+
+        node.prepared(step.__name__, prepare, inputs=release.digest)
+        # The server is another one than the maker's.
+        offer(node, release, server)
+        return Update(node, release, server)
+
+    return begin

@@ -1,13 +1,16 @@
 """Signed releases for scenarios: good ones, and ones broken the way real ones have been.
 
 A broken release differs from a good one by an overlay under ``fixtures/overlays``; everything else
-is what ships. Slots are built once and cached; repositories are signed anew in every run, because
-their metadata expires.
+is what ships. Slots are built once and cached. Repositories are signed anew in every run, because
+their metadata expires, but with this host's keys and as of today's midnight: those of one day are
+alike to the byte, so that a node that was prepared with one and kept as a snapshot knows the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+import hashlib
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,15 +36,42 @@ class Release:
     pubkey: bytes
     slot: Slot
 
+    @property
+    def digest(self) -> str:
+        """64 hex digits: all that a node learns of it."""
+        digest = hashlib.sha256(self.pubkey)
+        for file in sorted((self.repository / "metadata").iterdir()):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+        return digest.hexdigest()
+
+
+def host_keys(folder: Path) -> KeyDirectory:
+    """The keys in ``folder``, made by whoever comes first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keys = folder / "keys"
+        if not keys.exists():
+            partial = folder / "keys.part"
+            shutil.rmtree(partial, ignore_errors=True)
+            KeyDirectory.generate(partial).path.rename(keys)
+    return KeyDirectory(keys)
+
+
+def midnight() -> datetime:
+    """The beginning of this day in UTC."""
+    return utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+
 
 class Releases:
     """Releases for one architecture, signed by one set of keys."""
 
-    def __init__(self, builder: Builder, folder: Path) -> None:
+    def __init__(self, builder: Builder, folder: Path, keys: KeyDirectory | None = None) -> None:
+        """``folder`` gets the repositories, and keys where none are given."""
         self._builder = builder
         self._folder = folder
         self._made: dict[str, Release] = {}
-        self._keys = KeyDirectory.generate(folder / "keys")
+        self._keys = keys or KeyDirectory.generate(folder / "keys")
 
     @property
     def good(self) -> Release:
@@ -89,12 +119,11 @@ class Releases:
         keys: KeyDirectory | None = None,
         channel: str = "stable",
         overrides: Overrides | None = None,
-        clock: Callable[[], datetime] = utc_now,
         min_compatible_version: str | None = None,
     ) -> Release:
         """Publish ``slot`` into a new repository; whatever is not given is as usual."""
         signers = keys or self._keys
-        repository = Repository.create(self._folder / name, signers, clock=clock)
+        repository = Repository.create(self._folder / name, signers, clock=midnight)
         repository.publish(
             slot.folder,
             channel=channel,
@@ -108,7 +137,7 @@ class Releases:
 
     def publish_next(self, release: Release, slot: Slot) -> Release:
         """Replace the release of a repository by another, as a publisher does."""
-        repository = Repository.open(release.repository, self._keys)
+        repository = Repository.open(release.repository, self._keys, clock=midnight)
         repository.publish(slot.folder, channel="stable", notes="the next one")
         return Release(slot.version, release.repository, release.pubkey, slot)
 

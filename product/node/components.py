@@ -206,8 +206,8 @@ def _kubelet(paths: NodePaths) -> dict[str, object]:
         "clusterDomain": DOMAIN,
         "resolvConf": "/etc/resolv.conf",
         "staticPodPath": paths.static_pods,
-        # A change is seen within a second; the same status is written seldom, to spare the disk.
-        "nodeStatusUpdateFrequency": "1s",
+        # Every second before it is Ready; the same status is written seldom, to spare the disk.
+        "nodeStatusUpdateFrequency": "10s",
         "nodeStatusReportFrequency": "1m",
         # The images came with the system and cannot be pulled again.
         "imageGCHighThresholdPercent": 100,

@@ -10,6 +10,7 @@ import pytest
 from harness.arch import Arch
 from product.image.cache import Cache
 from product.image.tools import HostTools
+from product.release.keys import KeyDirectory
 from scenarios import kubectl
 from scenarios.kubectl import RECIPE
 from scenarios.releases import Releases
@@ -33,6 +34,12 @@ def images(cache: Cache, host_tools: HostTools) -> Images:
 
 
 @pytest.fixture(scope="session")
-def releases(arch: Arch, images: Images, tmp_path_factory: pytest.TempPathFactory) -> Releases:
+def releases(
+    arch: Arch,
+    images: Images,
+    tmp_path_factory: pytest.TempPathFactory,
+    release_keys: KeyDirectory,
+) -> Releases:
     """Signed releases of it, built when first asked for."""
-    return Releases(images.builder(arch.value), tmp_path_factory.mktemp(f"k8s-releases-{arch}"))
+    folder = tmp_path_factory.mktemp(f"k8s-releases-{arch}")
+    return Releases(images.builder(arch.value), folder, release_keys)

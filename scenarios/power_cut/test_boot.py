@@ -9,7 +9,7 @@ from harness.scenario import scenario
 from scenarios.releases import Releases
 from scenarios.steps import Update, boot_environment, read_data, write_data
 
-Serve = Callable[..., Update]
+Begin = Callable[..., Update]
 
 # Ten moments of a boot, in its order: what the console says when the plug is pulled.
 MOMENTS = (
@@ -28,10 +28,9 @@ MOMENTS = (
 
 @scenario()
 def test_a_cut_in_an_unconfirmed_boot_spends_one_try(
-    node: Node, releases: Releases, serve: Serve
+    node: Node, releases: Releases, begin_after: Begin
 ) -> None:
-    node.at(State.READY, slot="A")
-    serve(releases.good).stage()
+    begin_after(Update.stage, releases.good)
     write_data(node, "kept")
     since = node.journal.cursor
     with node.expect_boots(2) as boots:

@@ -12,6 +12,7 @@ from scenarios.releases import Releases
 from scenarios.steps import CONF_PATH, REFUSED, Update, on_slot, read_data, write_data
 
 Serve = Callable[..., Update]
+Begin = Callable[..., Update]
 
 # A hang lasts until the watchdog's 60 s are over.
 HANG_SECONDS = 150.0
@@ -71,20 +72,16 @@ def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, serve: Se
 
 
 @scenario()
-def test_missing_kernel(node: Node, releases: Releases, serve: Serve) -> None:
-    node.at(State.READY, slot="A")
-    update = serve(releases.good)
-    update.stage()
+def test_missing_kernel(node: Node, releases: Releases, begin_after: Begin) -> None:
+    update = begin_after(Update.stage, releases.good)
     node.succeed(on_slot("B", "rm /run/look/vmlinuz"))
     with node.expecting(Pattern.GRUB):
         _rolls_back(node, update)
 
 
 @scenario()
-def test_corrupted_squashfs(node: Node, releases: Releases, serve: Serve) -> None:
-    node.at(State.READY, slot="A")
-    update = serve(releases.good)
-    update.stage()
+def test_corrupted_squashfs(node: Node, releases: Releases, begin_after: Begin) -> None:
+    update = begin_after(Update.stage, releases.good)
     # One block in the middle: the file system mounts, and its bytes are not the release's.
     node.succeed(
         on_slot(
@@ -148,13 +145,12 @@ def test_failing_health_check(node: Node, releases: Releases, serve: Serve) -> N
 
 @scenario()
 def test_health_checks_that_fail_often_enough_roll_back_at_once(
-    node: Node, releases: Releases, serve: Serve
+    node: Node, releases: Releases, begin_after: Begin
 ) -> None:
-    node.at(State.READY, slot="A")
-    update = serve(releases.good, healthcheck_deadline="3", auto_rollback_after="2")
-    update.stage()
+    begin_after(Update.stage, releases.good)
     # From now on: a fault that was there before the update would not be blamed on it.
-    node.succeed(f"echo healthcheck_url=http://10.0.2.2:9/ >> {CONF_PATH}")
+    settings = "healthcheck_deadline=3\nauto_rollback_after=2\nhealthcheck_url=http://10.0.2.2:9/"
+    node.succeed(f"printf '%s\\n' '{settings}' >> {CONF_PATH}")
     write_data(node, "kept")
     with node.expect_boots(3) as boots:
         node.reboot()

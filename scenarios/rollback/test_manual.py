@@ -9,17 +9,15 @@ from harness.scenario import scenario
 from scenarios.releases import Releases
 from scenarios.steps import REFUSED, Update, boot_menu, read_data, write_data
 
-Serve = Callable[..., Update]
+Begin = Callable[..., Update]
 
 
 @scenario()
 def test_an_operator_returns_to_the_former_slot(
-    node: Node, releases: Releases, serve: Serve
+    node: Node, releases: Releases, begin_after: Begin
 ) -> None:
-    node.at(State.READY, slot="A")
+    begin_after(Update.install, releases.good)
     write_data(node, "kept")
-    update = serve(releases.good)
-    update.install()
     with node.expect_boots(1) as boots:
         node.succeed(["kubesolo-update", "rollback"])
         node.reboot()
@@ -43,9 +41,10 @@ def test_a_fresh_image_has_nothing_to_return_to(node: Node) -> None:
 
 
 @scenario()
-def test_the_boot_menu_switches_the_slot(node: Node, releases: Releases, serve: Serve) -> None:
-    node.at(State.READY, slot="A")
-    serve(releases.good).install()
+def test_the_boot_menu_switches_the_slot(
+    node: Node, releases: Releases, begin_after: Begin
+) -> None:
+    begin_after(Update.install, releases.good)
     with node.expect_boots(1) as boots:
         boot_menu(node, "Switch to the other slot by hand")
     ready = node.wait_ready()

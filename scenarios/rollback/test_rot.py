@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.node import Node, State
+from harness.node import Node
 from harness.scenario import scenario
 from scenarios.releases import Releases
 from scenarios.steps import Update, on_slot, read_data, write_data
 
-Serve = Callable[..., Update]
+Begin = Callable[..., Update]
 
 
 @scenario()
 def test_a_confirmed_slot_that_rots_yields_to_the_other(
-    node: Node, releases: Releases, serve: Serve
+    node: Node, releases: Releases, begin_after: Begin
 ) -> None:
-    node.at(State.READY, slot="A")
-    update = serve(releases.good)
-    assert update.install().slot == "B"
+    update = begin_after(Update.install, releases.good)
+    assert node.status().boot.slot == "B"
     write_data(node, "kept")
     # The superblock: the file is there, and nothing mounts it.
     rot = "dd if=/dev/urandom of=/run/look/root.squashfs bs=4096 count=1 conv=notrunc"
