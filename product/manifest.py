@@ -3,8 +3,9 @@
 Format: one JSON object, keys sorted, indented by two, ending in a newline::
 
     {"architecture": "x86_64", "artifacts": [{"name": "vmlinuz", "sha256": "<64 hex>",
-     "size": 11737024}, ...], "schema": 1, "version": "0.2.0"}
+     "size": 11737024}, ...], "kubernetes": "1.20.2", "schema": 1, "version": "0.2.0"}
 
+``kubernetes`` is there where the root brings one. Keys that a reader does not know are passed over.
 It is on the node's boot path, so it uses the standard library alone.
 """
 
@@ -41,11 +42,13 @@ class Artifact(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What a slot holds: the version, the architecture and every file by size and digest."""
+    """What a slot holds: the version, the architecture, every file by size and digest, and the
+    version of the Kubernetes that it brings; "" where it brings none or says none."""
 
     version: str
     architecture: str
     artifacts: tuple[Artifact, ...]
+    kubernetes: str = ""
 
     @property
     def total_size(self) -> int:
@@ -61,12 +64,14 @@ class Manifest(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """The canonical form, the same on every host."""
-        document = {
+        document: dict[str, object] = {
             "schema": SCHEMA,
             "version": self.version,
             "architecture": self.architecture,
             "artifacts": [artifact._asdict() for artifact in self.artifacts],
         }
+        if self.kubernetes:
+            document["kubernetes"] = self.kubernetes
         return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -98,7 +103,10 @@ class Manifest(NamedTuple):
             raise ManifestError(f"{origin} has no list of artifacts")
         artifacts = tuple(_artifact(entry, origin) for entry in entries)
         _check_names(artifacts, origin)
-        return cls(version, architecture, artifacts)
+        kubernetes = document.get("kubernetes", "")
+        if not isinstance(kubernetes, str):
+            raise ManifestError(f"{origin} has kubernetes {kubernetes!r}")
+        return cls(version, architecture, artifacts, kubernetes)
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -115,6 +115,27 @@ def _min_compatible_version(context: GateContext) -> tuple[str, str]:
     return PASS, f"{own} is at least {least}"
 
 
+def _kubernetes_downgrade(context: GateContext) -> tuple[str, str]:
+    from product.agent.payload import PayloadError, parse_minor, read_payload
+
+    offered = context.offered.manifest.kubernetes
+    if not offered:
+        return PASS, "the release does not say which Kubernetes it brings, if any"
+    try:
+        payload = read_payload(context.node.paths)
+    except PayloadError:
+        payload = None
+    if payload is None:
+        # Where it is damaged, another release is what mends the node.
+        return PASS, "this node has no Kubernetes that says its version"
+    if parse_minor(offered) < payload.minor:
+        return REFUSE, (
+            f"{context.offered.version} brings Kubernetes {offered}, which is not made for the "
+            f"datastore of the running {payload.kubernetes}"
+        )
+    return PASS, f"{payload.kubernetes} to {offered}"
+
+
 def _quarantine(context: GateContext) -> tuple[str, str]:
     digest = context.offered.digest
     entry = Quarantine(context.node.paths.quarantine).entries().get(digest)
@@ -162,6 +183,7 @@ GATES = (
     Gate("architecture", _architecture),
     Gate("downgrade", _downgrade),
     Gate("min_compatible_version", _min_compatible_version),
+    Gate("kubernetes_downgrade", _kubernetes_downgrade),
     Gate("quarantine", _quarantine),
     Gate("free_space", _free_space, needs_system=True),
     Gate("node_block_label", _node_block_label, forcible=True, needs_system=True),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,24 @@ from product.manifest import (
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
 # What every image needs of its kernel: a restart that asks no driver.
 _NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ",))
+_PAYLOAD = "usr/lib/kubesolo/payload.json"
 # Taken when the code is loaded: what is edited meanwhile is not what builds.
 BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent, without="tests")
+
+
+def _kubernetes(overlays: Sequence[Path]) -> str:
+    """What the last payload.json says; "" where there is none. Raises RecipeError."""
+    for path in (overlay / _PAYLOAD for overlay in reversed(overlays)):
+        if not path.is_file():
+            continue
+        try:
+            return str(json.loads(path.read_text()).get("kubernetes", ""))
+        except (OSError, ValueError, AttributeError, RecursionError):
+            raise RecipeError(
+                f"{path} is no JSON object",
+                hint="docs/decisions/0005-kubernetes-payload.md lists its fields",
+            ) from None
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +161,7 @@ class Builder:
             needs = self.payload.kernel
             kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
             overlays = (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
+        brought = _kubernetes(overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
@@ -156,7 +174,7 @@ class Builder:
             Artifact(name, (tree / name).stat().st_size, file_sha256(tree / name))
             for name in ARTIFACT_NAMES
         )
-        manifest = Manifest(version, self.arch.value, artifacts)
+        manifest = Manifest(version, self.arch.value, artifacts, brought)
         (tree / MANIFEST_NAME).write_bytes(manifest.to_bytes())
 
     def _initramfs(self, prepared: kernel.Kernel, packages: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from harness.node import Node
 from harness.scenario import scenario
 from product.manifests import render
-from scenarios.kubernetes import MACHINE, STORE, begin
+from scenarios.kubernetes import MACHINE, PAYLOAD, STORE, begin
 from scenarios.releases import Releases
 from scenarios.steps import CONF_PATH, REFUSED, Update
 
@@ -20,6 +20,11 @@ Serve = Callable[..., Update]
 
 # A short settle time: the checks are the same.
 SETTLE = "6"
+# What runs is the next minor version, as far as the agent can tell.
+NEWER_THAN_OFFERED = f"""
+sed 's/"kubernetes": "1\\.20\\.[0-9]*"/"kubernetes": "1.21.0"/' {PAYLOAD} > /run/payload.json
+grep -q 1.21.0 /run/payload.json && mount --bind /run/payload.json {PAYLOAD}
+"""
 # From the loader to the judgement of an emulated node.
 JUDGED = 300.0
 
@@ -44,8 +49,8 @@ def test_the_cron_job_updates_the_node_while_pods_run(
 ) -> None:
     """Nobody is logged in: the schedule starts a pod, the pod asks the host.
 
-    Before, the node's label refuses the release. What pods store on the node is there after the
-    reboot, and with all of them the stop is within its time.
+    Before, a newer Kubernetes refuses the release, and the node's label does. What pods store on
+    the node is there after the reboot, and with all of them the stop is within its time.
     """
     cluster = begin(node)
     for manifest in ("nginx", "steady", "store"):
@@ -57,6 +62,9 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     assert node.succeed(f"cat {STORE}").text == "started"
     page = cluster.page(cluster.web)
     update = serve(releases.good, kube_system_settle=SETTLE)
+    node.succeed(NEWER_THAN_OFFERED)
+    update.refused("kubernetes_downgrade", exit=REFUSED)
+    node.succeed(f"umount {PAYLOAD}")
     cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block=true")
     update.refused("node_block_label", exit=REFUSED)
     cluster.kubectl("label", "node", cluster.node_name, "updates.kubesolo.io/block-")

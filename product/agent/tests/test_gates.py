@@ -13,6 +13,7 @@ from product.agent.config import Config
 from product.agent.errors import RefusedError
 from product.agent.gates import BLOCK_LABEL, GATES, GateContext, ask, describe_bypassed, require
 from product.agent.tests.support_cluster import Cluster
+from product.agent.tests.test_payload import GOOD as PAYLOAD
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ NAMES = [
     "architecture",
     "downgrade",
     "min_compatible_version",
+    "kubernetes_downgrade",
     "quarantine",
     "free_space",
     "node_block_label",
@@ -75,6 +77,11 @@ def needs_more(world: World, release: FakeRelease) -> None:
     release.min_compatible_version = "v0.1.1-rc1"
 
 
+def older_kubernetes(world: World, release: FakeRelease) -> None:
+    world.write_file(world.paths.payload, json.dumps({**PAYLOAD, "kubernetes": "v1.21.0"}))
+    release.forced_manifest = release.manifest._replace(kubernetes="1.20.99")
+
+
 def quarantined(world: World, release: FakeRelease) -> None:
     world.write_file(
         world.paths.quarantine,
@@ -101,6 +108,7 @@ def too_small(world: World, release: FakeRelease) -> None:
         ("architecture", foreign_content, False),
         ("downgrade", older, False),
         ("min_compatible_version", needs_more, False),
+        ("kubernetes_downgrade", older_kubernetes, False),
         ("quarantine", quarantined, False),
         ("quarantine", unreadable_quarantine, False),
         ("free_space", too_small, False),
@@ -133,6 +141,28 @@ def test_an_equal_minimum_passes(world: World) -> None:
     release = FakeRelease("0.2.0")
     release.min_compatible_version = "v0.1.0"
     assert results(ask(GATES, context(world, release)))["min_compatible_version"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("own", "offered", "reason"),
+    [
+        ("1.20.2", "1.20.1", "1.20.2 to 1.20.1"),
+        ("1.9.7", "1.20.2", "1.9.7 to 1.20.2"),
+        ("1.20.2", "", "the release does not say which Kubernetes it brings, if any"),
+        (None, "1.19.0", "this node has no Kubernetes that says its version"),
+        # Another release is what mends such a node.
+        ("garbage", "1.19.0", "this node has no Kubernetes that says its version"),
+    ],
+)
+def test_a_kubernetes_that_is_not_older_passes(
+    world: World, own: str | None, offered: str, reason: str
+) -> None:
+    release = FakeRelease("0.2.0")
+    if own is not None:
+        world.write_file(world.paths.payload, json.dumps({**PAYLOAD, "kubernetes": own}))
+    release.forced_manifest = release.manifest._replace(kubernetes=offered)
+    [verdict] = [v for v in ask(GATES, context(world, release)) if v.gate == "kubernetes_downgrade"]
+    assert (verdict.result, verdict.reason) == ("pass", reason)
 
 
 def test_versions_that_cannot_be_read_refuse(world: World) -> None:

@@ -207,7 +207,9 @@ def test_a_third_payload_is_a_module_and_a_recipe(
     cache: Cache, host_tools: HostTools, dummy: Path, tmp_path: Path
 ) -> None:
     builder = Builder(Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy)
-    squashfs = builder.slot("0.1.0").folder / "root.squashfs"
+    slot = builder.slot("0.1.0")
+    assert slot.manifest.kubernetes == "1.99.0"
+    squashfs = slot.folder / "root.squashfs"
     root = tmp_path / "root"
     host_tools.run("unsquashfs", "-no-xattrs", "-d", root, squashfs, "usr/lib", "usr/share")
     assert json.loads((root / "usr/lib/kubesolo/payload.json").read_text())["kind"] == "dummy"
@@ -219,6 +221,17 @@ def test_a_third_payload_is_a_module_and_a_recipe(
         Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy, payload={"greeting": "bye"}
     )
     assert other.slot("0.1.0").folder != builder.slot("0.1.0").folder
+
+
+def test_a_description_of_the_payload_that_cannot_be_read_builds_no_image(
+    cache: Cache, host_tools: HostTools, dummy: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "overlay/usr/lib/kubesolo/payload.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("[]")
+    builder = Builder(Arch.X86_64, cache=cache, tools=host_tools, recipe=dummy)
+    with pytest.raises(RecipeError, match=f"{path} is no JSON object"):
+        builder.slot("0.1.0", (tmp_path / "overlay",))
 
 
 def test_a_payload_that_the_kernel_does_not_suffice_for_builds_no_image(

@@ -13,6 +13,8 @@ from product.image.payload import Options, Payload, read_options
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 
+_DESCRIPTION = {"schema": 1, "kind": "dummy", "kubernetes": "1.99.0"}
+
 
 class DummyOptions(Options):
     """Its own keys under ``[payload]``."""
@@ -38,14 +40,14 @@ class Dummy:
 
     def digest(self, arch: Arch) -> str:
         """Names the tree."""
-        return digest_of(self._greeting, arch)
+        return digest_of(self._greeting, arch, _DESCRIPTION)
 
     def prepare(self, arch: Arch, cache: Cache, tools: HostTools) -> Path:
         """The tree."""
 
         def build(tree: Path) -> None:
             files = {
-                "usr/lib/kubesolo/payload.json": json.dumps({"schema": 1, "kind": "dummy"}),
+                "usr/lib/kubesolo/payload.json": json.dumps(_DESCRIPTION),
                 # The packages have the first, the recipe's overlay has the second.
                 "usr/share/zoneinfo/UTC": self._greeting,
                 "usr/lib/kubesolo/applets": "nothing",

@@ -1,0 +1,30 @@
+"""The manifest of a release."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from product.agent.tests.world import FakeRelease
+from product.manifest import Manifest, ManifestError
+
+MANIFEST = FakeRelease("0.2.0").manifest
+
+
+@pytest.mark.parametrize("kubernetes", ["", "1.20.2"])
+def test_what_is_written_is_read(kubernetes: str) -> None:
+    manifest = MANIFEST._replace(kubernetes=kubernetes)
+    assert Manifest.parse(manifest.to_bytes()) == manifest
+    assert ("kubernetes" in json.loads(manifest.to_bytes())) == bool(kubernetes)
+
+
+def test_a_key_of_a_later_version_is_passed_over() -> None:
+    document = {**json.loads(MANIFEST.to_bytes()), "colour": "blue"}
+    assert Manifest.parse(json.dumps(document).encode()) == MANIFEST
+
+
+def test_a_version_of_kubernetes_is_a_text() -> None:
+    document = {**json.loads(MANIFEST.to_bytes()), "kubernetes": 1.2}
+    with pytest.raises(ManifestError, match=r"there has kubernetes 1\.2"):
+        Manifest.parse(json.dumps(document).encode(), origin="there")
