@@ -33,7 +33,7 @@ VERSION = 2
 # In the guest's memory alone, so that it cannot survive a reboot.
 _NONCE_PATH = "/run/harness-nonce"
 
-_UNUSED_DAYS = 3
+_UNUSED_DAYS = 1
 _REPLY = 30.0
 
 
@@ -190,7 +190,7 @@ class States:
         return made
 
     def _evict(self) -> None:
-        """Remove states that nobody has used for some days and nobody uses now, and halves."""
+        """Remove states that nobody has used for a day and nobody uses now, and halves."""
         oldest = time.time() - _UNUSED_DAYS * 24 * 3600
         for folder in self._root.iterdir():
             # Whoever makes one holds its lock, so that a part without is what a killed one left.
