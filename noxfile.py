@@ -16,9 +16,9 @@ import nox
 
 HERE = Path(__file__).parent.resolve()
 REQUIREMENTS = HERE / "requirements" / "dev.txt"
-# Packages with unit tests. The harness first: its tests boot machines, which takes longest, and
-# whoever has none of them takes the others.
-TESTED = ("harness", "product")
+# Packages with unit tests. Those that take longest first, the harness's boot machines: whoever has
+# none of them takes the others.
+TESTED = ("harness", "product/image", "product")
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
     "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot",

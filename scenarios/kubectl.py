@@ -39,7 +39,8 @@ def program() -> Path:
 def run(
     node: Node, kubeconfig: str, arguments: Sequence[str], *, stdin: bytes | None, seconds: float
 ) -> CompletedCommand:
-    """Run kubectl with the kubeconfig that lies on the node, which ends with the machine.
+    """Run kubectl with the kubeconfig that lay on the node when it was first asked in this boot, or
+    after a call that failed.
 
     Raises CommandError if it fails, else what a wait on the node raises.
     """
@@ -47,8 +48,10 @@ def run(
     deadline = node.machine.deadline(seconds)
     folder = node.machine.process.directory / "kubectl"
     folder.mkdir(mode=0o700, exist_ok=True)
-    access = folder / "kubeconfig"
-    access.write_bytes(node.get(kubeconfig))
+    # Asking a node for it anew at each call would cost it a tenth of a second.
+    access = folder / f"kubeconfig-{node.boots_begun}"
+    if not access.exists():
+        access.write_bytes(node.get(kubeconfig))
     command = [
         str(executable), f"--kubeconfig={access}", f"--server=https://{node.address(API_SERVER)}",
         # It is asked for all kinds once, and not at each call.
@@ -85,5 +88,6 @@ def run(
             collector.join()
     done = CompletedCommand(said, process.returncode, *output, time.monotonic() - begun)
     if done.exit != 0:
+        access.unlink()
         raise CommandError(f"expected success: {done}")
     return done
