@@ -26,15 +26,22 @@ def release_keys(harness_cache: Path) -> KeyDirectory:
 
 
 @pytest.fixture(scope="session")
-def releases(
-    arch: Arch,
-    images: Images,
-    tmp_path_factory: pytest.TempPathFactory,
-    release_keys: KeyDirectory,
-) -> Releases:
-    """Signed releases, built when first asked for."""
-    folder = tmp_path_factory.mktemp(f"releases-{arch}")
-    return Releases(images.builder(arch.value), folder, release_keys)
+def releases_of(
+    arch: Arch, tmp_path_factory: pytest.TempPathFactory, release_keys: KeyDirectory
+) -> Callable[[Images], Releases]:
+    """Signed releases of images, each built when first asked for."""
+
+    def make(images: Images) -> Releases:
+        folder = tmp_path_factory.mktemp(f"releases-{arch}")
+        return Releases(images.builder(arch.value), folder, release_keys)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def releases(images: Images, releases_of: Callable[[Images], Releases]) -> Releases:
+    """Signed releases of the image under test."""
+    return releases_of(images)
 
 
 @pytest.fixture

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.arch import Arch
 from product.image.cache import Cache
 from product.image.tools import HostTools
-from product.release.keys import KeyDirectory
 from scenarios import kubectl
 from scenarios.kubectl import RECIPE
 from scenarios.releases import Releases
@@ -34,12 +33,6 @@ def images(cache: Cache, host_tools: HostTools) -> Images:
 
 
 @pytest.fixture(scope="session")
-def releases(
-    arch: Arch,
-    images: Images,
-    tmp_path_factory: pytest.TempPathFactory,
-    release_keys: KeyDirectory,
-) -> Releases:
-    """Signed releases of it, built when first asked for."""
-    folder = tmp_path_factory.mktemp(f"k8s-releases-{arch}")
-    return Releases(images.builder(arch.value), folder, release_keys)
+def releases(images: Images, releases_of: Callable[[Images], Releases]) -> Releases:
+    """Signed releases of it."""
+    return releases_of(images)
