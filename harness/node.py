@@ -189,7 +189,8 @@ class Node:
     @property
     def boots_begun(self) -> int:
         """How many boots of it have begun so far; a restored one counts as one."""
-        return sum(_begins(event) for event in self.journal.events())
+        # Whoever is restored has been started, too.
+        return sum(_begins(e) and e.kind != "restored" for e in self.journal.events())
 
     def wait_ready(self, *, seconds: float = _READY) -> Ready:
         """Return what the agent of this boot says when it is done; commands work afterwards."""
