@@ -7,7 +7,7 @@ Fixtures ``images`` (architecture to an image with ``disk``, ``kernel``, ``diges
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -169,20 +169,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     results[value["test"]] = value
     if not results:
         return
-    every = sorted(results.values(), key=lambda result: -float(result["overhead_seconds"]))
-    total = sum(float(result["seconds"]) for result in every)
-    guest = sum(float(result["guest_seconds"]) for result in every)
-    cpu = sum(float(result["cpu_seconds"]) for result in every)
-    mean = sum(float(result["overhead_seconds"]) for result in every) / len(every)
-    worst = every[0]
-    most = float(worst["overhead_seconds"])
     terminalreporter.section("scenarios")
-    terminalreporter.write_line(
-        f"{len(every)} scenarios, {total:.1f} s, of which guests {guest:.1f} s with {cpu:.1f} s of "
-        f"processors; overhead of each {mean * 1000:.0f} ms on average, at most "
-        f"{most * 1000:.0f} ms ({worst['test']})"
-    )
-    for result in every:
+    for line in summary(list(results.values())):
+        terminalreporter.write_line(line)
+    for result in results.values():
         if result["outcome"] == "failed":
             terminalreporter.write_line(f"failed: {result['test']}; {result['artefacts']}")
             terminalreporter.write_line(f"  run again: {result['reproduce']}")
@@ -194,6 +184,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"the report could not be written: {error}")
     else:
         terminalreporter.write_line(f"report: {path}")
+
+
+def summary(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the scenarios took, and how slow the host was, which two runs are compared by.
+
+    ``results`` are what result.json holds, at least one.
+    """
+    worst = max(results, key=lambda result: float(result["overhead_seconds"]))
+    total, guest, cpu, overhead = (
+        sum(float(result[name]) for result in results)
+        for name in ("seconds", "guest_seconds", "cpu_seconds", "overhead_seconds")
+    )
+    yield (
+        f"{len(results)} scenarios, {total:.1f} s, of which guests {guest:.1f} s with {cpu:.1f} s "
+        f"of processors; overhead of each {overhead / len(results) * 1000:.0f} ms on average, at "
+        f"most {float(worst['overhead_seconds']) * 1000:.0f} ms ({worst['test']})"
+    )
+    scales = {(str(r["arch"]), str(r["accelerator"])): float(r["host_scale"]) for r in results}
+    said = ", ".join(f"{arch} {by} {scale:.2f}" for (arch, by), scale in sorted(scales.items()))
+    yield f"a kernel's start here in times of the reference, which deadlines are scaled by: {said}"
 
 
 # Fixtures

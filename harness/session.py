@@ -122,6 +122,7 @@ class Session:
             "test": self.test,
             "arch": self._spec.arch.value,
             "accelerator": self._host.accelerator,
+            "host_scale": round(self._host.scale, 2),
             "outcome": "passed" if failure is None else "failed",
             "failure": failure,
             "reproduce": self._reproduce,

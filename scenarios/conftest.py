@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,7 @@ from harness.arch import Arch
 from harness.node import Node, State
 from harness.webserver import WebServer
 from product.release.keys import KeyDirectory
+from scenarios.kubernetes import MANIFESTS
 from scenarios.releases import Release, Releases, host_keys
 from scenarios.steps import Update, offer
 
@@ -57,26 +61,43 @@ def serve(node: Node, webserver: Callable[[Path], WebServer]) -> Callable[..., U
 
 
 @pytest.fixture
-def begin_after(
-    node: Node, webserver: Callable[[Path], WebServer]
-) -> Callable[[Callable[[Update], object], Release], Update]:
+def begin_after(node: Node, webserver: Callable[[Path], WebServer]) -> Callable[..., Update]:
     """Begin where a step of an update has been done on a fresh node, forked from a snapshot.
 
-    Whoever pulls the plug before the next reboot takes the step himself: a snapshot keeps what was
-    not flushed.
+    ``step`` gets the update on offer, ``begin`` the node before (default: ready, in slot A); the
+    other arguments are settings of the agent. Whoever pulls the plug before the next reboot takes
+    the step himself: a snapshot keeps what was not flushed.
     """
 
-    def begin(step: Callable[[Update], object], release: Release) -> Update:
+    def ready(maker: Node) -> None:
+        maker.at(State.READY, slot="A")
+
+    def begin_it(
+        step: Callable[[Update], object],
+        release: Release,
+        *,
+        begin: Callable[[Node], object] = ready,
+        **settings: str,
+    ) -> Update:
         server = webserver(release.repository)
 
         def prepare(maker: Node) -> None:
-            maker.at(State.READY, slot="A")
-            offer(maker, release, server)
+            begin(maker)
+            offer(maker, release, server, **settings)
             step(Update(maker, release, server))
 
-        node.prepared(step.__name__, prepare, inputs=release.digest)
+        node.prepared(step.__name__, prepare, inputs=_digest(step, release, settings))
         # The server is another one than the maker's.
-        offer(node, release, server)
+        offer(node, release, server, **settings)
         return Update(node, release, server)
 
-    return begin
+    return begin_it
+
+
+def _digest(step: Callable[[Update], object], release: Release, settings: Mapping[str, str]) -> str:
+    """64 hex digits: a step as it is written, and what it is taken with."""
+    digest = hashlib.sha256(json.dumps([release.digest, settings], sort_keys=True).encode())
+    digest.update(inspect.getsource(step).encode())
+    for file in sorted(MANIFESTS.iterdir()):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

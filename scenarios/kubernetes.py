@@ -12,6 +12,7 @@ from harness.channel import CompletedCommand
 from harness.errors import CommandError, DeadlineError
 from harness.node import Node
 from scenarios import kubectl
+from scenarios.steps import Update
 
 # What a scenario's node has: enough for the payload, as small edge machines have it.
 MACHINE: dict[str, Any] = {"cpus": 2, "memory_mib": 2048, "disk_size_mib": 6144}
@@ -44,6 +45,20 @@ def begin(node: Node) -> Cluster:
     ready = node.prepared("settled", prepare, inputs=SETTLE)
     assert ready.slot == "A"
     return Cluster(node)
+
+
+# Settings for a release that is to be judged beside a fault that was there before.
+KNOWN_FAULT = {"kube_system_settle": "15", "auto_rollback_after": "1"}
+
+
+def stage_beside_a_known_fault(update: Update) -> None:
+    """One pod of kube-system fails, another is well, and the datastore's copy holds an object."""
+    cluster = Cluster(update.node)
+    cluster.create("known-fault")
+    cluster.create("steady")
+    cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
+    cluster.wait_restarted("kube-system", "app=broken")
+    update.stage()
 
 
 class Cluster:

@@ -34,6 +34,12 @@ def offer(node: Node, release: Release, server: WebServer, **settings: str) -> N
     node.succeed("sync")
 
 
+def configure(node: Node, **settings: str) -> None:
+    """Add settings to the node's configuration, from now on."""
+    lines = "".join(f"{key}={value}\n" for key, value in settings.items())
+    node.succeed(f"cat >> {CONF_PATH}", stdin=lines.encode())
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """One release on offer to one node."""

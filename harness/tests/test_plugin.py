@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.plugin import summary
 from harness.scenario import scenario
 
 TESTS = """
 import pytest
 from harness.arch import Arch
+from harness.plugin import summary
 from harness.scenario import scenario
 
 @pytest.fixture
@@ -110,3 +112,13 @@ def test_one_architecture(tmp_path: Path) -> None:
 def test_an_unknown_backend_is_a_mistake_at_once() -> None:
     with pytest.raises(ValueError, match="cloud"):
         scenario(backend={"cloud"})
+
+
+def test_the_summary_says_how_slow_the_host_was() -> None:
+    figures = {"seconds": 10.0, "guest_seconds": 8.0, "cpu_seconds": 9.0, "overhead_seconds": 0.5}
+    first = {**figures, "test": "one", "arch": "x86_64", "accelerator": "tcg", "host_scale": 1.27}
+    second = {**first, "test": "two", "arch": "aarch64", "host_scale": 1.4, "overhead_seconds": 0.1}
+    said, host = summary([first, second])
+    assert said.startswith("2 scenarios, 20.0 s, of which guests 16.0 s with 18.0 s of processors")
+    assert said.endswith("300 ms on average, at most 500 ms (one)")
+    assert host.endswith("scaled by: aarch64 tcg 1.40, x86_64 tcg 1.27")

@@ -9,7 +9,7 @@ import pytest
 from harness.arch import Arch
 from harness.node import Node
 from harness.scenario import scenario
-from scenarios.kubernetes import MACHINE, Cluster, begin
+from scenarios.kubernetes import KNOWN_FAULT, MACHINE, Cluster, begin, stage_beside_a_known_fault
 from scenarios.releases import Releases
 from scenarios.steps import Update
 
@@ -74,12 +74,11 @@ def test_damage_is_repaired_and_said(node: Node) -> None:
 
 @scenario()
 def test_a_damaged_datastore_comes_back_from_its_copy(
-    node: Node, releases: Releases, serve: Callable[..., Update]
+    node: Node, releases: Releases, begin_after: Callable[..., Update]
 ) -> None:
     """The copy is the one that was saved for the way back from an update."""
-    cluster = begin(node)
-    cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
-    serve(releases.good).stage()
+    begin_after(stage_beside_a_known_fault, releases.good, begin=begin, **KNOWN_FAULT)
+    cluster = Cluster(node)
     since = node.journal.cursor
     node.succeed(DAMAGE_DATASTORE)
     node.wait_console(r"Kubernetes ended by itself \(etcd, ", seconds=REPAIRED, since=since)

@@ -10,13 +10,22 @@ import pytest
 from harness.node import Node
 from harness.scenario import scenario
 from product.manifests import render
-from scenarios.kubernetes import MACHINE, PAYLOAD, STORE, begin
+from scenarios.kubernetes import (
+    KNOWN_FAULT,
+    MACHINE,
+    PAYLOAD,
+    STORE,
+    Cluster,
+    begin,
+    stage_beside_a_known_fault,
+)
 from scenarios.releases import Releases
-from scenarios.steps import CONF_PATH, REFUSED, Update
+from scenarios.steps import CONF_PATH, REFUSED, Update, configure
 
 pytestmark = pytest.mark.machine(**MACHINE)
 
 Serve = Callable[..., Update]
+Begin = Callable[..., Update]
 
 # A short settle time: the checks are the same.
 SETTLE = "6"
@@ -113,16 +122,20 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     assert pod["spec"]["containers"][0]["securityContext"]["privileged"] is False
 
 
+def stage_with_a_configmap(update: Update) -> None:
+    """Written before the release is staged, and so in the datastore's copy."""
+    Cluster(update.node).kubectl("create", "configmap", "kept", "--from-literal=answer=42")
+    update.stage()
+
+
 @scenario()
 def test_a_release_whose_kubelet_cannot_start_rolls_back(
-    node: Node, releases: Releases, serve: Serve
+    node: Node, releases: Releases, begin_after: Begin
 ) -> None:
-    cluster = begin(node)
-    cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
-    serve(
-        releases.broken("kubelet-cannot-start"),
-        healthcheck_deadline=trial(node, 35), auto_rollback_after="1",
-    ).stage()  # fmt: skip
+    release = releases.broken("kubelet-cannot-start")
+    begin_after(stage_with_a_configmap, release, begin=begin, auto_rollback_after="1")
+    cluster = Cluster(node)
+    configure(node, healthcheck_deadline=trial(node, 35))
     armed = node.journal.cursor
     with node.expect_boots(2) as boots:
         node.reboot()
@@ -139,20 +152,27 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
     assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
 
 
+def stage_beside_a_picky_pod(update: Update) -> None:
+    """The pod is well as long as the release that is to come does not run."""
+    cluster = Cluster(update.node)
+    cluster.create("crash-loop")
+    cluster.rolled_out("picky", namespace="kube-system")
+    cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
+    update.stage()
+
+
 @scenario()
 def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
-    node: Node, releases: Releases, serve: Serve
+    node: Node, releases: Releases, begin_after: Begin
 ) -> None:
     """A pod of kube-system starts, runs for some seconds and ends, again and again. The older
     Kubernetes gets the datastore back that it left."""
-    cluster = begin(node)
-    cluster.create("crash-loop")
-    cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
-    cluster.kubectl("-n", "kube-system", "rollout", "status", "deployment/picky", seconds=240)
-    serve(
-        releases.broken("newer-kubernetes"),
-        kube_system_settle="10", healthcheck_deadline=trial(node, 50), auto_rollback_after="1",
-    ).stage()  # fmt: skip
+    begin_after(
+        stage_beside_a_picky_pod, releases.broken("newer-kubernetes"),
+        begin=begin, kube_system_settle="10", auto_rollback_after="1",
+    )  # fmt: skip
+    cluster = Cluster(node)
+    configure(node, healthcheck_deadline=trial(node, 50))
     # Neither slot's release is to blame for what is written between the copy and the reboot.
     cluster.kubectl("create", "configmap", "between", "--from-literal=answer=44")
     with node.expect_boots(2) as boots:
@@ -181,14 +201,11 @@ def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
 
 @scenario()
 def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
-    node: Node, releases: Releases, serve: Serve
+    node: Node, releases: Releases, begin_after: Begin
 ) -> None:
     """One system pod failed before the update; while another settles, the API server dies."""
-    cluster = begin(node)
-    cluster.create("known-fault")
-    cluster.create("steady")
-    cluster.wait_restarted("kube-system", "app=broken")
-    serve(releases.good, kube_system_settle="15", auto_rollback_after="1").stage()
+    begin_after(stage_beside_a_known_fault, releases.good, begin=begin, **KNOWN_FAULT)
+    cluster = Cluster(node)
     with node.expect_boots(1) as boots:
         node.reboot()
         since = node.journal.cursor

@@ -9,7 +9,7 @@ from harness.node import Node, State
 from harness.patterns import Pattern
 from harness.scenario import scenario
 from scenarios.releases import Releases
-from scenarios.steps import CONF_PATH, REFUSED, Update, on_slot, read_data, write_data
+from scenarios.steps import REFUSED, Update, configure, on_slot, read_data, write_data
 
 Serve = Callable[..., Update]
 Begin = Callable[..., Update]
@@ -149,8 +149,10 @@ def test_health_checks_that_fail_often_enough_roll_back_at_once(
 ) -> None:
     begin_after(Update.stage, releases.good)
     # From now on: a fault that was there before the update would not be blamed on it.
-    settings = "healthcheck_deadline=3\nauto_rollback_after=2\nhealthcheck_url=http://10.0.2.2:9/"
-    node.succeed(f"printf '%s\\n' '{settings}' >> {CONF_PATH}")
+    configure(
+        node,
+        healthcheck_deadline="3", auto_rollback_after="2", healthcheck_url="http://10.0.2.2:9/",
+    )  # fmt: skip
     write_data(node, "kept")
     with node.expect_boots(3) as boots:
         node.reboot()
