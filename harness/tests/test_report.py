@@ -39,6 +39,7 @@ def evidence(
         "test": f"scenarios/test_x.py::test_{name}[{arch}]",
         "arch": arch,
         "accelerator": "tcg",
+        "host_scale": 1.3,
         "outcome": "passed",
         "failure": None,
         "reproduce": f"python -m pytest 'scenarios/test_x.py::test_{name}[{arch}]'",
