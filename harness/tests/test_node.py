@@ -41,7 +41,10 @@ def test_forks_are_restored_and_yet_have_a_time_and_randomness_of_their_own(
 
 
 @scenario(backend={"qemu"})
-def test_a_panic_ends_a_wait_at_once_and_is_allowed_where_it_is_expected(node: Node) -> None:
+def test_a_panic_ends_a_wait_at_once_and_is_allowed_where_it_is_expected(
+    machine_factory: NewNode,
+) -> None:
+    node = machine_factory("one")
     node.at(State.READY)
     assert node.boots_begun == 1
     begun = time.monotonic()
@@ -54,27 +57,16 @@ def test_a_panic_ends_a_wait_at_once_and_is_allowed_where_it_is_expected(node: N
         pass
     assert boots.slots == ["A"]
     node.wait_ready()
+    assert node.succeed("true").exit == 0
+    assert node.boots_begun == 2
+    node.machine.power_cut()
+    node = machine_factory("two")
+    node.at(State.READY)
     with node.expecting(Pattern.PANIC), node.expect_boots(1) as boots:
         node.start("echo c > /proc/sysrq-trigger")
     assert boots.slots == ["A"]
-    node.wait_ready()
-    assert node.succeed("true").exit == 0
-    assert node.boots_begun == 3
-
-
-@scenario(backend={"qemu"})
-def test_a_power_cut_loses_what_was_not_flushed_and_nothing_else(node: Node) -> None:
-    node.at(State.READY)
-    node.succeed("echo kept > /var/lib/kubesolo/flushed && sync")
-    node.succeed("echo lost > /var/lib/kubesolo/cached")
-    node.power_cut()
-    assert not node.machine.running
-    assert node.journal.last(lambda event: event.source is Source.FAULT) is not None
-    with node.expect_boots(1) as boots:
-        node.boot()
-    assert len(boots) == 1
-    assert node.succeed("cat /var/lib/kubesolo/flushed").text == "kept"
-    assert node.run("cat /var/lib/kubesolo/cached").text != "lost"
+    # What was allowed ends no later wait.
+    node.wait_console("kubesolo: stage initramfs")
 
 
 @scenario(backend={"qemu"})
@@ -118,15 +110,24 @@ def greeting(node: Node) -> bytes:
 
 
 @scenario(backend={"qemu"})
-def test_what_the_node_serves_is_reached_from_the_host(node: Node) -> None:
+def test_a_power_cut_loses_what_was_not_flushed_and_nothing_else(node: Node) -> None:
+    """What the node serves is reached from the host, before and after."""
     node.at(State.READY)
     assert greeting(node) == b"hello"
     known = node.address(8123)
     assert node.address(8123) == known
+    node.succeed("echo kept > /var/lib/kubesolo/flushed && sync")
+    node.succeed("echo lost > /var/lib/kubesolo/cached")
     node.power_cut()
+    assert not node.machine.running
+    assert node.journal.last(lambda event: event.source is Source.FAULT) is not None
     with pytest.raises(HarnessError, match="is off"):
         node.address(8123)
-    node.boot()
+    with node.expect_boots(1) as boots:
+        node.boot()
+    assert len(boots) == 1
+    assert node.succeed("cat /var/lib/kubesolo/flushed").text == "kept"
+    assert node.run("cat /var/lib/kubesolo/cached").text != "lost"
     assert greeting(node) == b"hello"
 
 
