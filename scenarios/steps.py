@@ -30,14 +30,17 @@ def offer(node: Node, release: Release, server: WebServer, **settings: str) -> N
     """Write the node's configuration, as an operator does."""
     node.put(release.pubkey, KEY_PATH)
     values = {"server": server.url, "channel": "stable", "pubkey": KEY_PATH, **settings}
-    node.put("".join(f"{key}={value}\n" for key, value in values.items()), CONF_PATH)
+    node.put(_lines(values), CONF_PATH)
     node.succeed("sync")
 
 
 def configure(node: Node, **settings: str) -> None:
     """Add settings to the node's configuration, from now on."""
-    lines = "".join(f"{key}={value}\n" for key, value in settings.items())
-    node.succeed(f"cat >> {CONF_PATH}", stdin=lines.encode())
+    node.succeed(f"cat >> {CONF_PATH}", stdin=_lines(settings).encode())
+
+
+def _lines(settings: dict[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
 @dataclass(frozen=True, slots=True)

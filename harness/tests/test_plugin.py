@@ -14,7 +14,6 @@ from harness.scenario import scenario
 TESTS = """
 import pytest
 from harness.arch import Arch
-from harness.plugin import summary
 from harness.scenario import scenario
 
 @pytest.fixture
