@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from harness.arch import Arch
 from harness.node import Node, State
 from harness.webserver import WebServer
 from product.release.keys import KeyDirectory
+from scenarios import kubectl, kubernetes, steps
 from scenarios.kubernetes import MANIFESTS
 from scenarios.releases import Release, Releases, host_keys
 from scenarios.steps import Update, offer
@@ -86,7 +87,8 @@ def begin_after(node: Node, webserver: Callable[[Path], WebServer]) -> Callable[
             offer(maker, release, server, **settings)
             step(Update(maker, release, server))
 
-        node.prepared(step.__name__, prepare, inputs=_digest(step, release, settings))
+        taken_with = [release.digest, settings, _source(begin, step)]
+        node.prepared(step.__name__, prepare, inputs=json.dumps(taken_with, sort_keys=True))
         # The server is another one than the maker's.
         offer(node, release, server, **settings)
         return Update(node, release, server)
@@ -94,10 +96,11 @@ def begin_after(node: Node, webserver: Callable[[Path], WebServer]) -> Callable[
     return begin_it
 
 
-def _digest(step: Callable[[Update], object], release: Release, settings: Mapping[str, str]) -> str:
-    """64 hex digits: a step as it is written, and what it is taken with."""
-    digest = hashlib.sha256(json.dumps([release.digest, settings], sort_keys=True).encode())
-    digest.update(inspect.getsource(step).encode())
-    for file in sorted(MANIFESTS.iterdir()):
+def _source(*functions: Callable[..., object]) -> str:
+    """64 hex digits: the modules that ``functions`` stand in, and what steps are made of."""
+    shared = (Path(str(module.__file__)) for module in (kubectl, kubernetes, steps))
+    modules = {*shared, *(Path(inspect.getfile(function)) for function in functions)}
+    digest = hashlib.sha256()
+    for file in (*sorted(modules), *sorted(MANIFESTS.iterdir())):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

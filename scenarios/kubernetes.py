@@ -42,7 +42,7 @@ def begin(node: Node) -> Cluster:
         maker.boot()
         maker.succeed(SETTLE.format(kubectl=" ".join(Cluster(maker).command)), seconds=300)
 
-    ready = node.prepared("settled", prepare, inputs=SETTLE)
+    ready = node.prepared("settled", prepare, inputs=Path(__file__).read_text())
     assert ready.slot == "A"
     return Cluster(node)
 
