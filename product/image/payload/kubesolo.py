@@ -9,7 +9,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -64,7 +64,8 @@ class KubesoloOptions(Options):
     archive: str | dict[Arch, str] | None = None
     sha256: Sha256 | dict[Arch, Sha256] | None = None
     kubernetes: Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")] | None = None
-    images: tuple[str, ...] = ("agent",)
+    # Its pause image KubeSolo brings itself.
+    images: tuple[Literal["agent", "busybox", "nginx"], ...] = ("agent",)
     config: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -511,6 +511,9 @@ def test_a_setting_that_kubesolo_would_refuse_is_named(text: str, words: str) ->
         ({"kubernetes": "v1"}, "payload.kubernetes"),
         ({"binary": "x"}, "unknown key 'payload.binary'"),
         ({"config": []}, "payload.config"),
+        # KubeSolo brings its own.
+        ({"images": ["agent", "pause"]}, "payload.images.1: .*'agent', 'busybox' or 'nginx'"),
+        ({"images": ["redis"]}, "payload.images.0: "),
     ],
 )
 def test_an_option_of_the_payload_is_named(options: dict[str, Any], words: str) -> None:
