@@ -20,6 +20,7 @@ from product.image.cli import main
 from product.image.errors import DownloadError, ImageError, LockError, RecipeError
 from product.image.kernel import ModuleIndex, check_needs, prepare
 from product.image.locks import Lock
+from product.image.oci import NAMES
 from product.image.payload.kubesolo import KubesoloPayload
 from product.image.payload.kubesolo_config import check, render
 from product.image.payload.kubesolo_release import unpack_program
@@ -519,3 +520,7 @@ def test_a_setting_that_kubesolo_would_refuse_is_named(text: str, words: str) ->
 def test_an_option_of_the_payload_is_named(options: dict[str, Any], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         payload(**options)
+
+
+def test_every_container_image_but_pause_may_be_brought() -> None:
+    payload(images=[name for name in NAMES if name != "pause"])
