@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ RUNS = 3
 # Seconds from power on, through firmware and GRUB; bytes; for 2 cores under TCG.
 READY_SECONDS = {"x86_64": 30.0, "aarch64": 35.0}
 FORK_SECONDS = 3.0
+REST_SECONDS = 30.0
 SLOT_BYTES = 160e6
 MEMORY_BYTES = 700e6
 
@@ -30,6 +32,7 @@ def measure(bench: Bench, folder: Path, figures: Figures) -> None:
     sizes(bench, figures)
     boots(bench, folder, figures)
     forks(bench, folder, figures)
+    rest(bench, folder, figures)
 
 
 def sizes(bench: Bench, figures: Figures) -> None:
@@ -134,3 +137,25 @@ def forks(bench: Bench, folder: Path, figures: Figures) -> None:
     # The first one may have made the snapshot.
     median = statistics.median(seconds[1:])
     figures.add("Kubernetes: fork to an answered request", median, "s", FORK_SECONDS)
+
+
+def rest(bench: Bench, folder: Path, figures: Figures) -> None:
+    """What a node at rest takes of this host's processors, in percent of one."""
+    name = folder / "kubernetes-rest"
+    with bench.session("bench kubernetes rest", name, "./noxw -s bench") as session:
+        node = session.node(**MACHINE)
+        begin(node)
+        # A fork translates its code anew, and kubelet and controllers catch up on their rounds.
+        time.sleep(REST_SECONDS)
+        before = _processors_seconds(node)
+        time.sleep(REST_SECONDS)
+        used = _processors_seconds(node) - before
+    figures.add("Kubernetes: processors of a node at rest", used / REST_SECONDS * 100, "%")
+
+
+def _processors_seconds(node: Node) -> float:
+    """What QEMU has used so far, in all its threads."""
+    text = Path(f"/proc/{node.machine.process.pid}/stat").read_text()
+    # Fields 14 and 15 of proc(5); the name before them may hold blanks.
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

@@ -42,6 +42,9 @@ for port in sorted(ports):
         print(port, status, "secret" if secret else "nothing")
 """
 
+# Nanoseconds that the timers of the programs of that name may be late.
+TIMER_SLACK = "for process in $(pidof {}); do cat /proc/$process/timerslack_ns; done | sort -u"
+
 pytestmark = pytest.mark.machine(**MACHINE)
 
 
@@ -57,6 +60,10 @@ def test_the_node_is_ready(node: Node) -> None:
     cluster.rolled_out("steady", namespace="kube-system")
     assert cluster.system_phases == {"steady": "Running"}
     assert node.status().problems == []
+    # Its own timers are batched, those of pods are not.
+    assert [node.succeed(TIMER_SLACK.format(name)).text for name in ("kubenode", "pause")] == [
+        "4000000", "50000"
+    ]  # fmt: skip
 
 
 @scenario()
