@@ -178,11 +178,17 @@ def _sweep(runs: Path) -> None:
                 os.close(descriptor)
 
 
+def _stat(pid: int) -> list[str]:
+    """Fields 3 (the state) and on of ``/proc/PID/stat``, see proc(5). Raises OSError."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        # The name before them may hold blanks and brackets.
+        return file.read().rpartition(")")[2].split()
+
+
 def alive(pid: int) -> bool:
     """Whether a process exists and is no zombie."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
+        return _stat(pid)[0] != "Z"
     except OSError:
         return False
 
@@ -190,7 +196,12 @@ def alive(pid: int) -> bool:
 def start_time(pid: int) -> int | None:
     """Clock ticks since boot at which ``pid`` started, which tells it from a later namesake."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
+        return int(_stat(pid)[19])
     except OSError:
         return None
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds of processors that ``pid`` has used so far, in all its threads. Raises OSError."""
+    user, system = _stat(pid)[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

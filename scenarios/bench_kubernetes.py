@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from pathlib import Path
 
 from harness.node import Node
+from harness.process import cpu_seconds
 from product.errors import KubesoloError
 from scenarios.kubernetes import MACHINE, ROLLOUT, Cluster, begin
 from scenarios.local import Bench
@@ -145,17 +145,12 @@ def rest(bench: Bench, folder: Path, figures: Figures) -> None:
     with bench.session("bench kubernetes rest", name, "./noxw -s bench") as session:
         node = session.node(**MACHINE)
         begin(node)
+        qemu = node.machine.process.pid
+        if qemu is None:
+            raise KubesoloError("QEMU has ended before a node at rest was measured")
         # A fork translates its code anew, and kubelet and controllers catch up on their rounds.
         time.sleep(REST_SECONDS)
-        before = _processors_seconds(node)
+        before = cpu_seconds(qemu)
         time.sleep(REST_SECONDS)
-        used = _processors_seconds(node) - before
+        used = cpu_seconds(qemu) - before
     figures.add("Kubernetes: processors of a node at rest", used / REST_SECONDS * 100, "%")
-
-
-def _processors_seconds(node: Node) -> float:
-    """What QEMU has used so far, in all its threads."""
-    text = Path(f"/proc/{node.machine.process.pid}/stat").read_text()
-    # Fields 14 and 15 of proc(5); the name before them may hold blanks.
-    user, system = text.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
