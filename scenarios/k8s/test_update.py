@@ -25,7 +25,6 @@ from scenarios.steps import CONF_PATH, REFUSED, Update, configure
 
 pytestmark = pytest.mark.machine(**MACHINE)
 
-Serve = Callable[..., Update]
 Begin = Callable[..., Update]
 
 # A short settle time: the checks are the same.
@@ -53,16 +52,10 @@ def verdict(node: Node, since: int) -> str:
     return str(said)
 
 
-@scenario()
-def test_the_cron_job_updates_the_node_while_pods_run(
-    node: Node, releases: Releases, serve: Serve
-) -> None:
-    """Nobody is logged in: the schedule starts a pod, the pod asks the host.
-
-    Before, a newer Kubernetes refuses the release, and the node's label does. What pods store on
-    the node is there after the reboot, and with all of them the stop is within its time.
-    """
-    cluster = begin(node)
+def run_pods(update: Update) -> None:
+    """Pods of each kind, whose start the update has not to wait for."""
+    node = update.node
+    cluster = Cluster(node)
     for manifest in ("nginx", "steady", "store"):
         cluster.create(manifest)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
@@ -70,8 +63,20 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     cluster.rolled_out("steady", namespace="kube-system")
     cluster.wait("pod/store", "condition=Ready")
     assert node.succeed(f"cat {STORE}").text == "started"
+
+
+@scenario()
+def test_the_cron_job_updates_the_node_while_pods_run(
+    node: Node, releases: Releases, begin_after: Begin
+) -> None:
+    """Nobody is logged in: the schedule starts a pod, the pod asks the host.
+
+    Before, a newer Kubernetes refuses the release, and the node's label does. What pods store on
+    the node is there after the reboot, and with all of them the stop is within its time.
+    """
+    update = begin_after(run_pods, releases.good, begin=begin, kube_system_settle=SETTLE)
+    cluster = Cluster(node)
     page = cluster.page(cluster.web)
-    update = serve(releases.good, kube_system_settle=SETTLE)
     node.succeed(NEWER_THAN_OFFERED)
     update.refused("kubernetes_downgrade", exit=REFUSED)
     node.succeed(f"umount {PAYLOAD}")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness import fault
-from harness.node import Node, State
+from harness.node import Node
 from harness.patterns import Pattern
 from harness.scenario import scenario
 from scenarios.releases import Releases
 from scenarios.steps import REFUSED, Update, configure, on_slot, read_data, write_data
 
-Serve = Callable[..., Update]
 Begin = Callable[..., Update]
 
 # A hang lasts until the watchdog's 60 s are over.
@@ -55,19 +54,15 @@ def _explained(node: Node, update: Update, reason: str | None = None) -> None:
 
 
 @scenario()
-def test_kernel_panic(node: Node, releases: Releases, serve: Serve) -> None:
-    node.at(State.READY, slot="A")
-    update = serve(releases.panicking_init)
-    update.stage()
+def test_kernel_panic(node: Node, releases: Releases, begin_after: Begin) -> None:
+    update = begin_after(Update.stage, releases.panicking_init)
     with node.expecting(Pattern.PANIC, Pattern.INIT_EXITED):
         _rolls_back(node, update)
 
 
 @scenario()
-def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, serve: Serve) -> None:
-    node.at(State.READY, slot="A")
-    update = serve(releases.hanging_init)
-    update.stage()
+def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, begin_after: Begin) -> None:
+    update = begin_after(Update.stage, releases.hanging_init)
     _rolls_back(node, update, seconds_each=HANG_SECONDS)
 
 
@@ -93,30 +88,25 @@ def test_corrupted_squashfs(node: Node, releases: Releases, begin_after: Begin) 
 
 
 @scenario()
-def test_lost_data_partition(node: Node, releases: Releases, serve: Serve) -> None:
+def test_lost_data_partition(node: Node, releases: Releases, begin_after: Begin) -> None:
     """All else is well on such a boot: what the node knows lies in memory, empty."""
-    node.at(State.READY, slot="A")
-    update = serve(releases.broken("lost-data"))
-    update.stage()
+    update = begin_after(Update.stage, releases.broken("lost-data"))
     _rolls_back(node, update)
 
 
 @scenario()
-def test_dying_agent(node: Node, releases: Releases, serve: Serve) -> None:
+def test_dying_agent(node: Node, releases: Releases, begin_after: Begin) -> None:
     """Nobody judges the boot, and nobody waits for ever."""
-    node.at(State.READY, slot="A")
-    update = serve(releases.broken("dying-agent"))
-    update.stage()
+    update = begin_after(Update.stage, releases.broken("dying-agent"))
     since = node.journal.cursor
     _rolls_back(node, update)
     node.wait_console("the agent ended without a verdict", since=since)
 
 
 @scenario()
-def test_disk_that_does_not_answer(node: Node, releases: Releases, serve: Serve) -> None:
+def test_disk_that_does_not_answer(node: Node, releases: Releases, begin_after: Begin) -> None:
     """The agent would wait for ever: the boot on trial is ended by force, and the next is well."""
-    node.at(State.READY, slot="A")
-    serve(releases.broken("short-trial")).stage()
+    begin_after(Update.stage, releases.broken("short-trial"))
     write_data(node, "kept")
     with node.expect_boots(2, seconds_each=HANG_SECONDS) as boots:
         node.reboot()
@@ -136,10 +126,10 @@ def test_disk_that_does_not_answer(node: Node, releases: Releases, serve: Serve)
 
 
 @scenario()
-def test_failing_health_check(node: Node, releases: Releases, serve: Serve) -> None:
-    node.at(State.READY, slot="A")
-    update = serve(releases.read_only_data, healthcheck_deadline="3", auto_rollback_after="0")
-    update.stage()
+def test_failing_health_check(node: Node, releases: Releases, begin_after: Begin) -> None:
+    update = begin_after(
+        Update.stage, releases.read_only_data, healthcheck_deadline="3", auto_rollback_after="0"
+    )
     _rolls_back(node, update)
 
 
