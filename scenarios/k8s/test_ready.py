@@ -42,6 +42,9 @@ for port in sorted(ports):
         print(port, status, "secret" if secret else "nothing")
 """
 
+# Whether memory that is read before it is written is first mapped to a shared page of zeros.
+ZERO_PAGE = "/sys/kernel/mm/transparent_hugepage/use_zero_page"
+
 # Nanoseconds that the timers of the programs of that name may be late.
 TIMER_SLACK = "for process in $(pidof {}); do cat /proc/$process/timerslack_ns; done | sort -u"
 
@@ -64,6 +67,8 @@ def test_the_node_is_ready(node: Node) -> None:
     assert [node.succeed(TIMER_SLACK.format(name)).text for name in ("kubenode", "pause")] == [
         "4000000", "50000"
     ]  # fmt: skip
+    # The heaps of programs in Go would be copied from there, one small page after another.
+    assert node.get(ZERO_PAGE).decode().strip() == "0"
 
 
 @scenario()
