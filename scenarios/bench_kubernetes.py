@@ -47,6 +47,7 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
     """Boots of a confirmed slot, the first one and later ones, to node Ready and beyond it."""
     runs: list[dict[str, float]] = []
     memory: list[float] = []
+    faults: list[float] = []
     served: list[float] = []
     with bench.session("bench kubernetes", folder / "kubernetes", "./noxw -s bench") as session:
         node = session.node(**MACHINE)
@@ -64,6 +65,7 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
             runs.append(_phases(node, *_power_on_anew(node)))
             used = "awk '/^MemTotal/ { t = $2 } /^MemAvailable/ { print t - $2 }' /proc/meminfo"
             memory.append(float(node.succeed(used).text) * 1024)
+            faults.append(float(node.succeed("awk '/^pgfault / { print $2 }' /proc/vmstat").text))
         cluster.create("nginx")
         cluster.rolled_out("web")
         # The Deployment itself is still called available, as it was before the power went.
@@ -86,6 +88,8 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
         "Kubernetes: memory in use at Ready", statistics.median(memory) / 1e6, "MB",
         MEMORY_BYTES / 1e6,
     )  # fmt: skip
+    thousands = statistics.median(faults) / 1e3
+    figures.add("Kubernetes: page faults to node Ready", thousands, "thousand")
 
 
 def _ask(cluster: Cluster) -> str:
