@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from product.image import cpio
+from product.image.errors import RecipeError
 from product.image.kernel import Kernel, ModuleIndex
 from product.image.recipe import Recipe
 from product.image.tools import HostTools
 
 # What the EFI partition takes; the module of each code page is named by the mount itself.
 _RESCUE = ("vfat", "nls_cp437", "nls_ascii")
+# The disk in memory that holds the root; its size is a parameter, so that it cannot be built in.
+_RAM = "brd"
 # The applets that init calls; a shell is given all of them.
 _APPLETS = (
-    "cp", "cttyhack", "dd", "dmesg", "grep", "hexdump", "insmod", "mkdir", "mount", "readlink",
-    "reboot", "setsid", "sh", "sha256sum", "sleep", "switch_root", "sync", "tr", "umount", "usleep",
+    "blockdev", "cttyhack", "dd", "dmesg", "grep", "hexdump", "insmod", "mkdir", "mount",
+    "readlink", "reboot", "setsid", "sh", "sha256sum", "sleep", "stat", "switch_root", "sync", "tr",
+    "umount", "usleep",
 )  # fmt: skip
 _FOLDERS = ("bin", "dev", "proc", "sys", "run", "mnt", "root", "tmp", "etc", "lib")
 
@@ -22,14 +26,23 @@ _FOLDERS = ("bin", "dev", "proc", "sys", "run", "mnt", "root", "tmp", "etc", "li
 def build(
     recipe: Recipe, kernel: Kernel, root: Path, init: bytes, tools: HostTools, target: Path
 ) -> None:
-    """Write the initramfs; ``root`` is the unpacked root tree that lends its static busybox."""
+    """Write the initramfs; ``root`` is the unpacked root tree that lends its static busybox.
+
+    Raises RecipeError where the kernel has no module for a disk in memory.
+    """
     index = ModuleIndex(kernel)
     settings = recipe.kernel
+    if not index.closure([_RAM]):
+        raise RecipeError(
+            f"kernel {index.release} has {_RAM} built in, which the root is loaded into",
+            hint="it must be a module: early boot gives it the root's size",
+        )
     listings: dict[str, list[str]] = {}
     for listing, wanted in (
         ("early", settings.early),
         ("watchdog", settings.watchdog_fallback),
         ("storage", settings.storage),
+        ("ram", (_RAM,)),
         ("rescue", _RESCUE),
     ):
         taken = {file for files in listings.values() for file in files}
