@@ -78,6 +78,7 @@ def tests(session: nox.Session) -> None:
     lint(session)
     types(session)
     table(session)
+    probe(session)
     unit(session)
     scenarios(session)
 
@@ -111,6 +112,12 @@ def types(session: nox.Session) -> None:
 def table(session: nox.Session) -> None:
     """Whether every scenario has a mutation, every mutation fits, and their document is current."""
     python(session, "-m", "scenarios.mutate", "--check")
+
+
+@nox.session
+def probe(session: nox.Session) -> None:
+    """Ask how slowly this host emulates, while nothing runs beside; kept until it reboots."""
+    python(session, "-m", "scenarios.probe")
 
 
 @nox.session

@@ -83,10 +83,10 @@ def _key(tools: HostTools, kernel: Path, arch: Arch) -> str:
     version = subprocess.run(
         tools.argv(arch.qemu, "--version"), capture_output=True, check=True
     ).stdout
-    status = kernel.stat()
     parts = [
         version.decode(),
-        f"{kernel.resolve()} {status.st_size} {status.st_mtime_ns}",
+        # Every image has a copy of its own.
+        hashlib.sha256(kernel.read_bytes()).hexdigest(),
         platform.release(),
         Path("/proc/sys/kernel/random/boot_id").read_text(),
         str(_kvm_opens()),

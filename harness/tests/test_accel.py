@@ -62,3 +62,21 @@ def test_a_kernel_that_never_boots_is_an_error(
 ) -> None:
     with pytest.raises(HarnessError, match=r"no accelerator boots .* on aarch64"):
         measure(None)
+
+
+def test_a_copy_of_a_kernel_is_not_booted_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host_tools: HostTools
+) -> None:
+    booted: list[str] = []
+
+    def boot(_tools: HostTools, kernel: Path, *_: object) -> float:
+        booted.append(kernel.name)
+        return REFERENCE
+
+    monkeypatch.setattr(accel, "boot", boot)
+    monkeypatch.setattr(accel, "_kvm_opens", lambda: False)
+    for name, content in (("one", b"kernel"), ("copy", b"kernel"), ("other", b"another")):
+        kernel = tmp_path / name
+        kernel.write_bytes(content)
+        accel.probe(host_tools, kernel, Arch.AARCH64, tmp_path / "cache")
+    assert booted == ["one", "other"]
