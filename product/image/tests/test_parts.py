@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from product.image import cpio, grub
+from product.image import cpio, grub, initramfs
 from product.image.cache import Cache, tree_digest
 from product.image.errors import DownloadError, ImageError, RecipeError
-from product.image.kernel import ModuleIndex, prepare
+from product.image.kernel import Kernel, ModuleIndex, prepare
 from product.image.locks import Lock
 from product.image.mirror import find_mirrors
 from product.image.packages import compile_globs, unpack
@@ -75,6 +75,24 @@ def test_module_closures_load_in_order(cache: Cache, host_tools: HostTools, arch
     with pytest.raises(RecipeError, match="has no module 'frobnicator'"):
         index.closure(["frobnicator"])
     assert index.closure(["frobnicator"], missing_ok=True) == []
+
+
+@pytest.mark.parametrize(
+    ("builtin", "reason"),
+    [("kernel/drivers/block/brd.ko\n", "has brd built in"), ("", "has no module 'brd'")],
+)
+def test_a_kernel_without_a_disk_in_memory_is_refused(
+    tmp_path: Path, host_tools: HostTools, builtin: str, reason: str
+) -> None:
+    kernel = Kernel(tmp_path, "6.0", Arch.X86_64)
+    kernel.modules.mkdir(parents=True)
+    for name, text in (("dep", ""), ("builtin", builtin), ("softdep", "")):
+        (kernel.modules / f"modules.{name}").write_text(text)
+    recipe = Recipe.load(IMAGES / "appliance.toml")
+    target = tmp_path / "initramfs.img"
+    with pytest.raises(RecipeError, match=reason):
+        initramfs.build(recipe, kernel, tmp_path, b"", host_tools, target)
+    assert not target.exists()
 
 
 @pytest.mark.parametrize(
