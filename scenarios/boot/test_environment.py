@@ -21,9 +21,12 @@ DAMAGE = {
 }
 
 
-@scenario()
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_environment_still_boots(node: Node, damage: str) -> None:
+# Booted once more when it is whole again.
+TWICE = "garbage"
+
+
+def _repairs(node: Node, damage: str) -> None:
+    """The next boot goes well, says what it found, and commits the slot."""
     node.at(State.READY, slot="A")
     write_data(node, "kept")
     write_boot_environment(node, DAMAGE[damage])
@@ -42,12 +45,14 @@ def test_a_damaged_environment_still_boots(node: Node, damage: str) -> None:
 
 
 @scenario()
+@pytest.mark.parametrize("damage", sorted(DAMAGE.keys() - {TWICE}))
+def test_a_damaged_environment_still_boots(node: Node, damage: str) -> None:
+    _repairs(node, damage)
+
+
+@scenario()
 def test_a_repaired_environment_is_one_like_any(node: Node) -> None:
-    node.at(State.READY, slot="A")
-    write_boot_environment(node, DAMAGE["garbage"])
-    with node.expecting(Pattern.GRUB), node.expect_boots(1):
-        node.reboot()
-        node.wait_ready()
+    _repairs(node, TWICE)
     with node.expect_boots(1) as boots:
         node.reboot()
         node.wait_ready()
