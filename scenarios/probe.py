@@ -30,4 +30,7 @@ if __name__ == "__main__":
     try:
         main()
     except KubesoloError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -39,6 +39,8 @@ def test_the_default_entry_offers_no_login(node: Node) -> None:
     node.at(State.READY, slot="A")
     assert "getty" not in node.succeed("ls /run/service").text
     assert node.succeed("mount").text.count(" / type squashfs (ro") == 1
+    # Nor can what lies below it be written past the file system.
+    assert node.succeed("blockdev --getro /dev/ram0").text == "1"
     node.fail("touch /usr/bin/x")
     node.fail("touch /etc/x")
 
