@@ -105,7 +105,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types (mypy --strict)."""
-    python(session, "-m", "mypy")
+    python(session, "-m", "mypy", "--cache-dir", str(cache_root() / "mypy"))
 
 
 @nox.session

@@ -23,15 +23,20 @@ def test_the_emergency_shell_is_a_shell_on_the_console(node: Node) -> None:
 
 
 @scenario()
-def test_the_debug_entry_gives_a_root_shell(node: Node) -> None:
+def test_the_debug_entry_gives_a_root_shell_that_reboots_in_good_order(node: Node) -> None:
     node.at(State.READY, slot="A")
     boot_menu(node, "KubeSolo OS, debug")
     ready = node.wait_ready()
     assert ready.confirmed
     assert node.status().boot.mode == "debug"
+    since = node.journal.cursor
     terminal = node.expect(seconds=60)
     terminal.sendline("echo answer-$((40 + 2))")
     terminal.expect("answer-42")
+    terminal.sendline("reboot")
+    node.wait_console("kubesolo: stage stopped", since=since)
+    node.machine.wait_reset("reboot", node.machine.deadline(30), since)
+    assert node.wait_ready().slot == "A"
 
 
 @scenario()
@@ -58,6 +63,4 @@ def test_the_first_boot_grows_the_data_partition(node: Node) -> None:
     node.at(State.READY, slot="A")
     size = int(node.succeed("df -k /var/lib/kubesolo | tail -n 1 | awk '{print $2}'").text)
     assert size > 1_000_000
-    node.reboot()
-    node.wait_ready()
     assert node.status().problems == []

@@ -6,7 +6,7 @@ import pytest
 
 from harness.node import Node, State
 from harness.scenario import scenario
-from scenarios.steps import boot_menu, write_data
+from scenarios.steps import write_data
 
 # A disk that lasts as long as QEMU runs: a temporary overlay over nothing.
 SCSI = (
@@ -31,7 +31,7 @@ def _add_argument(node: Node, argument: str) -> None:
 @scenario()
 def test_data_may_lie_on_another_disk(node: Node) -> None:
     """On a controller of another kind than the boot disk's."""
-    node.boot()
+    node.at(State.READY, slot="A")
     node.succeed("modprobe -a virtio_scsi sd_mod && until [ -b /dev/sda ]; do sleep 1; done")
     node.succeed("mke2fs -q /dev/sda")
     _add_argument(node, "kubesolo.data=/dev/sda")
@@ -77,16 +77,3 @@ def test_every_applet_of_the_list_exists(node: Node) -> None:
         '    busybox --list | grep -qx "$name" || echo "$name"; done'
     ).text
     assert missing == ""
-
-
-@scenario()
-def test_reboot_in_the_debug_shell_is_a_planned_one(node: Node) -> None:
-    node.at(State.READY, slot="A")
-    boot_menu(node, "KubeSolo OS, debug")
-    node.wait_ready()
-    since = node.journal.cursor
-    terminal = node.expect(seconds=60)
-    terminal.sendline("reboot")
-    node.wait_console("kubesolo: stage stopped", since=since)
-    node.machine.wait_reset("reboot", node.machine.deadline(30), since)
-    assert node.wait_ready().slot == "A"
