@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from harness.node import Node
 from harness.scenario import scenario
-from scenarios import kubernetes
-from scenarios.kubernetes import LOG, MACHINE, MANIFESTS, Cluster, begin
+from scenarios.kubernetes import LOG, MACHINE, begin
 
 pytestmark = pytest.mark.machine(**MACHINE)
 
@@ -28,23 +26,12 @@ done
 """
 
 
-def begin_beside_a_store(node: Node) -> Cluster:
-    """Begin where a pod that stores something on the node is Ready."""
-
-    def prepare(maker: Node) -> None:
-        cluster = begin(maker)
-        cluster.create("store")
-        cluster.wait("pod/store", "condition=Ready")
-
-    made_with = (kubernetes.__file__, __file__, MANIFESTS / "store.yaml")
-    node.prepared("store", prepare, inputs="".join(Path(file).read_text() for file in made_with))
-    return Cluster(node)
-
-
 @scenario()
 def test_cut_while_kubernetes_starts_and_under_load(node: Node) -> None:
     """What kubectl was told is stored is there after each cut."""
-    cluster = begin_beside_a_store(node)
+    cluster = begin(node)
+    cluster.create("store")
+    cluster.wait("pod/store", "condition=Ready")
     loaded = node.journal.cursor
     node.start(LOAD.format(kubectl=" ".join(cluster.command)), seconds=600)
     node.wait_console(r"^acknowledged ([5-9]|\d\d)$", seconds=120, since=loaded)

@@ -1,4 +1,4 @@
-"""Power cuts before the node boots, and while it does."""
+"""Power cuts while the node boots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.scenario import scenario
 from scenarios.releases import Releases
 from scenarios.steps import Update, boot_environment, read_data, write_data
 
-Serve = Callable[..., Update]
+Begin = Callable[..., Update]
 
 # Ten moments of a boot, in its order: what the console says when the plug is pulled.
 MOMENTS = (
@@ -27,17 +27,14 @@ MOMENTS = (
 
 
 @scenario()
-def test_cuts_after_arming_and_in_an_unconfirmed_boot_spend_one_try(
-    node: Node, releases: Releases, serve: Serve
+def test_a_cut_in_an_unconfirmed_boot_spends_one_try(
+    node: Node, releases: Releases, begin_after: Begin
 ) -> None:
-    """Armed is armed: the next boot, planned or not, tries the new slot."""
-    node.at(State.READY, slot="A")
+    begin_after(Update.stage, releases.good)
     write_data(node, "kept")
-    serve(releases.good).stage()
-    node.power_cut()
+    since = node.journal.cursor
     with node.expect_boots(2) as boots:
-        since = node.journal.cursor
-        node.power_on()
+        node.reboot()
         node.wait_console(r"kubesolo: stage 20-data", since=since)
         node.power_cut()
         ready = node.boot()
