@@ -129,6 +129,29 @@ class Cluster:
         self._until(read, f"the log of {what}")
         return said[-1]
 
+    def said_in_a_pod(self, name: str, script: str) -> str:
+        """What a shell in a pod of its own says, which must succeed; the pod stays.
+
+        It comes from the log: ``kubectl run -i`` loses what was said before it had attached.
+        """
+        self.kubectl(
+            "run", name, "--image=kubesolo.io/busybox:1", "--image-pull-policy=Never",
+            "--restart=Never", "--command", "--", "sh", "-c", script,
+        )  # fmt: skip
+        phases: list[str] = []
+
+        def ended() -> bool:
+            phases.append(self.get("pod", name)["status"]["phase"])
+            return phases[-1] in ("Succeeded", "Failed")
+
+        self._until(ended, f"the pod {name} to end")
+        said = self.logs(name, namespace="default")
+        if phases[-1] != "Succeeded":
+            raise CommandError(
+                f"expected success: {script} in the pod {name} failed and said {said}"
+            )
+        return said
+
     def wait_restarted(self, namespace: str, selector: str) -> None:
         """Return when a container of the selected pods has been started again."""
 

@@ -2,8 +2,9 @@
 
 A broken release differs from a good one by an overlay under ``fixtures/overlays``; everything else
 is what ships. Slots are built once and cached. Repositories are signed anew in every run, because
-their metadata expires, but with this host's keys and as of today's midnight: those of one day are
-alike to the byte, so that a node that was prepared with one and kept as a snapshot knows the next.
+their metadata expires, but with this host's keys and as of the week's beginning: those of one week
+are alike to the byte, so that a node that was prepared with one and kept as a snapshot knows the
+next. What expires first has three weeks left at the week's end.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fcntl
 import hashlib
 import shutil
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from product.image.build import Builder, Slot
@@ -58,9 +59,11 @@ def host_keys(folder: Path) -> KeyDirectory:
     return KeyDirectory(keys)
 
 
-def midnight() -> datetime:
-    """The beginning of this day in UTC."""
-    return utc_now().replace(hour=0, minute=0, second=0, microsecond=0)
+def monday() -> datetime:
+    """The beginning of this week in UTC."""
+    now = utc_now()
+    day = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=now.weekday())
 
 
 class Releases:
@@ -123,7 +126,7 @@ class Releases:
     ) -> Release:
         """Publish ``slot`` into a new repository; whatever is not given is as usual."""
         signers = keys or self._keys
-        repository = Repository.create(self._folder / name, signers, clock=midnight)
+        repository = Repository.create(self._folder / name, signers, clock=monday)
         repository.publish(
             slot.folder,
             channel=channel,
@@ -137,7 +140,7 @@ class Releases:
 
     def publish_next(self, release: Release, slot: Slot) -> Release:
         """Replace the release of a repository by another, as a publisher does."""
-        repository = Repository.open(release.repository, self._keys, clock=midnight)
+        repository = Repository.open(release.repository, self._keys, clock=monday)
         repository.publish(slot.folder, channel="stable", notes="the next one")
         return Release(slot.version, release.repository, release.pubkey, slot)
 

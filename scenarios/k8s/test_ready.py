@@ -109,9 +109,5 @@ def test_a_workload_is_served_through_its_service(node: Node) -> None:
     # From a pod, too, by address and by name.
     hosts = (address, "web", "web.default.svc.cluster.local")
     ask = " && ".join(f"wget -q -T 10 -O - http://{host}/" for host in hosts)
-    seen = cluster.kubectl(
-        "run", "look", "--image=kubesolo.io/busybox:1", "--image-pull-policy=Never",
-        "--restart=Never", "--rm", "-i", "--quiet", "--command", "--", "sh", "-c", ask,
-        seconds=120,
-    ).text  # fmt: skip
+    seen = cluster.said_in_a_pod("look", ask)
     assert seen.count(page) == len(hosts), seen
