@@ -99,6 +99,8 @@ class Machine:
         except BaseException:
             self.close()
             raise
+        self._first_disk = self.storage.disk
+        self._cuts, self._was_cut = 0, False
 
     # Power
 
@@ -112,6 +114,9 @@ class Machine:
         if self.running:
             raise HarnessError(f"{self.name} is already on")
         self._disconnect()
+        if self._was_cut:
+            self._cuts, self._was_cut = self._cuts + 1, False
+            self.storage = storage.after_cut(self.storage, self.host.tools, self._cuts)
         deadline = self.deadline(_START)
         ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
         self._sockets = list(ours)
@@ -157,9 +162,11 @@ class Machine:
             ) from error
 
     def power_cut(self) -> None:
-        """End QEMU at once. What the guest did not flush is lost with QEMU's cache of the disk."""
+        """End QEMU at once. What the guest did not flush is lost with QEMU's cache of the disk; of
+        what it wrote twice since it was switched on, the later may be kept."""
         status = self.process.kill(self.deadline(_START))
         self._disconnect()
+        self._was_cut = True
         if status != -signal.SIGKILL:
             raise HarnessError(f"QEMU had ended by itself before the power cut, with {status}")
 
@@ -264,7 +271,12 @@ class Machine:
 
     def save(self, directory: Path) -> Saved:
         """Write the machine's state into ``directory``, which its storage moves to; it is off
-        afterwards and cannot be switched on again."""
+        afterwards and cannot be switched on again.
+
+        Raises HarnessError for one whose power was cut, whose disk is several files.
+        """
+        if self.storage.disk != self._first_disk:
+            raise HarnessError(f"the power of {self.name} was cut: it cannot be saved")
         memory = directory / "memory"
         self.qmp("stop")
         self._migrate("migrate", memory)
@@ -293,10 +305,12 @@ class Machine:
     # End
 
     def keep_disk(self) -> Path | None:
-        """Move the disk's overlay to the artefacts; the machine must be off."""
-        disk = self.storage.disk
+        """Move the disk's overlay to the artefacts; the machine must be off. Raises LaunchError."""
+        disk = self._first_disk
         if self.running or not disk.exists():
             return None
+        if self.storage.disk != disk:
+            storage.fold(self.storage.disk, disk, self.host.tools)
         import shutil  # A failure's path only.
 
         return Path(shutil.move(disk, self.artefacts / disk.name))

@@ -14,6 +14,9 @@ from harness.tools import HostTools
 
 # The header of a GUID partition table, in the second sector.
 _GPT_OFFSET, _GPT_SIGNATURE = 512, b"EFI PART"
+# Of a disk's overlay: one table for up to 16 GiB. The first write into what another table is for
+# would make QEMU write out its cache, and a power cut would lose nothing from before it.
+_DISK_OPTIONS = ("-o", "cluster_size=512k,extended_l2=on")
 
 
 def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
@@ -40,7 +43,7 @@ def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
         )
     commands = []
     disk = directory / "disk.qcow2"
-    commands.append(_create(tools, spec.image, "raw", disk, size))
+    commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
     variables = None
     if spec.firmware is Firmware.UEFI:
         # Raw variables could not be part of a snapshot's forks.
@@ -54,7 +57,7 @@ def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
 def over(base: Storage, tools: HostTools, directory: Path) -> Storage:
     """Overlays over another machine's overlays, which nobody may write from now on."""
     disk = directory / "disk.qcow2"
-    commands = [_create(tools, base.disk, "qcow2", disk)]
+    commands = [_create(tools, base.disk, "qcow2", disk, options=_DISK_OPTIONS)]
     variables = None
     if base.variables is not None:
         variables = directory / "variables.qcow2"
@@ -63,10 +66,34 @@ def over(base: Storage, tools: HostTools, directory: Path) -> Storage:
     return Storage(disk, variables)
 
 
+def after_cut(cut: Storage, tools: HostTools, number: int) -> Storage:
+    """The same disk after its cut of this number, under an overlay of the next start's own.
+
+    QEMU's cache of what it has allocated dies with it, but a write over what the overlay has
+    already is the host's at once. In an overlay that has nothing yet, whatever is not flushed is
+    lost at the next cut. A flash has no cache and goes on as it is.
+    """
+    disk = cut.disk.with_name(f"after-cut-{number}.qcow2")
+    _run([_create(tools, cut.disk, "qcow2", disk, options=_DISK_OPTIONS)])
+    return Storage(disk, cut.variables)
+
+
+def fold(top: Path, into: Path, tools: HostTools) -> None:
+    """Write what ``top`` and all below it have that ``into`` has not into that one, an overlay
+    further down; nothing is left to be used of those above. Raises LaunchError."""
+    _run([tools.argv("qemu-img", "commit", "-q", "-b", str(into), str(top))])
+
+
 def _create(
-    tools: HostTools, base: Path, kind: str, overlay: Path, size: int | None = None
+    tools: HostTools,
+    base: Path,
+    kind: str,
+    overlay: Path,
+    size: int | None = None,
+    *,
+    options: Sequence[str] = (),
 ) -> list[str]:
-    arguments = ["create", "-q", "-f", "qcow2", "-b", str(base.resolve()), "-F", kind]
+    arguments = ["create", "-q", "-f", "qcow2", *options, "-b", str(base.resolve()), "-F", kind]
     return tools.argv("qemu-img", *arguments, str(overlay), *([str(size)] if size else []))
 
 

@@ -1,4 +1,4 @@
-"""Power cuts while the node boots."""
+"""Power cuts before and in a boot."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.scenario import scenario
 from scenarios.releases import Releases
 from scenarios.steps import Update, boot_environment, read_data, write_data
 
-Begin = Callable[..., Update]
+Serve = Callable[..., Update]
 
 # Ten moments of a boot, in its order: what the console says when the plug is pulled.
 MOMENTS = (
@@ -27,14 +27,18 @@ MOMENTS = (
 
 
 @scenario()
-def test_a_cut_in_an_unconfirmed_boot_spends_one_try(
-    node: Node, releases: Releases, begin_after: Begin
+def test_cuts_after_arming_and_in_the_unconfirmed_boot(
+    node: Node, releases: Releases, serve: Serve
 ) -> None:
-    begin_after(Update.stage, releases.good)
+    """Armed is armed: the next boot, planned or not, tries the new slot. A cut in that one spends a
+    try."""
+    node.at(State.READY, slot="A")
     write_data(node, "kept")
-    since = node.journal.cursor
+    serve(releases.good).stage()
+    node.power_cut()
     with node.expect_boots(2) as boots:
-        node.reboot()
+        since = node.journal.cursor
+        node.power_on()
         node.wait_console(r"kubesolo: stage 20-data", since=since)
         node.power_cut()
         ready = node.boot()

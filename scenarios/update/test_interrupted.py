@@ -83,17 +83,3 @@ def test_without_power_without_network_and_killed(
     assert node.status().update.phase == "staged"
     assert slot_digests(node)["A"] == before["A"]
     assert read_data(node) == "kept"
-
-
-@scenario()
-def test_cut_between_arming_and_reboot(node: Node, releases: Releases, serve: Serve) -> None:
-    """Armed is armed: the next boot, planned or not, tries the new slot."""
-    node.at(State.READY, slot="A")
-    write_data(node, "kept")
-    serve(releases.good).stage()
-    node.power_cut()
-    with node.expect_boots(1) as boots:
-        ready = node.boot()
-    assert boots.slots == ["B"]
-    assert (ready.version, ready.confirmed) == ("0.2.0", True)
-    assert read_data(node) == "kept"
