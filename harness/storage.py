@@ -108,4 +108,4 @@ def _run(commands: Sequence[list[str]]) -> None:
     words = [process.communicate()[1].decode(errors="replace").strip() for process in running]
     for process, text in zip(running, words, strict=True):
         if process.returncode != 0:
-            raise LaunchError(f"a disk overlay could not be made: {text}")
+            raise LaunchError(f"a disk overlay could not be made or folded: {text}")
