@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from harness.argv import Storage
 from harness.errors import StateError
@@ -93,12 +93,34 @@ class States:
             if state is None:
                 # Not an upgrade of the shared lock: two workers would wait for each other.
                 fcntl.flock(lock, fcntl.LOCK_UN)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                state = self._load(folder, key) or self._try(folder, key, make)
-                self._touch(folder)  # The next call lets go for a moment: look used.
-                fcntl.flock(lock, fcntl.LOCK_SH)
+                state = self._make_first(folder, key, make, lock)
             self._touch(folder)
             yield state
+
+    def _make_first(
+        self,
+        folder: Path,
+        key: Key,
+        make: Callable[[], tuple[Machine, dict[str, str]]],
+        lock: TextIO,
+    ) -> SavedState:
+        """The state that was not there, with ``lock`` held as by all who use it.
+
+        Who wants to make it waits for who makes it, and not for the end of what that one then does
+        with it.
+        """
+        with (self._root / f"{key.digest}.make").open("a") as makers:
+            fcntl.flock(makers, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            state = self._load(folder, key)
+            if state is None:
+                # Those who use what is in its place have to end first.
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                state = self._try(folder, key, make)
+                self._touch(folder)  # The next call lets go for a moment: look used.
+                fcntl.flock(lock, fcntl.LOCK_SH)
+            return state
 
     def _load(self, folder: Path, key: Key) -> SavedState | None:
         try:

@@ -16,7 +16,7 @@ from harness.deadline import Deadline
 from harness.errors import StateError
 from harness.machine import Machine, Saved
 from harness.spec import MachineSpec
-from harness.states import Key, States
+from harness.states import Key, SavedState, States
 
 LIMIT = 20.0
 
@@ -134,20 +134,36 @@ def test_a_damaged_state_is_made_again(tmp_path: Path, key: Key, damage: str) ->
     assert len(make.made) == 2
 
 
-def test_two_that_want_it_at_once_make_it_once(tmp_path: Path, key: Key) -> None:
+def test_two_that_want_it_at_once_make_it_once_and_hold_it_together(
+    tmp_path: Path, key: Key
+) -> None:
+    """Also where both have seen that there is none before either makes it."""
     make = Maker()
-    inside = threading.Barrier(2, timeout=LIMIT)
+    seen, inside = (threading.Barrier(2, timeout=LIMIT) for _ in range(2))
+
+    class Watched(States):
+        def _load(self, folder: Path, key: Key) -> SavedState | None:
+            state = super()._load(folder, key)
+            if threading.current_thread().name not in looked:
+                looked.add(threading.current_thread().name)
+                assert state is None
+                seen.wait()
+            return state
 
     def want() -> None:
-        with States(tmp_path / "states").obtain(key, make):
-            inside.wait()  # Both hold it together.
+        with Watched(tmp_path / "states").obtain(key, make):
+            inside.wait()
+            held.append(threading.current_thread().name)
 
-    threads = [threading.Thread(target=want) for _ in range(2)]
+    looked: set[str] = set()
+    held: list[str] = []
+    threads = [threading.Thread(target=want, name=name) for name in ("one", "two")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(make.made) == 1
+    assert sorted(held) == ["one", "two"]
 
 
 def test_a_failed_make_leaves_nothing_and_is_remembered(tmp_path: Path, key: Key) -> None:
