@@ -115,8 +115,9 @@ class Machine:
             raise HarnessError(f"{self.name} is already on")
         self._disconnect()
         if self._was_cut:
-            self._cuts, self._was_cut = self._cuts + 1, False
+            self._cuts += 1
             self.storage = storage.after_cut(self.storage, self.host.tools, self._cuts)
+            self._was_cut = False
         deadline = self.deadline(_START)
         ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
         self._sockets = list(ours)
