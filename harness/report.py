@@ -62,8 +62,9 @@ def _esc(text: str) -> str:
 
 
 def _seconds(value: float) -> str:
-    if value >= 120:
-        return f"{int(value // 60)} min {value % 60:.0f} s"
+    if round(value, 1) >= 120:
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds} s"
     return f"{value:.1f} s"
 
 

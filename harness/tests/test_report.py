@@ -140,6 +140,15 @@ def test_the_summary_counts_and_adds_up_by_architecture(tmp_path: Path) -> None:
     assert cells == ["2", "2", "0", "160.0", "152.0", "6.0", "1.8", "200 ms"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(119.94, "119.9 s"), (119.97, "2 min 0 s"), (129.4, "2 min 9 s"), (359.7, "6 min 0 s")],
+)
+def test_seconds_that_round_up_are_a_minute(tmp_path: Path, seconds: float, words: str) -> None:
+    evidence(tmp_path / "scenarios", "one", guest_seconds=seconds)
+    assert f"<b>{words}</b>of which guests ran" in report(tmp_path).source
+
+
 def test_wall_time_leaves_out_the_gap_between_runs(tmp_path: Path) -> None:
     first = evidence(tmp_path / "scenarios", "one")
     second = evidence(tmp_path / "scenarios", "two")
