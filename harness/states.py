@@ -33,7 +33,10 @@ VERSION = 2
 # In the guest's memory alone, so that it cannot survive a reboot.
 _NONCE_PATH = "/run/harness-nonce"
 
-_UNUSED_DAYS = 1
+# What scenarios are run with is made anew each week. A disk short of room, in bytes, holds those of
+# the last day alone: all snapshots of one commit take some 20 GB.
+_UNUSED_DAYS, _UNUSED_DAYS_SHORT = 8, 1
+ROOM = 24 << 30
 _REPLY = 30.0
 
 
@@ -212,17 +215,28 @@ class States:
         return made
 
     def _evict(self) -> None:
-        """Remove states that nobody has used for a day and nobody uses now, and halves."""
-        oldest = time.time() - _UNUSED_DAYS * 24 * 3600
+        """Remove the states that nobody uses now and nobody has used for eight days, or for one
+        where the disk has less than ``ROOM``, the longest unused first; and halves."""
+        now = time.time()
+        ages: list[tuple[float, Path]] = []
         for folder in self._root.iterdir():
-            # Whoever makes one holds its lock, so that a part without is what a killed one left.
-            partial = folder.suffix == ".part"
-            if not folder.is_dir() or (not partial and folder.stat().st_mtime >= oldest):
-                continue
-            path = self._root / f"{folder.stem}.lock"
-            with path.open("a") as lock, contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):
+                if folder.suffix == ".part":
+                    # Whoever makes one holds its lock: one without is what a killed maker left.
+                    self._remove(folder)
+                elif folder.is_dir():
+                    ages.append(((now - folder.stat().st_mtime) / 86400, folder))
+        for days, folder in sorted(ages, reverse=True):
+            short = shutil.disk_usage(self._root).free < ROOM
+            if days > (_UNUSED_DAYS_SHORT if short else _UNUSED_DAYS):
+                self._remove(folder)
+
+    def _remove(self, folder: Path) -> None:
+        """Remove a state or half of one, unless somebody uses or makes it."""
+        path = self._root / f"{folder.stem}.lock"
+        with path.open("a") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def fork(state: SavedState, spec: MachineSpec, host: Host, artefacts: Path, name: str) -> Machine:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,7 +18,7 @@ from harness.deadline import Deadline
 from harness.errors import StateError
 from harness.machine import Machine, Saved
 from harness.spec import MachineSpec
-from harness.states import Key, SavedState, States
+from harness.states import ROOM, Key, SavedState, States
 
 LIMIT = 20.0
 
@@ -212,6 +214,34 @@ def test_old_states_go_unless_somebody_uses_them(tmp_path: Path, image: Path) ->
         with states.obtain(keys["new"], make):
             present = {p.name for p in (tmp_path / "states").iterdir() if p.is_dir()}
     assert present == {keys["used"].digest, keys["new"].digest}
+
+
+def test_states_of_days_ago_go_where_the_disk_is_short(
+    tmp_path: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest unused first, until there is room; what was used today stays in any case."""
+    root = tmp_path / "states"
+    states, make = States(root), Maker()
+    keys = {name: Key("digest", spec(image), "tcg", name) for name in ("3", "2", "0", "new")}
+    for name in ("3", "2", "0"):
+        with states.obtain(keys[name], make):
+            pass
+        used = time.time() - int(name) * 24 * 3600 - 60
+        os.utime(root / keys[name].digest, (used, used))
+
+    disk = SimpleNamespace(room=0)
+
+    def free(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=disk.room - sum(p.is_dir() for p in root.iterdir()))
+
+    monkeypatch.setattr(shutil, "disk_usage", free)
+    for room, left in ((ROOM + 3, {"3", "2", "0"}), (ROOM + 2, {"2", "0"}), (0, {"0"})):
+        disk.room = room
+        with states.obtain(keys["new"], make):
+            pass
+        present = {p.name for p in root.iterdir() if p.is_dir()}
+        assert present == {keys[name].digest for name in left | {"new"}}
+        shutil.rmtree(root / keys["new"].digest)
 
 
 def test_what_it_was_made_of_is_written_beside_it(tmp_path: Path, key: Key) -> None:

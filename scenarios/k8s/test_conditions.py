@@ -36,6 +36,8 @@ dd if=/dev/urandom of={DATASTORE}/member/snap/db bs=4096 count=16 conv=notrunc 2
 sv up /run/service/kubernetes
 """
 
+LATER = "date -s @$(($(date +%s) + {days} * 86400))"
+
 # The addresses of the device that leads elsewhere, as a network with other numbers gives them.
 READDRESS = """
 ip addr del 10.0.2.15/24 dev eth0
@@ -92,21 +94,25 @@ def test_a_damaged_datastore_comes_back_from_its_copy(
 
 @scenario()
 def test_expired_certificates_and_another_address(node: Node) -> None:
-    """A node that was left alone for longer than its certificates last, on another network."""
+    """A node renews its certificates while they hold. Then it is left alone, switched off, for
+    longer than they last, and put into another network."""
     begin(node)
     cluster = Cluster(node, on_node=True)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     since = node.journal.cursor
-    node.succeed("date -s @$(($(date +%s) + 400 * 86400))")
-    node.fail([*cluster.command, "get", "nodes"])
+    node.succeed(LATER.format(days=300))
+    assert cluster.is_ready
     # As the service upkeep does once a day.
     node.succeed("kubesolo-node renew")
-    node.wait_console(r"kubernetes: made .*apiserver \(expired\)", since=since)
+    node.wait_console(r"kubernetes: made .*apiserver \(soon to expire\)", since=since)
     node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
     assert cluster.is_ready
     since = node.journal.cursor
+    node.succeed(LATER.format(days=400))
+    node.fail([*cluster.command, "get", "nodes"])
     node.succeed(READDRESS)
     node.wait_console("kubernetes follows .* from 10.0.2.15 to 10.0.2.77", seconds=120, since=since)
+    node.wait_console(r"kubernetes: made .*admin \(expired\)", seconds=REPAIRED, since=since)
     node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
     [item] = cluster.get("nodes")["items"]
     [address] = [a["address"] for a in item["status"]["addresses"] if a["type"] == "InternalIP"]
