@@ -13,7 +13,7 @@ from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
 
-pytest_plugins = ["harness.plugin"]
+pytest_plugins = ["harness.pytest_plugin", "product.agent.tests.fixtures"]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """Runs a node on a virtual or real machine and observes it.
 
-``machine`` (argv, process under its supervisor, QMP, console, channel) is one QEMU; ``journal``
-orders what happened to it and holds every wait; ``node`` is what scenarios speak to, behind the
-``target`` protocols; ``states`` forks nodes from snapshots; ``pool`` decides when a machine may
-start; ``plugin`` brings it all to pytest.
+``qemu`` is one QEMU machine (argv, process under its supervisor, monitor, disks), the snapshots
+that nodes are forked from and the pool that decides when a machine may start; ``journal`` orders
+what happened to it and holds every wait; ``console`` and ``commands`` are the ways in; ``target``
+is what scenarios speak to; ``faults`` break its surroundings; ``report`` tells what happened;
+``pytest_plugin`` brings it all to pytest. Each package imports only from those below it
+(harness/tests/test_layers.py).
 """

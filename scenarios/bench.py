@@ -21,11 +21,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from harness import accel
-from harness.arch import Arch as GuestArch
 from harness.deadline import Deadline
-from harness.node import Node, State
-from harness.webserver import WebServer
+from harness.faults.http import WebServer
+from harness.qemu import accel
+from harness.qemu.arch import Arch as GuestArch
+from harness.target.node import Node, State
 from product.errors import KubesoloError
 from product.image import progress
 from product.image.build import DEFAULT_RECIPE, Builder

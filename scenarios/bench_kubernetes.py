@@ -6,8 +6,8 @@ import statistics
 import time
 from pathlib import Path
 
-from harness.node import Node
-from harness.process import cpu_seconds
+from harness.qemu.process import cpu_seconds
+from harness.target.node import Node
 from product.errors import KubesoloError
 from scenarios.kubernetes import MACHINE, ROLLOUT, Cluster, begin
 from scenarios.local import Bench

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.arch import Arch
-from harness.node import Node, State
-from harness.webserver import WebServer
+from harness.faults.http import WebServer
+from harness.qemu.arch import Arch
+from harness.target.node import Node, State
 from product.release.keys import KeyDirectory
 from scenarios import kubectl, kubernetes, steps
 from scenarios.kubernetes import MANIFESTS

@@ -19,11 +19,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from harness.arch import Arch
-from harness.node import Node
-from harness.patterns import Pattern
-from harness.report import write_report
-from harness.webserver import WebServer
+from harness.faults.http import WebServer
+from harness.journal.patterns import Pattern
+from harness.qemu.arch import Arch
+from harness.report.html import write_report
+from harness.target.node import Node
 from product.errors import KubesoloError
 from product.image import progress, recipe
 from product.image.build import Builder

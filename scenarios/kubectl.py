@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.channel import CompletedCommand
+from harness.commands.channel import CompletedCommand
 from harness.errors import CommandError
-from harness.journal import Event, Source
-from harness.node import Node
+from harness.journal.journal import Event, Source
+from harness.target.node import Node
 from product.image.cache import Cache
 from product.image.payload.kubernetes_build import KubernetesBuild
 from product.image.tools import IMAGES, HostTools, host_arch

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.channel import CompletedCommand
+from harness.commands.channel import CompletedCommand
 from harness.errors import CommandError, DeadlineError
-from harness.node import Node
+from harness.target.node import Node
 from scenarios import kubectl
 from scenarios.steps import Update
 

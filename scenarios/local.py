@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import accel
-from harness.arch import Arch, Firmware
-from harness.machine import Host
-from harness.pool import Pool
-from harness.session import Session
-from harness.spec import MachineSpec
-from harness.states import States
+from harness.qemu import accel
+from harness.qemu.arch import Arch, Firmware
+from harness.qemu.machine import Host
+from harness.qemu.pool import Pool
+from harness.qemu.snapshots import States
+from harness.qemu.spec import MachineSpec
+from harness.target.session import Session
 from product.image.build import Builder, Image
 
 

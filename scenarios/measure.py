@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from harness.journal import Event, Source
+from harness.journal.journal import Event, Source
 from product.errors import KubesoloError
 from product.image import progress
 

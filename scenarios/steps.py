@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pexpect
 
-from harness.arch import Arch
-from harness.boots import Ready
-from harness.channel import CompletedCommand
-from harness.node import Node
-from harness.webserver import WebServer
+from harness.commands.channel import CompletedCommand
+from harness.faults.http import WebServer
+from harness.journal.boots import Ready
+from harness.qemu.arch import Arch
+from harness.target.node import Node
 from scenarios.releases import Release
 
 KEY_PATH = "/etc/kubesolo/update.pem"

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from product.agent.cli import main
+from product.agent.cli.main import main
 
 sys.exit(main(sys.argv[1:]))

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
-from product.agent.boot import ESP_LABEL, BootInfo, Release, read_boot, read_release
-from product.agent.bootenv import BootEnv, GrubBootEnv
-from product.agent.clock import Clock
-from product.agent.paths import Paths
-from product.agent.state import LoadedState, UpdateState, load_state, save_state
-from product.agent.volumes import SystemVolumes, Volumes
+from product.agent.bootloader.boot import ESP_LABEL, BootInfo, Release, read_boot, read_release
+from product.agent.bootloader.grub import GrubBootEnv
+from product.agent.bootloader.protocol import BootEnv
+from product.agent.records.state import LoadedState, UpdateState, load_state, save_state
+from product.agent.slots.volumes import SystemVolumes, Volumes
+from product.agent.system.clock import Clock
+from product.agent.system.paths import Paths
 
 # How long a reboot waits for the disk before it begins: seconds.
 SYNC_SECONDS = 60
@@ -55,11 +56,11 @@ class Node:
         return GrubBootEnv(self._esp, self.paths.environment)
 
     def load_state(self, *, set_aside: bool = False) -> LoadedState:
-        """See product.agent.state."""
+        """See product.agent.records.state."""
         return load_state(self.paths.state, set_aside=set_aside)
 
     def save_state(self, state: UpdateState) -> UpdateState:
-        """See product.agent.state."""
+        """See product.agent.records.state."""
         return save_state(self.paths.state, state, self.clock.now())
 
     def print_console(self, line: str) -> None:
@@ -84,8 +85,8 @@ class Node:
 
 def _reboot() -> None:
     """An orderly stop of all services, then a reset, be it of a disk that does not answer."""
-    from product.agent import program
-    from product.agent.apart import Apart, NoAnswerError
+    from product.agent.system import program
+    from product.agent.system.isolation import IsolatedRunner, NoAnswerError
 
     def sync() -> bytes:
         os.sync()
@@ -93,5 +94,5 @@ def _reboot() -> None:
 
     # The stop brings everything to the disk once more, and has a limit of its own.
     with suppress(NoAnswerError, OSError):
-        Apart().ask("sync", SYNC_SECONDS, sync)
+        IsolatedRunner().run("sync", SYNC_SECONDS, sync)
     program.require(["/sbin/reboot"])

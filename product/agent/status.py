@@ -9,12 +9,12 @@ Schema 1, one JSON object; absent values are null:
 ``confirmed``     the slot that runs is the active one and committed
 ``pending``       another slot boots next
 ``slots``         A and B, each ``version``, ``digest`` (SHA-256 of the manifest), ``problem``
-``update``        the state file's fields (see product.agent.state)
+``update``        the state file's fields (see product.agent.records.state)
 ``quarantine``    digest to ``version``, ``reason``, ``since``
-``last_boot_check``  what the boot-time service found (see product.agent.report); null until it has
-``baseline``      what failed before the latest update (see product.agent.baseline), or null
+``last_boot_check``  what the boot-time service found (product.agent.health.report); null until then
+``baseline``      what failed before the latest update (see product.agent.update.baseline), or null
 ``datastore``     on an image with Kubernetes: ``last``, who ran its datastore last and what was
-                  done when it took over (see product.agent.restore), ``copies`` (slot to
+                  done when it took over (see product.agent.datastore.restore), ``copies`` (slot to
                   ``version``, ``kubernetes``, ``taken_at``, ``size``) and ``asides``, directories
                   of what a restore replaced; else null
 ``problems``      what an operator should know, as sentences
@@ -25,14 +25,14 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from product.agent.boot import SLOTS
+from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
-from product.agent.durable import read_bounded
 from product.agent.errors import AgentError
+from product.agent.health.report import read_report
 from product.agent.node import Node
-from product.agent.quarantine import Quarantine
-from product.agent.report import read_report
-from product.agent.slots import SlotStore
+from product.agent.records.quarantine import Quarantine
+from product.agent.slots.store import SlotStore
+from product.agent.system.files import read_bounded
 
 SCHEMA = 1
 MAX_PROBLEMS = 64 * 1024
@@ -111,7 +111,7 @@ def collect(node: Node, config: Config) -> StatusReport:
 def _baseline(node: Node, problems: list[str]) -> dict[str, object] | None:
     if not os.path.exists(node.paths.baseline):
         return None
-    from product.agent.baseline import read_baseline
+    from product.agent.update.baseline import read_baseline
 
     try:
         baseline = read_baseline(node)
@@ -124,8 +124,8 @@ def _baseline(node: Node, problems: list[str]) -> dict[str, object] | None:
 def _datastore(node: Node, problems: list[str]) -> dict[str, object] | None:
     if not os.path.exists(node.paths.payload):
         return None
-    from product.agent.datastore import asides, read_copy
-    from product.agent.restore import read_marker
+    from product.agent.datastore.copies import asides, read_copy
+    from product.agent.datastore.restore import read_marker
 
     last, copies = None, {}
     try:

@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable
 
-from product.agent import program
 from product.agent.errors import AgentError
+from product.agent.system import program
 from product.node.paths import NodePaths
 
 # RFC 5737 sets it aside for documentation: it can be no other machine's. Kubernetes refuses

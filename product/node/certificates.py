@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from product.agent.durable import make_directories, read_bounded, sync_directory, write_all
+from product.agent.system.files import make_directories, read_bounded, sync_directory, write_all
 from product.node import index as notes
 from product.node import pki
 from product.node.errors import StorageError

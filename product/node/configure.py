@@ -6,8 +6,8 @@ import json
 import os
 import time
 
-from product.agent import program
-from product.agent.durable import make_directories, read_bounded
+from product.agent.system import program
+from product.agent.system.files import make_directories, read_bounded
 from product.node import address, certificates, components, images
 from product.node.console import Reporter
 from product.node.errors import ProgramFailedError

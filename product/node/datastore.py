@@ -3,7 +3,7 @@
 Exit codes tell too little: etcd meets damage with a panic as often as with an error. So the
 datastore is opened once more by etcd alone. It counts as damaged only if that fails while an empty
 one opens and there is room on the disk. A damaged one is kept where the agent keeps what a restore
-replaces (product/agent/restore.py).
+replaces (product/agent/datastore/restore.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import signal
 import time
 from contextlib import suppress
 
-from product.agent.durable import make_directories, sync_directory, write_atomic
 from product.agent.errors import AgentError
+from product.agent.system.files import make_directories, sync_directory, write_atomic
 from product.errors import KubesoloError
 from product.node.console import Reporter
 from product.node.errors import NodeError
@@ -192,8 +192,8 @@ def _lacks_room(error: KubesoloError | OSError) -> bool:
 
 def _restore_copy() -> str | None:
     """Let the agent put its newest good copy back; what it did, or None where there is none."""
+    from product.agent.datastore.restore import restore_latest
     from product.agent.node import Node
-    from product.agent.restore import restore_latest
 
     return restore_latest(Node(), "etcd does not open it")
 

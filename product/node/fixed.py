@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from product.agent.durable import read_bounded
-from product.agent.kubeconfig import load_yaml
+from product.agent.kubernetes.kubeconfig import load_yaml
+from product.agent.system.files import read_bounded
 from product.node.errors import NodeError
 
 MAX_BYTES = 1 << 20

@@ -14,9 +14,9 @@ import os
 import time
 from collections.abc import Callable
 
-from product.agent import program
-from product.agent.durable import read_bounded, write_atomic
 from product.agent.errors import AgentError
+from product.agent.system import program
+from product.agent.system.files import read_bounded, write_atomic
 from product.node.errors import NodeError, ProgramFailedError
 
 MAX_BYTES = 1 << 20

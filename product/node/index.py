@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from product.agent.durable import read_bounded
+from product.agent.system.files import read_bounded
 from product.node.pki import Identity, Leaf
 
 NAME = "index.json"

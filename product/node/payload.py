@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from product.agent.durable import read_bounded
+from product.agent.system.files import read_bounded
 from product.node.errors import PayloadError
 
 SCHEMA = 1

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.node import Node, State
-from harness.patterns import Pattern
-from harness.scenario import scenario
+from harness.journal.patterns import Pattern
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node, State
 from scenarios.steps import boot_environment, read_data, write_boot_environment, write_data
 
 DAMAGE = {

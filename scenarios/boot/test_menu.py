@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.arch import Firmware
-from harness.node import Node, State
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.qemu.arch import Firmware
+from harness.target.node import Node, State
 from scenarios.steps import boot_menu
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.node import Node, State
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node, State
 from scenarios.steps import write_data
 
 # A disk that lasts as long as QEMU runs: a temporary overlay over nothing.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness import fault
-from harness.node import Node, State
-from harness.scenario import scenario
+from harness.faults.disk import set_disk
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node, State
 from scenarios.steps import read_data, write_data
 
 # From the request until a stop that hangs is forced.
@@ -19,12 +19,12 @@ def test_a_disk_that_does_not_answer_holds_no_reboot(node: Node) -> None:
     # Not flushed: the stop has something to write.
     node.succeed("echo late > /var/lib/kubesolo/late")
     since = node.journal.cursor
-    fault.set_disk(node.machine, answers=False)
+    set_disk(node.machine, answers=False)
     # No reply is awaited.
     node.machine.channel.start(["/sbin/reboot"], limit=None)
     node.wait_console("the stop takes too long: forced", seconds=FORCED, since=since)
     node.machine.wait_reset("the stop", node.machine.deadline(FORCED), since)
-    fault.set_disk(node.machine, answers=True)
+    set_disk(node.machine, answers=True)
     ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)
     assert read_data(node) == "kept"

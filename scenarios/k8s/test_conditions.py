@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.arch import Arch
-from harness.node import Node
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.qemu.arch import Arch
+from harness.target.node import Node
 from scenarios.kubernetes import KNOWN_FAULT, MACHINE, Cluster, begin, stage_beside_a_known_fault
 from scenarios.releases import Releases
 from scenarios.steps import Update

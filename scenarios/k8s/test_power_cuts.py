@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from harness.node import Node
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node
 from scenarios.kubernetes import LOG, MACHINE, begin
 
 pytestmark = pytest.mark.machine(**MACHINE)

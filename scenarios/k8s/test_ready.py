@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.node import Node
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node
 from scenarios.kubernetes import MACHINE, begin
 
 # The status that somebody without a certificate gets.

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.node import Node
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node
 from product.manifests import render
 from scenarios.kubernetes import (
     KNOWN_FAULT,

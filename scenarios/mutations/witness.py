@@ -20,7 +20,7 @@ import pexpect
 import pytest
 
 from harness.errors import ChannelError, CommandError, WaitError
-from harness.node import Node
+from harness.target.node import Node
 
 NOTICED = "scenario"
 _SCENARIOS = Path(__file__).resolve().parents[1]

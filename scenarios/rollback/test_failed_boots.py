@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import fault
-from harness.node import Node
-from harness.patterns import Pattern
-from harness.scenario import scenario
+from harness.faults.disk import set_disk
+from harness.journal.patterns import Pattern
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node
 from scenarios.releases import Releases
 from scenarios.steps import REFUSED, Update, configure, on_slot, read_data, write_data
 
@@ -20,7 +20,7 @@ HANG_SECONDS = 150.0
 AGENT_HANGS = """
 while :; do
     for process in /proc/[0-9]*; do
-        if grep -qs 'product.agent.service' $process/cmdline &&
+        if grep -qs 'product.agent.services.boot_judge' $process/cmdline &&
             grep -qs '^State:.D' $process/status; then exit; fi
     done
     sleep 0.2
@@ -112,12 +112,12 @@ def test_disk_that_does_not_answer(node: Node, releases: Releases, begin_after: 
         node.reboot()
         since = node.journal.cursor
         node.wait_console("enter stage: /etc/runit/2", since=since)
-        fault.set_disk(node.machine, answers=False)
+        set_disk(node.machine, answers=False)
         node.machine.channel.wait_up(node.machine.deadline(60))
         node.succeed(AGENT_HANGS)
         node.wait_console("no verdict after 40 s: this try is given up", seconds=60, since=since)
         node.machine.wait_reset("the guest itself", node.machine.deadline(60), since)
-        fault.set_disk(node.machine, answers=True)
+        set_disk(node.machine, answers=True)
     ready = node.wait_ready()
     assert boots.slots == ["B", "B"]
     assert boots.counters == [2, 1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.node import Node
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node
 from scenarios.releases import Releases
 from scenarios.steps import Update, on_slot, read_data, write_data
 

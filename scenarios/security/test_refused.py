@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from harness.arch import Arch
-from harness.node import Node, State
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.qemu.arch import Arch
+from harness.target.node import Node, State
 from product.release.repository import Overrides, utc_now
 from scenarios.releases import Releases
 from scenarios.steps import FAILED, REFUSED, Update, offer

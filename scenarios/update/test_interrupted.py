@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness import fault
-from harness.channel import PendingCommand
-from harness.node import Node, State
-from harness.scenario import scenario
-from harness.webserver import Fault
+from harness.commands.channel import PendingCommand
+from harness.faults.http import Fault
+from harness.faults.link import set_link
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node, State
 from scenarios.releases import Releases
 from scenarios.steps import APPLY_SECONDS, FAILED, Update, read_data, slot_digests, write_data
 
@@ -64,13 +64,13 @@ def test_without_power_without_network_and_killed(
     assert boots.slots == ["A"]
     assert slot_digests(node)["A"] == before["A"]
     running, held = _apply_until_held(update)
-    fault.set_link(node.machine, up=False)
+    set_link(node.machine, up=False)
     held.release()
     done = running.wait(node.machine.deadline(APPLY_SECONDS))
     assert done.exit == FAILED, done
     assert node.status().update.last_error.startswith("server-unreachable: ")
     assert slot_digests(node)["A"] == before["A"]
-    fault.set_link(node.machine, up=True)
+    set_link(node.machine, up=True)
     running, held = _apply_until_held(update)
     node.succeed(KILL_AGENT)
     assert running.wait(node.machine.deadline(30)).exit != 0

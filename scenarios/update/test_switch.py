@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.node import Node, State
-from harness.scenario import scenario
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node, State
 from scenarios.releases import Releases
 from scenarios.steps import AVAILABLE, UP_TO_DATE, Update, read_data, slot_digests, write_data
 

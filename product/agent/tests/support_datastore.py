@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from product.agent.tests.test_payload import GOOD
+from product.agent.kubernetes.tests.test_payload import GOOD
 from product.agent.tests.world import World
 
 SERVICE = "kubernetes"
@@ -40,7 +40,7 @@ class Store:
 
     def settle(self) -> int | None:
         """As early boot does."""
-        from product.agent.restore import main
+        from product.agent.datastore.restore import main
 
         return main(self.world.node())
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from product.agent.errors import ConfigError
+from product.agent.update.window import window_is_open
 from product.agent.version import VersionError, parse_version
-from product.agent.window import window_is_open
 
 
 @pytest.mark.parametrize(

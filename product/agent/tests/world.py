@@ -17,13 +17,13 @@ from types import SimpleNamespace
 
 import pytest
 
-import product.agent
-from product.agent.cli import main
-from product.agent.clock import Clock
+from product.agent import sources, trust
+from product.agent.cli.main import main
 from product.agent.errors import AgentError
 from product.agent.node import Node
-from product.agent.paths import Paths
-from product.agent.volumes import VolumeBusyError, VolumeError
+from product.agent.slots.volumes import VolumeBusyError, VolumeError
+from product.agent.system.clock import Clock
+from product.agent.system.paths import Paths
 from product.manifest import ARTIFACT_NAMES, Artifact, Manifest
 
 DEVICES = {
@@ -160,12 +160,12 @@ class World:
         self.fetched: list[str] = []
         self.versions: dict[str, str] = {}
         fakes = {
-            "trust": SimpleNamespace(find_release=self._find),
-            "sources": SimpleNamespace(fetch_artifact=self._fetch),
+            (trust, "client"): SimpleNamespace(find_release=self._find),
+            (sources, "http"): SimpleNamespace(fetch_artifact=self._fetch),
         }
-        for name, fake in ({} if real_server else fakes).items():
-            monkeypatch.setitem(sys.modules, f"product.agent.{name}", fake)
-            monkeypatch.setattr(product.agent, name, fake, raising=False)
+        for (package, name), fake in ({} if real_server else fakes).items():
+            monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", fake)
+            monkeypatch.setattr(package, name, fake, raising=False)
         self.write_file(self.paths.config, "server=http://server/\npubkey=/etc/kubesolo/pub.pem\n")
         self.write_file(self.paths.console, "")
         self.fill("A", FakeRelease("0.1.0"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from product.agent.requests import serve
+from product.agent.services.requests import serve
 from product.agent.tests.world import FakeRelease, Rebooted, World
 from product.image.cache import Cache
 from product.image.oci import build_archives

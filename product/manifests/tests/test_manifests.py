@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from product.agent.requests import ACTIONS
+from product.agent.services.request_directory import ACTIONS
 from product.image.oci import image_name
 from product.image.oci.images import AGENT_USER
 from product.manifests import NAMES, ManifestError, render

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from product.agent import program
+from product.agent.system import program
 from product.image.tools import IMAGES
 from product.node import address
 from product.node import configure as module

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from product.agent.datastore import HEADROOM, DatastoreError
+from product.agent.datastore.copies import HEADROOM, DatastoreError
 from product.node import datastore
 from product.node.datastore import examine, is_damaged
 from product.node.errors import NodeError

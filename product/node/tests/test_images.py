@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from product.agent import program
+from product.agent.system import program
 from product.node.errors import NodeError, ProgramFailedError
 from product.node.images import archives, import_pending, index_digest, pending
 

@@ -1,0 +1,155 @@
+"""``python -m harness``: boot an image on this terminal, see what accelerates it, report."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import tempfile
+import termios
+import tty
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from harness.errors import HarnessError
+from harness.qemu import accel
+from harness.qemu.arch import Arch, Firmware
+from harness.qemu.machine import Host, Machine
+from harness.qemu.spec import CHANNEL_OFFER, MachineSpec
+from harness.report.html import write_report
+from product.errors import KubesoloError
+from product.image.cache import Cache, default_root
+from product.image.tools import HostTools
+
+_LEAVE = b"\x1d"  # Ctrl-]
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+
+ArchOption = Annotated[Arch, typer.Option(help="architecture of the guest")]
+
+
+@app.command()
+def boot(
+    image: Annotated[Path, typer.Argument(help="raw disk image; it is not written to")],
+    arch: ArchOption,
+    firmware: Annotated[Firmware, typer.Option(help="what runs before the boot loader")] = (
+        Firmware.UEFI
+    ),
+    memory: Annotated[int, typer.Option(help="MiB")] = 512,
+    cpus: Annotated[int, typer.Option(help="processors")] = 1,
+    disk: Annotated[int, typer.Option(help="MiB of the disk that the image lies on")] = 2560,
+    channel: Annotated[bool, typer.Option(help="offer the command channel to the guest")] = False,
+    artefacts: Annotated[
+        Path | None, typer.Option(help="where the logs go (default: a temporary directory)")
+    ] = None,
+) -> None:
+    """Boot IMAGE with its console on this terminal; Ctrl-] pulls the plug."""
+    if not image.is_file():
+        raise HarnessError(f"there is no disk image {image}", hint="build the image first")
+    try:
+        spec = MachineSpec(
+            arch=arch,
+            image=image.absolute(),
+            firmware=firmware,
+            memory_mib=memory,
+            cpus=cpus,
+            disk_size_mib=disk,
+            smbios=(CHANNEL_OFFER,) if channel else (),
+        )
+    except ValidationError as error:
+        reasons = "; ".join(str(problem["msg"]) for problem in error.errors())
+        raise HarnessError(f"no machine can be like that: {reasons}") from error
+    tools = HostTools.prepare(Cache())
+    # Without a kernel to try KVM with, TCG is what surely works.
+    host = Host(tools, "tcg", 1.0, default_root() / "harness" / "runs")
+    folder = artefacts or Path(tempfile.mkdtemp(prefix="kubesolo-boot-"))
+    with Machine(spec, host, folder) as machine:
+        machine.power_on()
+        _converse(machine)
+    sys.stderr.write(f"\nlogs: {folder}\n")
+
+
+@app.command()
+def probe(
+    kernel: Annotated[Path, typer.Argument(help="kernel to try, such as a slot's vmlinuz")],
+    arch: ArchOption,
+) -> None:
+    """Say which accelerator boots KERNEL, and how fast."""
+    if not kernel.is_file():
+        raise HarnessError(f"there is no kernel {kernel}")
+    tools = HostTools.prepare(Cache())
+    found = accel.probe(tools, kernel.absolute(), arch, default_root() / "harness")
+    typer.echo(
+        f"{arch}: {found.name}, {found.seconds:.1f} s to the kernel's end, "
+        f"deadlines are scaled by {found.scale:.2f}"
+    )
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(help="where scenarios left their evidence")],
+    output: Annotated[
+        Path | None, typer.Option(help="file (default: report.html in the directory)")
+    ] = None,
+) -> None:
+    """Write the HTML report on the scenarios in DIRECTORY, and each one's timeline.svg."""
+    if not directory.is_dir():
+        raise HarnessError(
+            f"there is no directory {directory}",
+            hint="run scenarios first: out/scenarios is theirs",
+        )
+    target = output or directory / "report.html"
+    try:
+        typer.echo(write_report(directory, target))
+    except OSError as error:
+        raise HarnessError(f"the report {target} cannot be written: {error}") from error
+
+
+def _converse(machine: Machine) -> None:
+    """Join the terminal and the console until either ends or the user leaves."""
+    ended = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def show(data: bytes) -> None:
+        if data:
+            os.write(sys.stdout.fileno(), data)
+        else:
+            os.eventfd_write(ended, 1)
+
+    machine.console.subscribe(show, since=0)
+    keyboard = sys.stdin.fileno()
+    saved = termios.tcgetattr(keyboard) if os.isatty(keyboard) else None
+    try:
+        if saved is not None:
+            tty.setraw(keyboard)
+        watched = [ended, keyboard]
+        while True:
+            ready, _, _ = select.select(watched, [], [])
+            if ended in ready:
+                return
+            keys = os.read(keyboard, 1024)
+            if _LEAVE in keys:
+                return
+            if keys:
+                machine.type_in(keys)
+            else:
+                watched.remove(keyboard)  # No more input; the machine decides when it ends.
+    finally:
+        machine.console.unsubscribe(show)
+        if saved is not None:
+            termios.tcsetattr(keyboard, termios.TCSADRAIN, saved)
+        os.close(ended)
+
+
+def main() -> int:
+    """Run the command line; a user's mistake is one message and a hint."""
+    try:
+        app()
+    except KubesoloError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {error.hint}\n")
+        return error.exit_code
+    return 0

@@ -1,0 +1,1 @@
+"""The serial console: recording it, reading it, typing on it."""

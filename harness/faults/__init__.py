@@ -1,0 +1,1 @@
+"""Faults that scenarios inject; each proves that it happened."""

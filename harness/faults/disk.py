@@ -1,0 +1,25 @@
+"""A disk that does not answer."""
+
+from __future__ import annotations
+
+from harness.errors import HarnessError
+from harness.journal.journal import Source
+from harness.qemu.machine import Machine
+
+# The half of the boot disk's virtio device that has its contents.
+_DISK = "/machine/peripheral/disk0/virtio-backend"
+
+
+def set_disk(machine: Machine, *, answers: bool) -> None:
+    """Hold the disk's requests, as a dying disk does, or let go of them.
+
+    One may pass; those after it wait for as many seconds as it has bytes. Raises HarnessError where
+    QEMU does not say that it does so.
+    """
+    rate = 0 if answers else 1
+    said = machine.monitor(f"block_set_io_throttle {_DISK} {rate} 0 0 0 0 0")
+    blocks = machine.monitor("info block")
+    if said or ("I/O throttling" in blocks) == answers:
+        raise HarnessError(f"QEMU does not hold the disk's requests as asked: {said or blocks}")
+    text = "the disk answers again" if answers else "the disk does not answer"
+    machine.journal.append(Source.FAULT, "fired", text)

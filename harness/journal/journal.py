@@ -1,0 +1,282 @@
+"""Everything that happened to one machine, in order, and the waits for what shall happen.
+
+Written out, the journal is ``timeline.json``::
+
+    {"schema": 1, "machine": "node", "arch": "x86_64", "started": "2026-01-31T12:00:00+00:00",
+     "events": [{"time": 1.234, "source": "console", "kind": "line", "text": "...", "data": {}}]}
+
+``time`` is in seconds since ``started``, measured on the host's monotonic clock. Sources and kinds:
+
+=========  ================================================================================
+console    line; failure (data: pattern, allowed)
+qmp        event (text: its name, data: its data); command (text: its name, data: arguments,
+           seconds)
+channel    hello, request, output, reply, command (text: argv, data: exit, seconds), dropped
+harness    start, restored, exit (data: status, cpu_seconds), note,
+           step (data: depth, phase begin|end, seconds),
+           command (one on the host; data: exit, seconds)
+fault      fired (text: what)
+=========  ================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import enum
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.deadline import Deadline
+from harness.errors import DeadlineError, GuestFailureError, MachineExitedError, WaitError
+from harness.journal.patterns import Pattern
+
+SCHEMA = 1
+CONSOLE_TAIL = 20
+
+
+class Source(enum.StrEnum):
+    """Who observed an event."""
+
+    CONSOLE = "console"
+    QMP = "qmp"
+    CHANNEL = "channel"
+    HARNESS = "harness"
+    FAULT = "fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One observation; ``index`` is its place in the journal, ``time`` the monotonic clock's."""
+
+    index: int
+    time: float
+    source: Source
+    kind: str
+    text: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.kind}" + (f": {self.text}" if self.text else "")
+
+
+Predicate = Callable[[Event], bool]
+
+
+class Journal:
+    """An ordered, thread-safe list of events with waits that lose none.
+
+    A wait starts at a cursor, so that what happened between two calls counts. It ends at the first
+    matching event, or with an error at the first of: a failure on the guest's console that nobody
+    expected, the machine's end, the deadline. A failure seen while nobody waited ends the next
+    wait.
+    """
+
+    def __init__(self, machine: str = "node", arch: str = "") -> None:
+        self.machine = machine
+        self.arch = arch
+        self.reproduce = ""  # one command that runs the scenario again
+        self._started = time.monotonic()
+        self._date = datetime.datetime.now(datetime.UTC)
+        self._condition = threading.Condition()
+        self._events: list[Event] = []
+        self._allowed: list[frozenset[Pattern]] = []
+        self._failures: list[Event] = []  # not yet reported to anybody
+        self._exit: Event | None = None
+        self._steps: list[str] = []
+
+    # Writing
+
+    def append(self, source: Source, kind: str, text: str = "", /, **data: Any) -> Event:
+        """Record an event now and wake every wait."""
+        with self._condition:
+            event = Event(len(self._events), time.monotonic(), source, kind, text, data)
+            self._events.append(event)
+            if source is Source.HARNESS and kind == "exit":
+                self._exit = event
+            elif source is Source.HARNESS and kind == "start":
+                self._exit = None
+            self._condition.notify_all()
+            return event
+
+    def failure(self, pattern: Pattern, line: str) -> Event:
+        """Record a failure on the console; an unexpected one ends the present or next wait."""
+        with self._condition:
+            allowed = any(pattern in patterns for patterns in self._allowed)
+            event = self.append(
+                Source.CONSOLE, "failure", line, pattern=pattern.name, allowed=allowed
+            )
+            if not allowed:
+                self._failures.append(event)
+            return event
+
+    @contextlib.contextmanager
+    def expecting(self, *patterns: Pattern) -> Iterator[None]:
+        """Within this scope the given failures are part of the scenario."""
+        entry = frozenset(patterns)
+        with self._condition:
+            self._allowed.append(entry)
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._allowed.remove(entry)
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Name what is being done, for the timeline and for the message of a failure."""
+        depth = len(self._steps)
+        self._steps.append(title)
+        begun = self.append(Source.HARNESS, "step", title, depth=depth, phase="begin")
+        try:
+            yield
+        finally:
+            self._steps.pop()
+            seconds = time.monotonic() - begun.time
+            self.append(
+                Source.HARNESS, "step", title, depth=depth, phase="end", seconds=round(seconds, 3)
+            )
+
+    # Reading
+
+    @property
+    def cursor(self) -> int:
+        """The place after the last event so far."""
+        with self._condition:
+            return len(self._events)
+
+    def events(self, since: int = 0) -> list[Event]:
+        """A copy of the events from ``since`` on."""
+        with self._condition:
+            return self._events[since:]
+
+    def last(self, predicate: Predicate) -> Event | None:
+        """The latest event that matches."""
+        with self._condition:
+            return next((event for event in reversed(self._events) if predicate(event)), None)
+
+    def console_tail(self, count: int = CONSOLE_TAIL) -> list[str]:
+        """The last ``count`` console lines."""
+        lines: list[str] = []
+        with self._condition:
+            for event in reversed(self._events):
+                if event.source is Source.CONSOLE and event.kind == "line":
+                    lines.append(event.text)
+                    if len(lines) == count:
+                        break
+        return lines[::-1]
+
+    # Waiting
+
+    def wait(
+        self,
+        predicate: Predicate,
+        what: str,
+        deadline: Deadline,
+        *,
+        since: int | None = None,
+        survive_exit: bool = False,
+    ) -> Event:
+        """The first event from ``since`` (default: now) on that matches.
+
+        ``survive_exit`` keeps waiting when the machine ends. Raises DeadlineError,
+        MachineExitedError or GuestFailureError.
+        """
+        begun = time.monotonic()
+        with self._condition:
+            position = len(self._events) if since is None else since
+            while True:
+                found = self._scan(position, predicate)
+                self._raise_failure(what, begun, found)
+                if found is not None:
+                    return found
+                position = max(position, len(self._events))
+                if self._exit is not None and not survive_exit:
+                    raise self._error(MachineExitedError, what, begun, self._exit)
+                if deadline.passed:
+                    late = f"nothing within {deadline.seconds:.0f} s"
+                    raise self._error(DeadlineError, what, begun, None, late)
+                self._condition.wait(deadline.remaining)
+
+    def check(self, what: str) -> None:
+        """Raise GuestFailureError where an unexpected failure was seen and not yet reported."""
+        with self._condition:
+            self._raise_failure(what, time.monotonic(), None)
+
+    def _scan(self, position: int, predicate: Predicate) -> Event | None:
+        for index in range(position, len(self._events)):
+            if predicate(self._events[index]):
+                return self._events[index]
+        return None
+
+    def _raise_failure(self, what: str, begun: float, found: Event | None) -> None:
+        """What was found counts only if no failure came before it."""
+        if self._failures and (found is None or self._failures[0].index < found.index):
+            failure = self._failures[0]
+            self._failures.clear()  # Evidence can still be collected afterwards.
+            raise self._error(GuestFailureError, what, begun, failure)
+
+    def _error(
+        self, kind: type[WaitError], what: str, begun: float, event: Event | None, why: str = ""
+    ) -> WaitError:
+        waited = time.monotonic() - begun
+        where = f" in step {' > '.join(self._steps)!r}" if self._steps else ""
+        lines = [f"waited {waited:.1f} s for {what}{where}: {why or event}"]
+        if event is not None and event.kind == "failure":
+            lines[0] = (
+                f"waited {waited:.1f} s for {what}{where}: {event.data['pattern']}: {event.text}"
+            )
+        if tail := self.console_tail():
+            lines.append(f"last {len(tail)} console lines:")
+            lines.extend(f"  {line}" for line in tail)
+        hint = f"run again: {self.reproduce}" if self.reproduce else None
+        if hint:
+            lines.append(hint)
+        return kind("\n".join(lines), hint=hint)
+
+    # Evidence
+
+    def guest_seconds(self) -> float:
+        """Seconds during which QEMU ran."""
+        total = 0.0
+        since: float | None = None
+        for event in self.events():
+            if event.source is Source.HARNESS and event.kind == "start":
+                since = event.time
+            elif event.source is Source.HARNESS and event.kind == "exit" and since is not None:
+                total += event.time - since
+                since = None
+        return total if since is None else total + time.monotonic() - since
+
+    def cpu_seconds(self) -> float:
+        """The processors' time that QEMU has taken in all its runs that have ended."""
+        exits = [e for e in self.events() if e.source is Source.HARNESS and e.kind == "exit"]
+        return sum(float(event.data.get("cpu_seconds", 0.0)) for event in exits)
+
+    def document(self) -> dict[str, Any]:
+        """The journal as timeline.json holds it."""
+        return {
+            "schema": SCHEMA,
+            "machine": self.machine,
+            "arch": self.arch,
+            "started": self._date.isoformat(timespec="milliseconds"),
+            "events": [
+                {
+                    "time": round(event.time - self._started, 6),
+                    "source": event.source.value,
+                    "kind": event.kind,
+                    "text": event.text,
+                    "data": dict(event.data),
+                }
+                for event in self.events()
+            ],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write timeline.json."""
+        path.write_text(json.dumps(self.document(), indent=1, default=str) + "\n")

@@ -1,0 +1,81 @@
+"""What a run ends with: results, times and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report.html import write_report
+from product.errors import KubesoloError
+
+_HERE = Path(__file__).resolve().parents[1]
+FAILURE = pytest.StashKey[str]()
+RESULT = "scenario"  # the user property that carries a scenario's result to the controller
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the fixtures' ends know that the test failed, and why.
+
+    Where the harness explains the failure, only the test's own frames are shown.
+    """
+    if call.excinfo is not None and isinstance(call.excinfo.value, KubesoloError):
+        own = call.excinfo.traceback.filter(lambda entry: _HERE not in Path(entry.path).parents)
+        if own:
+            call.excinfo.traceback = own
+    report = yield
+    if report.failed and call.when in ("setup", "call"):
+        item.stash[FAILURE] = str(call.excinfo.value) if call.excinfo else "failed"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How much of the scenarios' time was the harness's own, and where the report lies."""
+    results: dict[str, dict[str, Any]] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == RESULT:
+                    results[value["test"]] = value
+    if not results:
+        return
+    terminalreporter.section("scenarios")
+    for line in summary(list(results.values())):
+        terminalreporter.write_line(line)
+    for result in results.values():
+        if result["outcome"] == "failed":
+            terminalreporter.write_line(f"failed: {result['test']}; {result['artefacts']}")
+            terminalreporter.write_line(f"  run again: {result['reproduce']}")
+    # With workers, the controller alone comes here.
+    evidence = terminalreporter.config.rootpath / terminalreporter.config.getoption("--artefacts")
+    try:
+        path = write_report(evidence, evidence / "report.html")
+    except OSError as error:
+        terminalreporter.write_line(f"the report could not be written: {error}")
+    else:
+        terminalreporter.write_line(f"report: {path}")
+
+
+def summary(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What the scenarios took, and how slow the host was, which two runs are compared by.
+
+    ``results`` are what result.json holds, at least one.
+    """
+    worst = max(results, key=lambda result: float(result["overhead_seconds"]))
+    total, guest, cpu, overhead = (
+        sum(float(result[name]) for result in results)
+        for name in ("seconds", "guest_seconds", "cpu_seconds", "overhead_seconds")
+    )
+    yield (
+        f"{len(results)} scenarios, {total:.1f} s, of which guests {guest:.1f} s with {cpu:.1f} s "
+        f"of processors; overhead of each {overhead / len(results) * 1000:.0f} ms on average, at "
+        f"most {float(worst['overhead_seconds']) * 1000:.0f} ms ({worst['test']})"
+    )
+    scales = {(str(r["arch"]), str(r["accelerator"])): float(r["host_scale"]) for r in results}
+    said = ", ".join(f"{arch} {by} {scale:.2f}" for (arch, by), scale in sorted(scales.items()))
+    yield f"a kernel's start here in times of the reference, which deadlines are scaled by: {said}"

@@ -1,0 +1,1 @@
+"""QEMU machines: their specification, process, monitor, disks, snapshots and the pool of them."""

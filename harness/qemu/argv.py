@@ -1,0 +1,110 @@
+"""From a machine's specification to QEMU's command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.qemu.arch import Arch, Firmware
+from harness.qemu.spec import MachineSpec
+from harness.qemu.tools import HostTools
+from product.channel.framing import PORT_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Descriptors of QEMU's ends of its three connected sockets."""
+
+    qmp: int
+    console: int
+    channel: int
+
+    def all(self) -> tuple[int, int, int]:
+        """In a fixed order."""
+        return (self.qmp, self.console, self.channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """What a machine writes: its disk's overlay, and one for UEFI's variables where it has them."""
+
+    disk: Path
+    variables: Path | None
+
+
+def build(
+    spec: MachineSpec,
+    tools: HostTools,
+    accelerator: str,
+    storage: Storage,
+    streams: Streams,
+    *,
+    incoming: bool = False,
+) -> list[str]:
+    """The whole command; the machine starts paused, so that QMP is there before the first event.
+
+    With ``incoming`` it waits for the state of a migrated machine, to be named over QMP.
+    """
+    arch = spec.arch
+    machine = f"{arch.machine},accel={accelerator}"
+    arguments = ["-no-user-config", "-nodefaults", "-display", "none", "-S"]
+    if spec.firmware is Firmware.UEFI and storage.variables is not None:
+        code = tools.path(arch.firmware_files.code)
+        arguments += _block("code", code, "raw", read_only=True)
+        arguments += _block("variables", storage.variables, "qcow2")
+        machine += ",pflash0=code,pflash1=variables"
+    arguments += ["-machine", machine, "-cpu", arch.cpu(accelerator)]
+    arguments += ["-m", str(spec.memory_mib), "-smp", str(spec.cpus)]
+    arguments += ["-rtc", f"base={spec.rtc}"]
+    if arch is Arch.AARCH64:
+        # The firmware waits five seconds for a key unless its splash time is set.
+        arguments += ["-boot", "menu=on,splash-time=0"]
+    arguments += _streams(streams)
+    arguments += _block("disk", storage.disk, "qcow2")
+    arguments += ["-device", "virtio-blk-pci,id=disk0,drive=disk,bootindex=0"]
+    arguments += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
+    arguments += ["-device", "virtio-rng-pci,rng=entropy"]
+    if spec.network:
+        arguments += ["-netdev", "user,id=net0"]
+        # Without its ROM the firmware has nothing to try the network with.
+        arguments += ["-device", "virtio-net-pci,id=nic0,netdev=net0,romfile="]
+    if arch.has_generation_id:
+        arguments += ["-device", "vmgenid,guid=auto"]
+    if spec.watchdog and arch.watchdog is not None:
+        arguments += ["-device", arch.watchdog, "-action", "watchdog=reset"]
+    for text in spec.smbios:
+        arguments += ["-smbios", f"type=11,value={text}"]
+    if incoming:
+        arguments += ["-incoming", "defer"]
+    return tools.argv(arch.qemu, *arguments, *spec.extra)
+
+
+def _streams(streams: Streams) -> list[str]:
+    return [
+        "-chardev",
+        f"socket,id=qmp,fd={streams.qmp}",
+        "-mon",
+        "chardev=qmp,mode=control",
+        "-chardev",
+        f"socket,id=console,fd={streams.console}",
+        "-serial",
+        "chardev:console",
+        "-chardev",
+        f"socket,id=channel,fd={streams.channel}",
+        "-device",
+        "virtio-serial-pci",
+        "-device",
+        f"virtserialport,chardev=channel,name={PORT_NAME}",
+    ]
+
+
+def _block(node: str, path: Path, kind: str, *, read_only: bool = False) -> list[str]:
+    """A block device's two layers: the file and its format."""
+    lock = ",read-only=on" if read_only else ""
+    name = str(path).replace(",", ",,")
+    return [
+        "-blockdev",
+        f"driver=file,node-name={node}-file,filename={name}{lock}",
+        "-blockdev",
+        f"driver={kind},node-name={node},file={node}-file{lock}",
+    ]

@@ -1,0 +1,377 @@
+"""One virtual machine: QEMU with its storage, its protocol, its console and its channel."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.commands.channel import Channel
+from harness.console.expect import ConsoleExpect, type_in
+from harness.console.pump import Pump
+from harness.console.recorder import Recorder
+from harness.deadline import Deadline
+from harness.errors import HarnessError, LaunchError, UnsupportedError
+from harness.journal.journal import Event, Journal, Source
+from harness.journal.patterns import Pattern
+from harness.qemu import argv, storage
+from harness.qemu.argv import Storage, Streams
+from harness.qemu.process import Process
+from harness.qemu.qmp import Qmp
+from harness.qemu.spec import MachineSpec
+from harness.qemu.tools import HostTools
+
+# Seconds on a quiet machine; all are scaled.
+_START = 30.0
+_QMP = 30.0
+_MIGRATION = 120.0
+_DRAIN = 5.0
+# Deadlines of a machine that gives way to others are so many times as long.
+_PATIENCE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What all machines of a run share: programs, accelerator, and how slow it is.
+
+    ``scale`` multiplies every deadline; 1.0 is the machine that the figures were chosen on.
+    ``runs`` is where run directories are made; a disk's overlay needs room there.
+    """
+
+    tools: HostTools
+    accelerator: str
+    scale: float
+    runs: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A machine's state on disk: its memory and devices, and the storage that belongs to them."""
+
+    memory: Path
+    storage: Storage
+
+
+class Machine:
+    """QEMU's life cycle. Use as a context manager: leaving it ends QEMU and removes its files.
+
+    ``artefacts`` is a directory for console.log, console.raw, qmp.log and timeline.json.
+    """
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        host: Host,
+        artefacts: Path,
+        *,
+        name: str = "node",
+        base: Storage | None = None,
+    ) -> None:
+        """Prepare a machine that is off; its disk is fresh, or lies over ``base``."""
+        self.spec = spec
+        self.host = host
+        self.name = name
+        self.base = base
+        self.artefacts = artefacts
+        artefacts.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(name, spec.arch.value)
+        self.console = Recorder(artefacts, self.journal)
+        self.process = Process(host.runs, self.journal, self._drain)
+        self._pump = Pump(name)
+        self._ended: list[threading.Event] = []
+        self._qmp: Qmp | None = None
+        self._channel: Channel | None = None
+        self._sockets: list[socket.socket] = []
+        self._forwards: dict[int, int] = {}  # the guest's TCP ports to the host's
+        try:
+            if base is None:
+                self.storage = storage.fresh(spec, host.tools, self.process.directory)
+            else:
+                self.storage = storage.over(base, host.tools, self.process.directory)
+        except BaseException:
+            self.close()
+            raise
+        self._first_disk = self.storage.disk
+        self._cuts, self._was_cut = 0, False
+
+    # Power
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU runs."""
+        return self.process.pid is not None
+
+    def power_on(self, saved: Saved | None = None) -> None:
+        """Start QEMU; the guest boots, or goes on from ``saved``. Raises LaunchError."""
+        if self.running:
+            raise HarnessError(f"{self.name} is already on")
+        self._disconnect()
+        if self._was_cut:
+            self._cuts += 1
+            self.storage = storage.after_cut(self.storage, self.host.tools, self._cuts)
+            self._was_cut = False
+        deadline = self.deadline(_START)
+        ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
+        self._sockets = list(ours)
+        numbers = Streams(*(end.fileno() for end in theirs))
+        command = argv.build(
+            self.spec,
+            self.host.tools,
+            self.host.accelerator,
+            self.storage,
+            numbers,
+            incoming=saved is not None,
+        )
+        (self.artefacts / "command").write_text(shlex.join(command) + "\n")
+        ended = [threading.Event(), threading.Event()]
+        self._ended = ended
+        try:
+            self.process.start(command, numbers.all(), deadline, nice=self.spec.nice)
+        except BaseException:
+            self._ended = []
+            raise
+        finally:
+            for end in theirs:
+                end.close()
+        qmp_socket, console, stream = self._sockets
+        self._channel = Channel(stream, self.journal)
+
+        def console_ended() -> None:
+            self.console.end()
+            ended[0].set()
+
+        self._pump.add(console, self.console.feed, console_ended)
+        self._pump.add(stream, self._channel.feed, ended[1].set)
+        self._qmp = Qmp(self.name, self.journal, self.artefacts / "qmp.log")
+        try:
+            self._qmp.connect(qmp_socket, deadline)
+            if saved is not None:
+                self._restore(saved)
+            self.qmp("cont")
+        except HarnessError as error:
+            words = self.process.last_words() or error.message
+            raise LaunchError(
+                f"QEMU did not start: {words}", hint=f"its command was: {shlex.join(command)}"
+            ) from error
+
+    def power_cut(self) -> None:
+        """End QEMU at once. What the guest did not flush is lost with QEMU's cache of the disk; of
+        what it wrote twice since it was switched on, the later may be kept."""
+        status = self.process.kill(self.deadline(_START))
+        self._disconnect()
+        self._was_cut = True
+        if status != -signal.SIGKILL:
+            raise HarnessError(f"QEMU had ended by itself before the power cut, with {status}")
+
+    def reset(self) -> None:
+        """Press the reset button; returns when the machine has been reset."""
+        since = self.journal.cursor
+        self.qmp("system_reset")
+        self.wait_reset("the reset button", self.deadline(_QMP), since)
+
+    def wait_reset(self, what: str, deadline: Deadline, since: int) -> Event:
+        """Return when the machine has been reset, by whomever."""
+        return self.journal.wait(is_reset, f"the reset by {what}", deadline, since=since)
+
+    def wait_off(self, deadline: Deadline) -> int:
+        """The status of QEMU once the guest has switched the machine off."""
+        status = self.process.wait(deadline)
+        self._disconnect()
+        return status
+
+    def quit(self) -> None:
+        """End QEMU in good order: its disk is complete afterwards."""
+        if self.running:
+            self.qmp("quit")
+            self.process.wait(self.deadline(_START))
+        self._disconnect()
+
+    # Abilities
+
+    @property
+    def _scale(self) -> float:
+        """What multiplies deadlines: a machine that gives way may have to wait for its turn."""
+        return self.host.scale * (_PATIENCE if self.spec.nice else 1.0)
+
+    def deadline(self, seconds: float) -> Deadline:
+        """``seconds`` from now on the reference machine, longer where this one is slower."""
+        return Deadline.after(seconds, self._scale)
+
+    def qmp(self, command: str, /, **arguments: object) -> object:
+        """Execute a QMP command. Raises QmpError."""
+        if self._qmp is None:
+            raise HarnessError(f"{self.name} is off: it cannot execute {command}")
+        return self._qmp.command(command, self.deadline(_QMP), **arguments)
+
+    def monitor(self, line: str) -> str:
+        """What QEMU's human monitor says to ``line``."""
+        return str(self.qmp("human-monitor-command", **{"command-line": line}))
+
+    def address(self, port: int) -> str:
+        """``host:port`` on this host that leads to the guest's TCP ``port``, while QEMU runs.
+
+        Raises HarnessError where QEMU does not forward it, or the machine has no network.
+        """
+        if port not in self._forwards:
+            rule = f"tcp:127.0.0.1:0-:{port}"
+            if said := self.monitor(f"hostfwd_add net0 {rule}"):
+                raise HarnessError(f"QEMU does not forward port {port}: {said}")
+            table = self.monitor("info usernet")
+            row = rf"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+{port}\s"
+            if (found := re.search(row, table)) is None:
+                raise HarnessError(f"QEMU does not say where it forwards port {port}: {table}")
+            self._forwards[port] = int(found[1])
+        return f"127.0.0.1:{self._forwards[port]}"
+
+    @property
+    def channel(self) -> Channel:
+        """The command channel. Raises HarnessError while the machine is off."""
+        if self._channel is None:
+            raise HarnessError(f"{self.name} is off: it has no command channel")
+        return self._channel
+
+    def expect(self, seconds: float, *, since: int | None = None) -> ConsoleExpect:
+        """pexpect on the console, from byte ``since`` (default: now) on."""
+        position = self.console.position if since is None else since
+        timeout = seconds * self._scale
+        return ConsoleExpect(self.console, self._console_socket(), since=position, timeout=timeout)
+
+    def type_in(self, data: bytes) -> None:
+        """Type on the console."""
+        type_in(self._console_socket(), data)
+
+    def wait_console(self, expression: str, deadline: Deadline, *, since: int) -> re.Match[str]:
+        """The match of the first console line from cursor ``since`` on that matches."""
+        compiled = re.compile(expression)
+
+        def matches(event: Event) -> bool:
+            return is_line(event) and compiled.search(event.text) is not None
+
+        event = self.journal.wait(
+            matches, f"the console line /{expression}/", deadline, since=since
+        )
+        match = compiled.search(event.text)
+        assert match is not None  # it was the condition
+        return match
+
+    @contextlib.contextmanager
+    def expecting(self, *patterns: Pattern) -> Iterator[None]:
+        """Within this scope the given failures on the console are part of the scenario."""
+        with self.journal.expecting(*patterns):
+            yield
+
+    # Snapshots
+
+    def save(self, directory: Path) -> Saved:
+        """Write the machine's state into ``directory``, which its storage moves to; it is off
+        afterwards and cannot be switched on again.
+
+        Raises HarnessError for one whose power was cut, whose disk is several files.
+        """
+        if self.storage.disk != self._first_disk:
+            raise HarnessError(f"the power of {self.name} was cut: it cannot be saved")
+        memory = directory / "memory"
+        self.qmp("stop")
+        self._migrate("migrate", memory)
+        self.quit()
+        disk = self.storage.disk.rename(directory / self.storage.disk.name)
+        variables = self.storage.variables
+        if variables is not None:
+            variables = variables.rename(directory / variables.name)
+        return Saved(memory, Storage(disk, variables))
+
+    def _restore(self, saved: Saved) -> None:
+        self._migrate("migrate-incoming", saved.memory)
+        self.journal.append(Source.HARNESS, "restored", str(saved.memory))
+
+    def _migrate(self, command: str, memory: Path) -> None:
+        capabilities = [{"capability": "events", "state": True}]
+        self.qmp("migrate-set-capabilities", capabilities=capabilities)
+        since = self.journal.cursor
+        self.qmp(command, uri=f"file:{memory}")
+        event = self.journal.wait(
+            _migration_ended, f"QEMU's {command}", self.deadline(_MIGRATION), since=since
+        )
+        if event.data.get("status") != "completed":
+            raise LaunchError(f"QEMU's {command} of {memory} failed: {self.process.last_words()}")
+
+    # End
+
+    def keep_disk(self) -> Path | None:
+        """Move the disk's overlay to the artefacts; the machine must be off. Raises LaunchError."""
+        disk = self._first_disk
+        if self.running or not disk.exists():
+            return None
+        if self.storage.disk != disk:
+            storage.fold(self.storage.disk, disk, self.host.tools)
+        import shutil  # A failure's path only.
+
+        return Path(shutil.move(disk, self.artefacts / disk.name))
+
+    def close(self) -> None:
+        """End QEMU whatever it does, write the timeline, remove the run directory."""
+        self.process.close()
+        self._disconnect()
+        self._pump.close()
+        self.console.close()
+        self.journal.save(self.artefacts / "timeline.json")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _console_socket(self) -> socket.socket:
+        if len(self._sockets) != 3:
+            raise UnsupportedError(f"{self.name} is off: its console takes no input")
+        return self._sockets[1]
+
+    def _drain(self) -> None:
+        """Return when QEMU's last output has been recorded."""
+        deadline = Deadline.after(_DRAIN)
+        for ended in self._ended:
+            ended.wait(deadline.remaining)
+
+    def _disconnect(self) -> None:
+        """Forget a QEMU that has ended."""
+        self._forwards.clear()
+        if self._qmp is not None:
+            self._qmp.close(self.deadline(_QMP))
+            self._qmp = None
+        self._channel = None
+        for end in self._sockets[1:]:
+            self._pump.remove(end)
+            end.close()
+        self._sockets = []
+
+
+def is_line(event: Event) -> bool:
+    """A line of the console."""
+    return event.source is Source.CONSOLE and event.kind == "line"
+
+
+def is_reset(event: Event) -> bool:
+    """The machine was reset, by its guest, its watchdog or its button."""
+    return event.source is Source.QMP and event.text == "RESET"
+
+
+def _migration_ended(event: Event) -> bool:
+    return (
+        event.source is Source.QMP
+        and event.text == "MIGRATION"
+        and event.data.get("status") in ("completed", "failed")
+    )

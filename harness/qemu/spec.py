@@ -1,0 +1,61 @@
+"""What a machine shall be, before there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.qemu.arch import Arch, Firmware
+
+# What QEMU itself takes beyond the guest's memory, translated code included (measured: 180 MiB at
+# most on x86_64).
+OVERHEAD_MIB = 200
+
+CHANNEL_OFFER = "io.kubesolo.channel=virtio"
+
+
+class MachineSpec(BaseModel):
+    """A virtual machine; two equal specs behave alike.
+
+    ``image`` is a raw disk image and is never written: the machine writes into an overlay of
+    ``disk_size_mib``. ``smbios`` are OEM strings (SMBIOS type 11), the guest's credentials; the
+    offer of the command channel is one of them. ``rtc`` is what the hardware clock shows at the
+    start: "utc" or a date like 2020-01-01T00:00:00. ``extra`` goes onto QEMU's command line as is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    arch: Arch
+    image: Path
+    memory_mib: Annotated[int, Field(ge=128)] = 512
+    cpus: Annotated[int, Field(ge=1, le=64)] = 1
+    disk_size_mib: Annotated[int, Field(ge=64)] = 2560
+    firmware: Firmware = Firmware.UEFI
+    network: bool = True
+    watchdog: bool = True
+    smbios: tuple[str, ...] = (CHANNEL_OFFER,)
+    rtc: Annotated[str, Field(pattern=r"^(utc|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)$")] = "utc"
+    extra: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.firmware not in self.arch.firmwares:
+            raise ValueError(f"{self.arch} machines have no {self.firmware} firmware")
+        for text in self.smbios:
+            if "," in text or "\n" in text:
+                raise ValueError(f"an SMBIOS string cannot hold commas or line ends: {text!r}")
+        return self
+
+    @property
+    def nice(self) -> int:
+        """How far the machine gives way to others on the host. One with several processors never
+        does: while one of them waits for its turn, the others wait for it in busy loops.
+        """
+        return 0 if self.cpus > 1 else 10
+
+    @property
+    def pool_mib(self) -> int:
+        """MiB of the host that the machine takes from the pool."""
+        return self.memory_mib + OVERHEAD_MIB

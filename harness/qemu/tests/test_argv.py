@@ -1,0 +1,163 @@
+"""QEMU's command line and the specification that it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from harness.qemu.arch import Arch
+from harness.qemu.argv import Storage, Streams, build
+from harness.qemu.spec import CHANNEL_OFFER, MachineSpec
+
+STREAMS = Streams(qmp=10, console=11, channel=12)
+
+
+class Tools:
+    """Tools below a root that need not exist."""
+
+    def argv(self, program: str, *args: str) -> list[str]:
+        return [f"/tools/{program}", *args]
+
+    def path(self, relative: str) -> Path:
+        return Path("/tools") / relative
+
+
+def spec(**fields: Any) -> MachineSpec:
+    return MachineSpec.model_validate({"arch": "x86_64", "image": "/disk.img", **fields})
+
+
+def command(machine: MachineSpec, accelerator: str = "tcg", incoming: bool = False) -> list[str]:
+    variables = None if machine.firmware.value == "bios" else Path("/run/variables.qcow2")
+    storage = Storage(Path("/run/disk.qcow2"), variables)
+    return build(machine, Tools(), accelerator, storage, STREAMS, incoming=incoming)
+
+
+def values(argv: list[str], option: str) -> list[str]:
+    return [argv[i + 1] for i, word in enumerate(argv) if word == option]
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_every_stream_is_a_descriptor_and_no_port_is_open(arch: Arch) -> None:
+    argv = command(spec(arch=arch))
+    assert argv[0] == f"/tools/qemu-system-{arch}"
+    assert values(argv, "-chardev") == [
+        "socket,id=qmp,fd=10",
+        "socket,id=console,fd=11",
+        "socket,id=channel,fd=12",
+    ]
+    text = " ".join(argv)
+    for word in ("hostfwd", "tcp:", "server", "-vnc", "-gdb"):
+        assert word not in text
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_the_image_itself_is_never_opened(arch: Arch) -> None:
+    blocks = values(command(spec(arch=arch)), "-blockdev")
+    assert not any("/disk.img" in block for block in blocks)
+    assert "driver=file,node-name=disk-file,filename=/run/disk.qcow2" in blocks
+    assert "driver=qcow2,node-name=disk,file=disk-file" in blocks
+
+
+@pytest.mark.parametrize("arch", list(Arch))
+def test_firmware_code_is_read_only_and_its_variables_can_be_in_a_snapshot(arch: Arch) -> None:
+    blocks = values(command(spec(arch=arch)), "-blockdev")
+    code = [block for block in blocks if "node-name=code" in block]
+    assert len(code) == 2
+    assert all(block.endswith("read-only=on") for block in code)
+    assert "driver=qcow2,node-name=variables,file=variables-file" in blocks
+
+
+def test_bios_needs_no_flash() -> None:
+    argv = command(spec(firmware="bios"))
+    assert "pflash" not in " ".join(argv)
+    assert len(values(argv, "-blockdev")) == 2
+
+
+def test_the_machine_starts_paused_and_without_the_users_configuration() -> None:
+    argv = command(spec())
+    for word in ("-S", "-no-user-config", "-nodefaults"):
+        assert word in argv
+
+
+def test_aarch64_does_not_wait_for_a_key() -> None:
+    assert values(command(spec(arch="aarch64")), "-boot") == ["menu=on,splash-time=0"]
+    assert values(command(spec()), "-boot") == []
+
+
+@pytest.mark.parametrize(
+    ("arch", "accelerator", "cpu"),
+    [
+        ("x86_64", "tcg", "qemu64"),
+        ("x86_64", "kvm", "host"),
+        ("aarch64", "tcg", "max,pauth=off,sve=off,sme=off"),
+        ("aarch64", "kvm", "host"),
+    ],
+)
+def test_the_processor_fits_the_accelerator(arch: str, accelerator: str, cpu: str) -> None:
+    argv = command(spec(arch=arch), accelerator)
+    [value] = values(argv, "-cpu")
+    assert value == cpu or value.startswith(f"{cpu},")
+    assert f"accel={accelerator}" in values(argv, "-machine")[0]
+
+
+def test_devices_that_one_architecture_has_alone() -> None:
+    x86 = values(command(spec()), "-device")
+    arm = values(command(spec(arch="aarch64")), "-device")
+    assert "i6300esb" in x86
+    assert "vmgenid,guid=auto" in x86
+    assert not {"i6300esb", "vmgenid,guid=auto"} & set(arm)
+    assert values(command(spec()), "-action") == ["watchdog=reset"]
+
+
+def test_what_is_switched_off_is_not_there() -> None:
+    argv = command(spec(network=False, watchdog=False, smbios=()))
+    text = " ".join(argv)
+    for word in ("netdev", "virtio-net", "i6300esb", "smbios"):
+        assert word not in text
+
+
+def test_the_offer_of_the_channel_is_an_smbios_string() -> None:
+    argv = command(spec(smbios=(CHANNEL_OFFER, "io.example=1")))
+    assert values(argv, "-smbios") == [
+        "type=11,value=io.kubesolo.channel=virtio",
+        "type=11,value=io.example=1",
+    ]
+
+
+def test_sizes_clock_and_extras_are_passed_on() -> None:
+    argv = command(spec(memory_mib=768, cpus=2, rtc="2020-01-01T00:00:00", extra=("-name", "x")))
+    assert values(argv, "-m") == ["768"]
+    assert values(argv, "-smp") == ["2"]
+    assert values(argv, "-rtc") == ["base=2020-01-01T00:00:00"]
+    assert argv[-2:] == ["-name", "x"]
+
+
+def test_a_fork_waits_for_its_state() -> None:
+    assert values(command(spec(), incoming=True), "-incoming") == ["defer"]
+    assert "-incoming" not in command(spec())
+
+
+def test_a_comma_in_a_path_is_quoted() -> None:
+    storage = Storage(Path("/run,1/disk.qcow2"), None)
+    argv = build(spec(firmware="bios"), Tools(), "tcg", storage, STREAMS)
+    assert "driver=file,node-name=disk-file,filename=/run,,1/disk.qcow2" in argv
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"arch": "riscv64"}, "arch"),
+        ({"arch": "aarch64", "firmware": "bios"}, "no bios firmware"),
+        ({"memory_mib": 16}, "memory_mib"),
+        ({"cpus": 0}, "cpus"),
+        ({"smbios": ("a,b",)}, "commas"),
+        ({"rtc": "yesterday"}, "rtc"),
+        ({"colour": "blue"}, "colour"),
+    ],
+)
+def test_an_impossible_machine_says_why(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        spec(**fields)

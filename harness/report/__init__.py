@@ -1,0 +1,1 @@
+"""What a run left behind, as data, story, timeline picture and HTML."""

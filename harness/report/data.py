@@ -1,0 +1,173 @@
+"""The evidence below a directory of scenarios, read for the report.
+
+Whatever cannot be read is part of the report and no error: a run that was killed leaves scenarios
+without a result, and those matter most.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.journal.journal import CONSOLE_TAIL
+from harness.report.story import Mark, Story
+
+PASSED = "passed"
+FAILED = "failed"
+INCOMPLETE = "incomplete"  # without a readable result: the run ended first
+
+_MAKING = "-making-"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine of a scenario: its directory, and its timeline unless that is unreadable."""
+
+    directory: Path
+    timeline: Mapping[str, Any] | None
+    story: Story | None
+    problem: str = ""
+
+    @property
+    def making(self) -> bool:
+        """Whether it was run to make a snapshot, which later scenarios share."""
+        return _MAKING in self.directory.name
+
+    @property
+    def files(self) -> list[Path]:
+        """What lies in its directory."""
+        return sorted(path for path in self.directory.iterdir() if path.is_file())
+
+    @property
+    def console_tail(self) -> list[str]:
+        """The last lines of its console; of the file where there is no timeline."""
+        if self.story is not None:
+            return self.story.console[-CONSOLE_TAIL:]
+        try:
+            text = (self.directory / "console.log").read_text(errors="replace")
+        except OSError:
+            return []
+        return text.splitlines()[-CONSOLE_TAIL:]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One scenario's result and machines; seconds are 0.0 where the result is missing."""
+
+    directory: Path
+    test: str
+    arch: str
+    accelerator: str
+    outcome: str
+    failure: str
+    reproduce: str
+    seconds: float = 0.0
+    guest_seconds: float = 0.0
+    making_seconds: float = 0.0
+    turn_seconds: float = 0.0
+    overhead_seconds: float = 0.0
+    machines: Sequence[Machine] = field(default_factory=tuple)
+
+    @classmethod
+    def read(cls, directory: Path) -> Scenario:
+        """The scenario whose evidence lies in ``directory``."""
+        machines = tuple(
+            _machine(path) for path in sorted(directory.iterdir(), key=_order) if path.is_dir()
+        )
+        try:
+            result = json.loads((directory / "result.json").read_bytes())
+            if not isinstance(result, dict):
+                raise ValueError("it is no JSON object")
+        except FileNotFoundError:
+            problem = "there is no result.json: the run ended before the scenario did"
+            return cls._broken(directory, problem, machines)
+        except (OSError, ValueError) as error:
+            return cls._broken(directory, f"result.json is unreadable: {error}", machines)
+        return cls(
+            directory,
+            test=str(result.get("test") or directory.name),
+            arch=str(result.get("arch", "")),
+            accelerator=str(result.get("accelerator", "")),
+            outcome=str(result.get("outcome") or INCOMPLETE),
+            failure=str(result.get("failure") or ""),
+            reproduce=str(result.get("reproduce") or ""),
+            seconds=_number(result, "seconds"),
+            guest_seconds=_number(result, "guest_seconds"),
+            making_seconds=_number(result, "making_seconds"),
+            turn_seconds=_number(result, "turn_seconds"),
+            overhead_seconds=_number(result, "overhead_seconds"),
+            machines=machines,
+        )
+
+    @classmethod
+    def _broken(cls, directory: Path, problem: str, machines: Sequence[Machine]) -> Scenario:
+        arch = next((one.story.arch for one in machines if one.story), "")
+        return cls(directory, directory.name, arch, "", INCOMPLETE, problem, "", machines=machines)
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is nothing to look into."""
+        return self.outcome == PASSED
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has a result with times."""
+        return self.outcome != INCOMPLETE
+
+    @property
+    def deciding(self) -> tuple[Machine, Mark] | None:
+        """The machine and the moment that ended it, where a journal has that."""
+        for machine in self.machines:
+            if machine.story and (mark := machine.story.deciding(self.failure)):
+                return machine, mark
+        return None
+
+    @property
+    def span(self) -> tuple[datetime.datetime, datetime.datetime] | None:
+        """From the first machine's start to the last one's end."""
+        spans = []
+        for machine in self.machines:
+            if machine.story is None:
+                continue
+            try:
+                begin = datetime.datetime.fromisoformat(machine.story.started)
+            except ValueError:
+                continue
+            if begin.tzinfo is not None:
+                spans.append((begin, begin + datetime.timedelta(seconds=machine.story.seconds)))
+        if not spans:
+            return None
+        return min(begin for begin, _ in spans), max(end for _, end in spans)
+
+
+def read_scenarios(directory: Path) -> list[Scenario]:
+    """Every scenario below ``directory``: what failed first, then by name."""
+    if not directory.is_dir():
+        return []
+    found = [Scenario.read(path) for path in directory.iterdir() if path.is_dir()]
+    rank = {FAILED: 0, PASSED: 2}
+    return sorted(found, key=lambda one: (rank.get(one.outcome, 1), one.test, one.arch))
+
+
+def _machine(directory: Path) -> Machine:
+    path = directory / "timeline.json"
+    try:
+        timeline = json.loads(path.read_bytes())
+        return Machine(directory, timeline, Story.of(timeline))
+    except FileNotFoundError:
+        return Machine(directory, None, None, "it has no timeline.json")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return Machine(directory, None, None, f"timeline.json is unreadable: {error}")
+
+
+def _order(path: Path) -> tuple[bool, str]:
+    return _MAKING in path.name, path.name
+
+
+def _number(result: Mapping[str, Any], name: str) -> float:
+    value = result.get(name)
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -1,0 +1,292 @@
+"""The HTML report over a directory of scenarios: one file, which links to the evidence beside it.
+
+Links are relative: the report and the scenarios move together. It needs no network, no script and
+no other file to be read.
+"""
+
+from __future__ import annotations
+
+import datetime
+import html
+import os
+import string
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from harness.report import timeline
+from harness.report.data import Machine, Scenario, read_scenarios
+from harness.report.layout import clean
+
+_JUNIT = "junit.xml"  # which pytest may have been told to leave among the scenarios
+_DATE = "%Y-%m-%d %H:%M:%S"
+_TEMPLATES = Path(__file__).parent / "templates"
+# The order in which a reader wants a machine's files; others follow by name.
+_FIRST = ("console.log", "timeline.svg", "timeline.json", "qmp.log", "evidence.txt", "command")
+_HIDDEN = ("console.raw",)  # console.log says the same and when
+
+
+def write_report(scenarios_dir: Path, output: Path) -> Path:
+    """Write the report on ``scenarios_dir`` to ``output`` and return that.
+
+    Beside each timeline.json its picture is written as timeline.svg.
+    """
+    scenarios = read_scenarios(scenarios_dir)
+    for scenario in scenarios:
+        for machine in scenario.machines:
+            if machine.timeline is not None:
+                (machine.directory / "timeline.svg").write_text(_picture(scenario, machine))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_name(f".{output.name}.part")
+    partial.write_text(_Page(scenarios, output.parent, scenarios_dir / _JUNIT).text())
+    partial.replace(output)
+    return output
+
+
+def _picture(scenario: Scenario, machine: Machine, *, embedded: bool = False) -> str:
+    assert machine.timeline is not None  # the callers' condition
+    decided = scenario.deciding
+    # A failure is told on the machine that shows it, or on all if none does.
+    mine = not machine.making if decided is None else decided[0] is machine
+    return timeline.svg(
+        machine.timeline,
+        title=scenario.test,
+        outcome="" if machine.making else scenario.outcome,
+        failure=scenario.failure if mine else "",
+        embedded=embedded,
+    )
+
+
+def _esc(text: str) -> str:
+    return html.escape(clean(text))
+
+
+def _seconds(value: float) -> str:
+    if round(value, 1) >= 120:
+        minutes, seconds = divmod(round(value), 60)
+        return f"{minutes} min {seconds} s"
+    return f"{value:.1f} s"
+
+
+def _covered(spans: Sequence[tuple[datetime.datetime, datetime.datetime]]) -> float:
+    """Seconds that lie within any of the sorted spans; the evidence of several runs has gaps."""
+    seconds = 0.0
+    done: datetime.datetime | None = None
+    for begin, end in spans:
+        start = begin if done is None else max(begin, done)
+        seconds += max(0.0, (end - start).total_seconds())
+        done = end if done is None else max(done, end)
+    return seconds
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s'[: number != 1]}"
+
+
+class _Page:
+    """One report; ``base`` is the directory that links start from, ``junit`` may not exist."""
+
+    def __init__(self, scenarios: Sequence[Scenario], base: Path, junit: Path) -> None:
+        self._scenarios = scenarios
+        self._base = base
+        self._junit = junit
+
+    def text(self) -> str:
+        """The whole file."""
+        failed = sum(not one.passed for one in self._scenarios)
+        title = f"{_count(len(self._scenarios), 'scenario')}, {failed} not passed"
+        body = [*self._summary(), *self._failures(), *self._table(), *self._pictures()]
+        template = string.Template((_TEMPLATES / "report.html").read_text())
+        style = (_TEMPLATES / "report.css").read_text() + timeline.style()
+        return template.substitute(title=_esc(title), style=style, body="\n".join(body))
+
+    # Parts
+
+    def _summary(self) -> Iterable[str]:
+        every = self._scenarios
+        yield "<h1>Scenarios</h1>"
+        if not every:
+            yield '<p class="soft">No scenario has left evidence here.</p>'
+            return
+        spans = sorted(span for one in every if (span := one.span))
+        if spans:
+            begin, end = spans[0][0], max(span[1] for span in spans)
+            yield (
+                f'<p class="soft">Machines ran between {begin:{_DATE}} and {end:{_DATE}} '
+                f"{_esc(begin.tzname() or '')}.</p>"
+            )
+        if self._junit.is_file():
+            yield f"<p>{self._link(self._junit, 'JUnit results')}</p>"
+        passed = sum(one.passed for one in every)
+        complete = [one for one in every if one.complete]
+        overhead = [one.overhead_seconds * 1000 for one in complete]
+        yield '<div class="cards">'
+        yield _card("passed", str(passed), "ok" if passed else "")
+        yield _card("not passed", str(len(every) - passed), "bad" if passed < len(every) else "")
+        yield _card("wall time with machines", _seconds(_covered(spans)))
+        yield _card("all scenarios together", _seconds(sum(one.seconds for one in complete)))
+        yield _card("of which guests ran", _seconds(sum(one.guest_seconds for one in complete)))
+        if overhead:
+            yield _card(
+                f"overhead a scenario (most {max(overhead):.0f} ms)",
+                f"{sum(overhead) / len(overhead):.0f} ms",
+            )
+        yield "</div>"
+        yield from self._architectures()
+
+    def _architectures(self) -> Iterable[str]:
+        groups: dict[tuple[str, str], list[Scenario]] = {}
+        for one in self._scenarios:
+            groups.setdefault((one.arch or "unknown", one.accelerator), []).append(one)
+        heads = ["scenarios", "passed", "not passed", "seconds", "guest", "snapshots", "waiting"]
+        yield '<div class="scroll"><table><tr><th>architecture</th><th>accelerator</th>'
+        yield "".join(f'<th class="number">{head}</th>' for head in [*heads, "mean overhead"])
+        yield "</tr>"
+        for (arch, accelerator), group in sorted(groups.items()):
+            passed = sum(one.passed for one in group)
+            complete = [one for one in group if one.complete]
+            figures = [str(len(group)), str(passed), str(len(group) - passed)]
+            figures += [
+                f"{sum(getattr(one, name) for one in complete):.1f}"
+                for name in ("seconds", "guest_seconds", "making_seconds", "turn_seconds")
+            ]
+            mean = sum(one.overhead_seconds for one in complete) / max(1, len(complete))
+            figures.append(f"{mean * 1000:.0f} ms" if complete else "")
+            yield f"<tr><td>{_esc(arch)}</td><td>{_esc(accelerator)}</td>"
+            yield "".join(f'<td class="number">{figure}</td>' for figure in figures) + "</tr>"
+        yield "</table></div>"
+
+    def _failures(self) -> Iterable[str]:
+        failures = [one for one in self._scenarios if not one.passed]
+        if failures:
+            yield "<h2>What did not pass</h2>"
+        for one in failures:
+            kind = "bad" if one.complete else "odd"
+            head, _, rest = one.failure.strip().partition("\n")
+            rest = rest.partition("console lines:\n")[0] if "console lines:\n" in rest else rest
+            yield f'<section class="block {kind}" id="{self._anchor(one)}">'
+            yield f"<h3>{_outcome(one)} {_esc(one.test)}</h3>"
+            yield f'<p class="deciding">{_esc(head)}</p>'
+            if decided := one.deciding:
+                machine, mark = decided
+                yield (
+                    f"<p>At {mark.time:.1f} s of <b>{_esc(machine.directory.name)}</b>: "
+                    f"{_esc(mark.label)}.</p>"
+                )
+            if rest.strip() and not rest.startswith("last "):
+                yield f"<pre>{_esc(rest)}</pre>"
+            if one.reproduce:
+                yield f'<p class="name">run it again</p><pre>{_esc(one.reproduce)}</pre>'
+            for machine in one.machines:
+                if machine.making and any(not other.making for other in one.machines):
+                    continue
+                tail = "\n".join(machine.console_tail) or "(the console is empty)"
+                name = _esc(machine.directory.name)
+                yield f'<p class="name">last console lines of {name}</p><pre>{_esc(tail)}</pre>'
+            yield from self._evidence(one, opened=True)
+            yield "</section>"
+
+    def _table(self) -> Iterable[str]:
+        if not self._scenarios:
+            return
+        yield "<h2>All scenarios</h2>"
+        yield '<div class="scroll"><table><tr><th>outcome</th><th>scenario</th>'
+        yield '<th>architecture</th><th class="number">seconds</th><th class="number">guest</th>'
+        yield '<th class="number">overhead</th><th>boots (slot, counter)</th><th>began</th>'
+        yield "<th>evidence</th></tr>"
+        for one in self._scenarios:
+            group, name = _names(one)
+            times = [f"{one.seconds:.1f}", f"{one.guest_seconds:.1f}"]
+            times.append(f"{one.overhead_seconds * 1000:.0f} ms")
+            if not one.complete:
+                times = ["", "", ""]
+            yield f"<tr><td>{_outcome(one)}</td>"
+            yield f'<td><a href="#{self._anchor(one)}">{_esc(name)}</a>'
+            yield f'<span class="group">{_esc(group)}</span></td><td>{_esc(one.arch)}</td>'
+            yield "".join(f'<td class="number">{time}</td>' for time in times)
+            yield f'<td class="boots">{_boots(one)}</td>'
+            began = f"{one.span[0]:{_DATE}}" if one.span else ""
+            yield f'<td class="files soft">{began}</td>'
+            yield f'<td class="files">{self._link(one.directory, "folder")}'
+            for machine in one.machines:
+                if not machine.making and (machine.directory / "console.log").exists():
+                    yield f" · {self._link(machine.directory / 'console.log', 'console')}"
+            yield "</td></tr>"
+        yield "</table></div>"
+
+    def _pictures(self) -> Iterable[str]:
+        passed = [one for one in self._scenarios if one.passed]
+        if passed:
+            yield "<h2>Timelines of what passed</h2>"
+        for one in passed:
+            yield f"<details><summary>{_outcome(one)} {_esc(one.test)} "
+            yield f'<span class="soft">{_seconds(one.seconds)}</span> {_boots(one)}</summary>'
+            # A link to what is inside opens it; a link to the element itself would not.
+            yield f'<div id="{self._anchor(one)}">'
+            yield from self._evidence(one, opened=False)
+            yield "</div>"
+            yield "</details>"
+
+    def _evidence(self, one: Scenario, *, opened: bool) -> Iterable[str]:
+        """Pictures and links of each machine; those of snapshots' makers closed at the end."""
+        for machine in one.machines:
+            name = _esc(machine.directory.name)
+            inner = [f'<p class="name">{name}</p><p>{self._files(machine)}</p>']
+            if machine.timeline is not None:
+                inner.append(f'<div class="picture">{_picture(one, machine, embedded=True)}</div>')
+            else:
+                inner.append(f'<p class="soft">No picture: {_esc(machine.problem)}.</p>')
+            if machine.making:
+                yield f"<details><summary>{name}: the snapshot was made in this run</summary>"
+                yield from [*inner, "</details>"]
+            elif opened:
+                yield "<details open><summary>timeline and evidence</summary>"
+                yield from [*inner, "</details>"]
+            else:
+                yield from inner
+
+    # Means
+
+    def _files(self, machine: Machine) -> str:
+        names = {path.name: path for path in machine.files if path.name not in _HIDDEN}
+        order = [name for name in _FIRST if name in names]
+        order += [name for name in names if name not in _FIRST]
+        return " · ".join(self._link(names[name], name) for name in order)
+
+    def _link(self, path: Path, label: str) -> str:
+        target = quote(os.path.relpath(path, self._base))
+        if path.is_dir():
+            target += "/"
+        return f'<a href="{html.escape(target)}">{_esc(label)}</a>'
+
+    def _anchor(self, one: Scenario) -> str:
+        return f"scenario-{self._scenarios.index(one) + 1}"
+
+
+def _card(label: str, value: str, kind: str = "") -> str:
+    return f'<div class="card {kind}"><b>{_esc(value)}</b>{_esc(label)}</div>'
+
+
+def _outcome(one: Scenario) -> str:
+    kind = one.outcome if one.outcome in ("passed", "failed") else ""
+    return f'<span class="outcome {kind}">{_esc(one.outcome)}</span>'
+
+
+def _names(one: Scenario) -> tuple[str, str]:
+    """A test's file, and its name as a sentence without the architecture."""
+    group, _, name = one.test.rpartition("::")
+    name, _, values = name.removesuffix("]").partition("[")
+    others = [value for value in values.split("-") if value and value != one.arch]
+    sentence = name.removeprefix("test_").replace("_", " ")
+    return group, f"{sentence} ({', '.join(others)})" if others else sentence
+
+
+def _boots(one: Scenario) -> str:
+    chips = []
+    for machine in one.machines:
+        if machine.making or machine.story is None:
+            continue
+        for boot in machine.story.decided_boots:
+            kind = boot.slot.lower() if boot.slot else ""
+            chips.append(f'<span class="chip {kind}">{_esc(str(boot))}</span>')
+    return "".join(chips)

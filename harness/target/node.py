@@ -1,0 +1,347 @@
+"""A node as scenarios speak to it."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from harness.commands.channel import CompletedCommand, PendingCommand
+from harness.console.expect import ConsoleExpect
+from harness.errors import CommandError, HarnessError, StateError
+from harness.journal.boots import Boot, Boots, Ready
+from harness.journal.journal import Event, Journal, Source
+from harness.journal.patterns import Pattern
+from harness.qemu import argv, snapshots
+from harness.qemu.argv import Storage, Streams
+from harness.qemu.machine import Host, Machine
+from harness.qemu.snapshots import Key, States
+from harness.qemu.spec import MachineSpec
+from harness.target.view import View
+
+# Seconds on a quiet machine; each is scaled to the machine at hand. A node with Kubernetes has to
+# judge that first.
+_READY = 240.0
+_BOOT = 60.0
+_COMMAND = 60.0
+_REBOOT = 45.0
+
+
+class State(enum.StrEnum):
+    """Where a scenario can begin without a boot."""
+
+    READY = "ready"  # a fresh image, booted, its agent finished with the boot
+
+
+class Node:
+    """One node of a scenario: off until ``at``, ``boot`` or ``power_on``.
+
+    Every method that waits raises what a wait of the journal raises, and every command
+    ChannelError where it could not run at all. ``make_seconds`` went into states that
+    later scenarios share: into making them, or into waiting for another worker that did.
+    """
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        host: Host,
+        artefacts: Path,
+        *,
+        image: str,
+        states: States,
+        name: str = "node",
+        reproduce: str = "",
+    ) -> None:
+        """``image`` is the digest of the image's content; ``reproduce`` a command for failures."""
+        self.spec = spec
+        self.name = name
+        self.make_seconds = 0.0
+        self._host = host
+        self._artefacts = artefacts
+        self._image = image
+        self._states = states
+        self._reproduce = reproduce
+        self._machine: Machine | None = None
+        self._ready: Ready | None = None
+        self._scope = contextlib.ExitStack()
+
+    # Beginning
+
+    @property
+    def machine(self) -> Machine:
+        """The machine below. Raises HarnessError before there is one."""
+        if self._machine is None:
+            raise HarnessError(f"{self.name} was not started", hint="use at, boot or power_on")
+        return self._machine
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a machine, running or not."""
+        return self._machine is not None
+
+    @property
+    def journal(self) -> Journal:
+        """Everything that happened to it."""
+        return self.machine.journal
+
+    def at(self, state: State, *, slot: str = "A") -> Ready:
+        """Begin in ``state``, forked from a snapshot, which is made if there is none yet."""
+
+        def prepare(node: Node) -> None:
+            node.boot()
+
+        ready = self.prepared(state.value, prepare)
+        if ready.slot != slot:
+            raise StateError(f"state {state} of this image runs slot {ready.slot}, not {slot}")
+        return ready
+
+    def prepared(self, name: str, prepare: Callable[[Node], None], *, inputs: str = "") -> Ready:
+        """Begin where ``prepare`` leaves a node, forked from a snapshot of that.
+
+        ``inputs`` is a digest of everything but the image that ``prepare`` depends on.
+        """
+        self._must_not_be_started()
+
+        def make() -> tuple[Machine, dict[str, str]]:
+            maker = Node(
+                self.spec,
+                self._host,
+                self._artefacts.with_name(f"{self._artefacts.name}-making-{name}"),
+                image=self._image,
+                states=self._states,
+                name=f"{self.name}-making-{name}",
+                reproduce=self._reproduce,
+            )
+            try:
+                prepare(maker)
+                ready = maker.wait_ready()
+                # What it was made from stays until this node is closed.
+                self._scope.enter_context(maker._scope)
+                return maker.machine, {"ready": str(ready)}
+            except BaseException:
+                maker.close()
+                raise
+
+        # QEMU lies in a folder that is named by its packages' digests.
+        command = argv.build(
+            self.spec, self._host.tools, self._host.accelerator,
+            Storage(Path("disk"), Path("variables")), Streams(3, 4, 5),
+        )  # fmt: skip
+        key = Key(self._image, self.spec, shlex.join(command), name, inputs)
+        begun = time.monotonic()
+        try:
+            state = self._scope.enter_context(self._states.obtain(key, make))
+        finally:
+            self.make_seconds += time.monotonic() - begun
+        ready = Ready.parse(state.facts["ready"])
+        if ready is None:
+            raise StateError(f"state {name} was saved without a ready line: {state.facts}")
+        self._adopt(snapshots.fork(state, self.spec, self._host, self._artefacts, self.name))
+        self._ready = ready
+        # The picture of this boot cannot know its slot otherwise.
+        self.journal.append(Source.HARNESS, "note", str(ready))
+        return ready
+
+    def power_on(self) -> None:
+        """Plug it in: the first time with a fresh disk, later with the one it has."""
+        if self._machine is None:
+            self._adopt(Machine(self.spec, self._host, self._artefacts, name=self.name))
+        self._ready = None
+        self.machine.power_on()
+
+    def boot(self) -> Ready:
+        """Plug it in and wait until it is ready."""
+        self.power_on()
+        return self.wait_ready()
+
+    def _adopt(self, machine: Machine) -> None:
+        self._must_not_be_started()
+        machine.journal.reproduce = self._reproduce
+        self._machine = machine
+
+    def _must_not_be_started(self) -> None:
+        if self._machine is not None:
+            raise HarnessError(f"{self.name} has begun already")
+
+    # Power
+
+    def power_cut(self) -> None:
+        """Pull the plug; what was not flushed is lost."""
+        self.machine.power_cut()
+        if self.machine.running:
+            raise HarnessError(f"{self.name} still has power after its power cut")
+        self.journal.append(Source.FAULT, "fired", "power cut")
+
+    def reset(self) -> None:
+        """Press the reset button."""
+        self.machine.reset()
+
+    def reboot(self, *, seconds: float = _REBOOT) -> None:
+        """Reboot from inside, in good order; returns when the machine has been reset."""
+        with self.journal.step("reboot"):
+            since = self.journal.cursor
+            # No reply is awaited: the system that would give it is going down.
+            self.machine.channel.start(["/sbin/reboot"], limit=None)
+            self.machine.wait_reset("/sbin/reboot", self.machine.deadline(seconds), since)
+
+    # Boots
+
+    @property
+    def boots_begun(self) -> int:
+        """How many boots of it have begun so far; a restored one counts as one."""
+        # Whoever is restored has been started, too.
+        return sum(_begins(e) and e.kind != "restored" for e in self.journal.events())
+
+    def wait_ready(self, *, seconds: float = _READY) -> Ready:
+        """Return what the agent of this boot says when it is done; commands work afterwards."""
+        with self.journal.step("wait until ready"):
+            deadline = self.machine.deadline(seconds)
+            begun = self.journal.last(_begins)
+            if begun is None or begun.kind != "restored":
+                since = 0 if begun is None else begun.index
+                event = self.journal.wait(
+                    lambda event: Ready.from_event(event) is not None,
+                    "the agent's ready line",
+                    deadline,
+                    since=since,
+                )
+                self._ready = Ready.from_event(event)
+            self.machine.channel.wait_up(deadline)
+            self.machine.channel.ping(deadline)
+        if self._ready is None:
+            raise StateError(f"{self.name} was restored without its ready line")
+        return self._ready
+
+    @contextlib.contextmanager
+    def expect_boots(self, count: int, *, seconds_each: float = _BOOT) -> Iterator[Boots]:
+        """At the end of this scope, ``count`` boots have been decided since its beginning.
+
+        What the boot loader said about each is in the given object, as it is about any that come
+        later: a boot too many does not go unseen.
+        """
+        since = self.journal.cursor if self.started else 0
+        yield Boots(lambda: self.journal.events(since))
+        with self.journal.step(f"wait for {count} boots"):
+            position = since
+            for number in range(1, count + 1):
+                event = self.journal.wait(
+                    lambda event: Boot.from_event(event) is not None,
+                    f"boot {number} of {count}",
+                    self.machine.deadline(seconds_each),
+                    since=position,
+                )
+                position = event.index + 1
+
+    @contextlib.contextmanager
+    def expecting(self, *patterns: Pattern) -> Iterator[None]:
+        """Within this scope the given failures on the console are part of the scenario."""
+        with self.journal.expecting(*patterns):
+            yield
+
+    # Commands
+
+    def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        seconds: float = _COMMAND,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> CompletedCommand:
+        """Run a command (a string goes to the shell), whatever its status."""
+        deadline = self.machine.deadline(seconds)
+        return self.machine.channel.exec(_argv(command), deadline, stdin=stdin, env=env)
+
+    def succeed(
+        self,
+        command: str | Sequence[str],
+        *,
+        seconds: float = _COMMAND,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> CompletedCommand:
+        """Run a command that must exit with 0. Raises CommandError with its output."""
+        done = self.run(command, seconds=seconds, stdin=stdin, env=env)
+        if done.exit != 0:
+            raise CommandError(f"expected success: {done}", hint=self._reproduce or None)
+        return done
+
+    def fail(
+        self,
+        command: str | Sequence[str],
+        *,
+        exit: int | None = None,
+        seconds: float = _COMMAND,
+        env: Mapping[str, str] | None = None,
+    ) -> CompletedCommand:
+        """Run a command that must not exit with 0; with ``exit`` given, exactly with that."""
+        done = self.run(command, seconds=seconds, env=env)
+        if done.exit == 0 or (exit is not None and done.exit != exit):
+            wanted = "a failure" if exit is None else f"exit status {exit}"
+            raise CommandError(f"expected {wanted}: {done}", hint=self._reproduce or None)
+        return done
+
+    def start(self, command: str | Sequence[str], *, seconds: float = _COMMAND) -> PendingCommand:
+        """Run a command meanwhile, at most ``seconds`` of this machine."""
+        limit = self.machine.deadline(seconds).seconds
+        return self.machine.channel.start(_argv(command), limit=limit)
+
+    def status(self) -> View:
+        """What ``kubesolo-update status --json`` prints."""
+        done = self.succeed(["kubesolo-update", "status", "--json"])
+        try:
+            return View.parse(done.stdout)
+        except ValueError as error:
+            raise CommandError(f"the status is no JSON object ({error}): {done}") from error
+
+    def address(self, port: int) -> str:
+        """``host:port`` under which this host reaches a TCP port of the node."""
+        return self.machine.address(port)
+
+    def put(self, data: bytes | str, path: str, *, mode: int = 0o644) -> None:
+        """Write a file on the node."""
+        raw = data.encode() if isinstance(data, str) else data
+        self.machine.channel.put(raw, path, self.machine.deadline(_COMMAND), mode=mode)
+
+    def get(self, path: str) -> bytes:
+        """Read a file of the node."""
+        return self.machine.channel.get(path, self.machine.deadline(_COMMAND))
+
+    # Console
+
+    def wait_console(
+        self, expression: str, *, seconds: float = _COMMAND, since: int | None = None
+    ) -> Sequence[str | None]:
+        """Groups of the first console line from ``since`` (default: now) on that matches."""
+        position = self.journal.cursor if since is None else since
+        deadline = self.machine.deadline(seconds)
+        return self.machine.wait_console(expression, deadline, since=position).groups()
+
+    def expect(self, *, seconds: float = _COMMAND, since: int | None = None) -> ConsoleExpect:
+        """pexpect on the console: for boot menus and the emergency shell alone."""
+        return self.machine.expect(seconds, since=since)
+
+    # End
+
+    def close(self) -> None:
+        """Switch it off, leave its evidence, remove the rest."""
+        if self._machine is not None:
+            self._machine.close()
+        self._scope.close()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} {self.spec.arch}>"
+
+
+def _argv(command: str | Sequence[str]) -> list[str]:
+    return ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+
+
+def _begins(event: Event) -> bool:
+    """After this event the machine runs another boot than before."""
+    return (event.source is Source.HARNESS and event.kind in ("start", "restored")) or (
+        event.source is Source.QMP and event.text == "RESET"
+    )

@@ -1,0 +1,1 @@
+"""The boot loader's environment block, and what early boot reports of this boot."""

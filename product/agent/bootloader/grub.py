@@ -1,0 +1,130 @@
+"""GRUB's environment block as the agent's boot environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from product.agent.bootloader.boot import SLOTS
+from product.agent.bootloader.grubenv import BLOCK_SIZE, format_block, parse_block
+from product.agent.bootloader.protocol import BOOT_TRIES, RESCUED, BootEnvError, Environment
+from product.agent.errors import AgentError
+from product.agent.system.files import make_directories, sync_directory
+
+
+class GrubBootEnv:
+    """GRUB's environment block in a file on the EFI partition.
+
+    It is changed by one write in place and an fsync. Renaming another file over it would be lost
+    on GRUB, which reads no journal; a truncated file makes GRUB's own save fail.
+    """
+
+    def __init__(self, partition: Callable[[bool], AbstractContextManager[str]], name: str) -> None:
+        """``partition(writable)`` mounts the partition; ``name`` is the file's path in it."""
+        self._partition = partition
+        self._name = name
+
+    def read(self) -> Environment:
+        """See BootEnv."""
+        try:
+            with self._partition(False) as directory:
+                return self._read(f"{directory}/{self._name}")[0]
+        except AgentError as error:
+            return _invalid(f"the boot environment cannot be reached: {error.message}")
+
+    def arm(self, slot: str, trial: str) -> None:
+        """See BootEnv."""
+        self._write(slot, counter=BOOT_TRIES, success=False, trial=trial)
+
+    def commit(self, slot: str) -> None:
+        """See BootEnv."""
+        self._write(slot, counter=None, success=True, trial=None)
+
+    def force_rollback(self, slot: str) -> None:
+        """See BootEnv; the trial's token stays, as it does when GRUB itself rolls back."""
+        self._write(slot, counter=0, success=True, trial=None)
+
+    def _write(self, slot: str, *, counter: int | None, success: bool, trial: str | None) -> None:
+        """None keeps the value that is there."""
+        with self._partition(True) as directory:
+            path = f"{directory}/{self._name}"
+            before, others = self._read(path)
+            if counter is None:
+                counter = BOOT_TRIES if before.boot_counter is None else before.boot_counter
+            first = {
+                "active_slot": slot,
+                "boot_counter": str(counter),
+                "boot_success": "1" if success else "0",
+            }
+            token = trial or before.trial
+            if token:
+                first["trial"] = token
+            if trial:
+                # An update overwrites the slot that could not be started.
+                others.pop(RESCUED, None)
+            try:
+                self._overwrite(path, format_block(first, others))
+            except OSError as error:
+                raise BootEnvError(
+                    f"cannot write the boot environment {path}: {error.strerror}",
+                    hint="the EFI partition must be writable and not full",
+                ) from None
+
+    def _read(self, path: str) -> tuple[Environment, dict[str, str]]:
+        """The environment, and the variables that are none of ours."""
+        try:
+            with open(path, "rb") as file:
+                data = file.read(BLOCK_SIZE * 64)
+        except FileNotFoundError:
+            return _invalid("the boot environment is missing"), {}
+        except OSError as error:
+            return _invalid(f"the boot environment cannot be read: {error.strerror}"), {}
+        try:
+            variables = parse_block(data)
+        except ValueError as error:
+            return _invalid(f"the boot environment is garbage: {error}"), {}
+        return _interpret(variables), variables
+
+    def _overwrite(self, path: str, block: bytes) -> None:
+        created = not os.path.exists(path)
+        if created:
+            make_directories(os.path.dirname(path))
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            written = os.pwrite(descriptor, block, 0)
+            if written != len(block):
+                raise OSError(28, f"only {written} of {len(block)} bytes were taken")
+            os.fsync(descriptor)
+            if os.fstat(descriptor).st_size > BLOCK_SIZE:
+                # Only a damaged file is longer; the block in its front is already safe.
+                os.ftruncate(descriptor, BLOCK_SIZE)
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if created:
+            sync_directory(os.path.dirname(path))
+
+
+def _interpret(variables: dict[str, str]) -> Environment:
+    problems = []
+    slot = variables.get("active_slot")
+    if slot not in SLOTS:
+        problems.append(f"the boot environment has active_slot={slot!s:.20}")
+        slot = None
+    counter = None
+    if (text := variables.get("boot_counter")) in ("0", "1", "2", "3"):
+        counter = int(text)
+    else:
+        problems.append(f"the boot environment has boot_counter={text!s:.20}")
+    success = {"0": False, "1": True}.get(variables.get("boot_success", ""))
+    if success is None:
+        found = variables.get("boot_success")
+        problems.append(f"the boot environment has boot_success={found!s:.20}")
+    if (rescued := variables.get(RESCUED)) is not None:
+        problems.append(f"slot {rescued!s:.1} could not be started, the other slot took over")
+    return Environment(slot, counter, success, variables.get("trial"), tuple(problems))
+
+
+def _invalid(problem: str) -> Environment:
+    return Environment(None, None, None, None, (problem,))

@@ -1,0 +1,40 @@
+"""``rollback``: return to the other slot, which must hold a release that has proved itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from product.agent.errors import EXIT_DONE
+from product.agent.node import Node
+from product.agent.system.lock import exclusive
+from product.agent.update.gates import WINDOW_GATE, GateContext, require
+from product.agent.update.power import reboot_in_window
+from product.agent.update.reconcile import reconcile
+from product.agent.update.record import Record
+from product.agent.update.rollback import roll_back_manually
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The flags of rollback."""
+    parser.add_argument("--reboot", action="store_true", help="reboot into it now")
+    parser.add_argument("--force", action="store_true", help="pass the maintenance window")
+
+
+def run(node: Node, options: argparse.Namespace) -> int:
+    """With --reboot, outside the window nothing is changed either."""
+    with exclusive(node.paths.lock):
+        if options.reboot:
+            require([WINDOW_GATE.evaluate(GateContext(node, options.config, options.force))])
+        record = Record(node)
+        env = node.boot_env.read()
+        reconcile(record, env, node.boot.slot)
+        slot = roll_back_manually(node, record, env)
+        if options.json:
+            document = {"boots_next": slot, "problems": record.problems}
+            print(json.dumps(document), flush=True)
+        else:
+            print(f"slot {slot} boots next", flush=True)
+        if options.reboot:
+            reboot_in_window(node, options.config, force=options.force)
+    return EXIT_DONE

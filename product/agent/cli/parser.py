@@ -1,0 +1,69 @@
+"""Commands and flags: the parser of kubesolo-update."""
+
+from __future__ import annotations
+
+import argparse
+from types import ModuleType
+
+from product.agent.config import CHOICES
+
+# Name to summary, in the order of an update; the modules themselves are imported only when used.
+COMMANDS = {
+    "check": "look for a release, changing nothing",
+    "apply": "write the channel's release into the passive slot",
+    "activate": "let the next boot try the slot that was written",
+    "healthcheck": "run the health checks; with --boot, judge this boot",
+    "rollback": "return to the other slot",
+    "status": "show slots, boot environment, update and problems",
+    "history": "show what the agent did",
+    "quarantine": "list or clear releases that rolled back",
+    "datastore": "list the copies of Kubernetes' datastore; settle which one this boot uses",
+}
+# The module of a command where it is not the command's own name, which that of an operation has.
+MODULES = {
+    "rollback": "roll_back",
+    "status": "show_status",
+    "history": "show_history",
+    "quarantine": "edit_quarantine",
+    "datastore": "show_datastore",
+}
+
+CONFIG_FLAGS = (
+    ("server", str, "URL", "base URL of the release repository"),
+    ("registry", str, "NAME", "OCI registry and repository"),
+    ("tag", str, "TAG", "tag in the registry"),
+    ("channel", str, "NAME", "channel to follow"),
+    ("pubkey", str, "FILE", "PEM file of the keys that may sign the first root"),
+    ("maintenance_window", str, "HH:MM-HH:MM", "when to update, in local time"),
+    ("healthcheck_url", str, "URL", "must answer 200 for a boot to be a good one"),
+    ("auto_rollback_after", int, "N", "failed health checks before a rollback; 0 is never"),
+    ("kube_system_settle", int, "SECONDS", "how long kube-system pods must have been running"),
+    ("healthcheck_deadline", int, "SECONDS", "how long a boot has to become healthy"),
+    ("datastore_restore", str, "WHEN", "put back the slot's own datastore: minor, always, never"),
+)
+
+
+def build_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    """The parser of one command, whose ``module`` adds flags of its own."""
+    parser = argparse.ArgumentParser(
+        prog=f"kubesolo-update {name}", description=COMMANDS[name], allow_abbrev=False
+    )
+    for flag, kind, metavar, text in CONFIG_FLAGS:
+        options = [f"--{flag.replace('_', '-')}"]
+        if flag == "healthcheck_deadline":
+            options.append("--deadline")
+        convert = _count if kind is int else str
+        parser.add_argument(
+            *options, dest=flag, type=convert, choices=CHOICES.get(flag), metavar=metavar, help=text
+        )
+    parser.add_argument("--conf", metavar="FILE", help="configuration file")
+    parser.add_argument("--state", metavar="FILE", help="state file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    module.configure(parser)
+    return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)

@@ -1,0 +1,1 @@
+"""Copies of Kubernetes' datastore, and which of them a boot uses."""

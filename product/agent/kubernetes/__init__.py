@@ -1,0 +1,1 @@
+"""The Kubernetes of this node as the agent sees it: payload contract, API, pods, containerd."""

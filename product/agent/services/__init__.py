@@ -1,0 +1,1 @@
+"""What runs beside the command line: the judge of a boot, and the pods' requests."""

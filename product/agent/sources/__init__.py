@@ -1,0 +1,1 @@
+"""Where releases come from, and how their artifacts are fetched."""

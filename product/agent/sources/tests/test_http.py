@@ -1,0 +1,292 @@
+"""Fetching artifacts from a server that may do anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from product.agent.errors import AgentError
+from product.agent.sources import http as sources
+from product.agent.sources.protocol import FetchPolicy
+from product.agent.tests import support_http as http
+from product.manifest import Artifact
+
+CONTENT = random.Random(7).randbytes(300_000)
+ARTIFACT = Artifact("root.squashfs", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+# Patient enough for three tries, without the waits of the real thing.
+POLICY = FetchPolicy(tries=3, first_wait=0.001, longest_wait=0.002, silence=5.0)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[http.Server]:
+    served = tmp_path / "served"
+    (served / "artifacts").mkdir(parents=True)
+    (served / "artifacts" / ARTIFACT.sha256).write_bytes(CONTENT)
+    with http.serve(served) as running:
+        yield running
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    return tmp_path / "root.squashfs"
+
+
+def fetch(server: http.Server, dest: Path, **changes: Any) -> None:
+    """Every fetch that succeeds says truly what it wrote."""
+    policy = POLICY._replace(**changes)
+    checksum = sources.fetch_artifact(server.url, ARTIFACT, str(dest), policy=policy)
+    assert checksum == zlib.crc32(CONTENT)
+
+
+def failure(server: http.Server, dest: Path, **changes: Any) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        fetch(server, dest, **changes)
+    return caught.value
+
+
+def ranges(server: http.Server) -> list[int | None]:
+    return [start for _, start in server.seen]
+
+
+def test_a_whole_file_is_fetched_synced_and_its_progress_told(
+    server: http.Server, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    told: list[tuple[int, int]] = []
+    sources.fetch_artifact(
+        server.url + "/",
+        ARTIFACT,
+        str(dest),
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert dest.read_bytes() == CONTENT
+    assert told[-1] == (ARTIFACT.size, ARTIFACT.size)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert dest.stat().st_ino in synced
+    assert server.seen == [(f"/artifacts/{ARTIFACT.sha256}", None)]
+
+
+def test_a_partial_file_is_gone_on_with(server: http.Server, dest: Path) -> None:
+    dest.write_bytes(CONTENT[:100_000])
+    fetch(server, dest)
+    assert dest.read_bytes() == CONTENT
+    assert ranges(server) == [100_000]
+
+
+def test_a_complete_file_is_not_asked_for(server: http.Server, dest: Path) -> None:
+    dest.write_bytes(CONTENT)
+    fetch(server, dest)
+    assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    "leftover",
+    [
+        pytest.param(bytes(100_000), id="zeros of a power cut"),
+        pytest.param(bytes(len(CONTENT)), id="as long but wrong"),
+        pytest.param(CONTENT + b"more", id="too long"),
+    ],
+)
+def test_a_damaged_leftover_costs_a_fresh_fetch_not_the_update(
+    server: http.Server, dest: Path, leftover: bytes
+) -> None:
+    dest.write_bytes(leftover)
+    fetch(server, dest)
+    assert dest.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "expected"),
+    [
+        pytest.param(http.range_ignored, [1000], id="200 to a range"),
+        pytest.param(http.status(416), [1000, None], id="416 without a size"),
+        pytest.param(
+            lambda handler, data, start: handler.answer(
+                206, data, {"Content-Range": f"bytes 0-{len(data) - 1}/{len(data)}"}
+            ),
+            [1000, None],
+            id="206 from elsewhere",
+        ),
+        pytest.param(
+            lambda handler, data, start: handler.answer(206, data[start:]),
+            [1000, None],
+            id="206 without Content-Range",
+        ),
+        pytest.param(http.short_part(5000), [1000, 6000], id="short 206"),
+        pytest.param(http.status(503), [1000, 1000], id="503 once"),
+        pytest.param(http.cut_after(7000), [1000, 8000], id="cut"),
+    ],
+)
+def test_every_answer_to_a_range_leads_to_the_right_bytes(
+    server: http.Server, dest: Path, behaviour: http.Behaviour, expected: list[int | None]
+) -> None:
+    server.misbehave("artifacts", behaviour, times=1)
+    dest.write_bytes(CONTENT[:1000])
+    fetch(server, dest)
+    assert dest.read_bytes() == CONTENT
+    assert ranges(server) == expected
+
+
+def test_an_unannounced_length_is_fine(server: http.Server, dest: Path) -> None:
+    server.misbehave("artifacts", http.unannounced)
+    fetch(server, dest)
+    assert dest.read_bytes() == CONTENT
+
+
+def test_a_connection_cut_again_and_again_is_gone_on_with(server: http.Server, dest: Path) -> None:
+    server.misbehave("artifacts", http.cut_after(100_000), times=2)
+    fetch(server, dest, tries=1)
+    assert dest.read_bytes() == CONTENT
+    assert ranges(server) == [None, 100_000, 200_000]
+
+
+def test_a_server_that_always_breaks_off_is_given_up_and_the_part_kept(
+    server: http.Server, dest: Path
+) -> None:
+    server.misbehave("artifacts", http.cut_after(60_000), times=2)
+    server.misbehave("artifacts", http.cut_after(0))
+    error = failure(server, dest)
+    assert error.code == "server-unreachable"
+    assert "120000 of 300000 bytes" in error.message
+    assert dest.read_bytes() == CONTENT[:120_000]
+    assert len(server.seen) == 2 + 3
+
+
+def test_requests_are_bounded_even_where_each_brings_a_byte(
+    server: http.Server, dest: Path
+) -> None:
+    server.misbehave("artifacts", http.cut_after(1))
+    assert failure(server, dest, requests=7).code == "server-unreachable"
+    assert len(server.seen) == 7
+
+
+def test_total_time_is_bounded(server: http.Server, dest: Path) -> None:
+    server.misbehave("artifacts", http.status(503))
+    began = time.monotonic()
+    assert failure(server, dest, total=0.3, first_wait=0.1, longest_wait=0.1, tries=1000).code
+    assert time.monotonic() - began < 5
+    assert len(server.seen) < 10
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "kept"),
+    [
+        pytest.param(http.tampered, "digest-mismatch", False, id="tampered"),
+        pytest.param(http.replaced(CONTENT[:-1]), "size-mismatch", False, id="too short"),
+        pytest.param(http.replaced(CONTENT + b"x"), "size-mismatch", False, id="too long"),
+        pytest.param(http.endless, "size-mismatch", False, id="endless"),
+        pytest.param(
+            http.replaced(b"<html>please log in</html>", "text/html; charset=utf-8"),
+            "captive-portal",
+            True,
+            id="captive portal",
+        ),
+        pytest.param(http.status(404), "server-unreachable", True, id="404"),
+        pytest.param(http.status(503), "server-unreachable", True, id="503"),
+        pytest.param(http.status(204), "server-unreachable", True, id="204"),
+        pytest.param(http.redirect("file:///etc/hostname"), "bad-redirect", True, id="to file"),
+        pytest.param(http.redirect("https://127.0.0.1:1/"), "bad-redirect", True, id="to https"),
+        pytest.param(http.redirect("http://["), "bad-redirect", True, id="to no URL"),
+        pytest.param(http.redirect("http://host:port/"), "bad-redirect", True, id="to no port"),
+        pytest.param(http.redirect("http:///path"), "bad-redirect", True, id="to no host"),
+        pytest.param(http.redirect("artifacts"), "bad-redirect", True, id="redirects for ever"),
+    ],
+)
+def test_refusals_have_names(
+    server: http.Server, dest: Path, behaviour: http.Behaviour, code: str, kept: bool
+) -> None:
+    server.misbehave("", behaviour)
+    error = failure(server, dest)
+    assert error.code == code
+    assert dest.exists() is kept
+    # Nothing is written that was not part of the artifact's size, let alone without bound.
+    assert not kept or dest.stat().st_size == 0
+
+
+def test_a_wrong_size_is_seen_in_a_partial_answer(server: http.Server, dest: Path) -> None:
+    (server.directory / "artifacts" / ARTIFACT.sha256).write_bytes(CONTENT[:-5])
+    dest.write_bytes(CONTENT[:1000])
+    assert failure(server, dest).code == "size-mismatch"
+    dest.write_bytes(CONTENT[:-2])
+    assert failure(server, dest).code == "size-mismatch"
+    assert ranges(server) == [1000, len(CONTENT) - 2]
+
+
+def test_redirects_within_the_scheme_are_followed(server: http.Server, dest: Path) -> None:
+    server.misbehave("^/artifacts", http.redirect(f"/moved/artifacts/{ARTIFACT.sha256}"), times=1)
+    server.misbehave("^/moved", http.redirect(f"{server.url}/artifacts/{ARTIFACT.sha256}"))
+    fetch(server, dest)
+    assert dest.read_bytes() == CONTENT
+
+
+def test_a_dripping_server_is_given_up(server: http.Server, dest: Path) -> None:
+    server.misbehave("artifacts", http.dripping)
+    began = time.monotonic()
+    error = failure(server, dest, window=0.2, requests=2)
+    assert error.code == "server-unreachable"
+    assert "less than 1024 a second" in error.message
+    assert time.monotonic() - began < 5
+
+
+def test_the_rate_limit_holds_and_is_not_taken_for_slowness(
+    server: http.Server, dest: Path
+) -> None:
+    began = time.monotonic()
+    sources.fetch_artifact(
+        server.url,
+        ARTIFACT,
+        str(dest),
+        rate_limit=600_000,
+        policy=POLICY._replace(window=0.05, slowest=10_000_000, tries=1),
+    )
+    assert time.monotonic() - began >= 0.4
+    assert dest.read_bytes() == CONTENT
+
+
+def test_no_listener_is_named_with_its_address(dest: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(AgentError) as caught:
+            sources.fetch_artifact(address, ARTIFACT, str(dest), policy=POLICY)
+    assert caught.value.code == "server-unreachable"
+    assert address in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "server", [None, "", "ftp://host/", "file:///srv", "host:80", "http://", "http://h:x/", "h?q"]
+)
+def test_an_unusable_server_is_named(dest: Path, server: str | None) -> None:
+    with pytest.raises(AgentError) as caught:
+        sources.fetch_artifact(server, ARTIFACT, str(dest))
+    assert caught.value.code == "no-server"
+    assert not dest.exists()
+
+
+def test_a_full_disk_is_told_as_such(server: http.Server) -> None:
+    with pytest.raises(AgentError) as caught:
+        sources.fetch_artifact(server.url, ARTIFACT, "/dev/full", policy=POLICY)
+    assert caught.value.code == "no-space"
+    assert "No space left" in caught.value.message
+
+
+def test_a_missing_directory_is_told_as_such(server: http.Server, tmp_path: Path) -> None:
+    with pytest.raises(AgentError) as caught:
+        sources.fetch_artifact(server.url, ARTIFACT, str(tmp_path / "no" / "file"), policy=POLICY)
+    assert caught.value.code == "write-failed"

@@ -1,0 +1,1 @@
+"""Files, disks, processes and clocks, for every other package of the agent."""

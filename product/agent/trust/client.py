@@ -1,0 +1,277 @@
+"""Which release to trust: the TUF client of the node.
+
+``metadata_dir`` keeps what has been proved: ``anchor.json`` (the first root, which a pinned key
+signed), ``root.json``, ``timestamp.json``, ``snapshot.json`` and ``targets.json``. Nothing there
+needs protection from loss: what is missing or damaged is fetched and verified again.
+
+Codes of the errors: ``no-server``, ``no-pubkey``, ``no-release``, ``server-unreachable``,
+``bad-redirect``, ``untrusted-signature``, ``expired``, ``metadata-rollback``, ``size-mismatch``,
+``digest-mismatch``, ``bad-metadata``.
+
+tuf and what it needs are imported inside functions: on the node they cost more than most commands
+take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from product.agent.errors import AgentError
+from product.agent.sources.http import (
+    HttpStatusError,
+    check_status,
+    new_connections,
+    open_url,
+    server_url,
+)
+from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
+from product.agent.system.files import make_directories, write_atomic
+from product.agent.trust import standins
+from product.agent.trust.floor import TIME_FORMAT, proven_moments, refuse_expired
+from product.agent.trust.pin import ensure_anchor, read_pinned_keys
+from product.manifest import MANIFEST_NAME, Manifest, ManifestError
+
+if TYPE_CHECKING:
+    from tuf.api._payload import TargetFile
+    from tuf.ngclient.fetcher import FetcherInterface
+    from tuf.ngclient.updater import Updater
+
+    from product.agent.config import Config
+    from product.agent.net.connections import Connections, Response
+
+RELEASE_FILE = "/usr/lib/kubesolo/release.json"
+
+# Metadata is small; a server that takes longer than this for one file is not serving it.
+_METADATA_SECONDS = 60.0
+_CHUNK = 64 * 1024
+
+
+class TrustedRelease(NamedTuple):
+    """A channel's release, every field signed; ``digest`` is the SHA-256 of ``manifest_bytes``.
+
+    ``architecture`` is the release's own: whether it fits the node is for the gate to decide.
+    """
+
+    manifest: Manifest
+    manifest_bytes: bytes
+    digest: str
+    version: str
+    channel: str
+    architecture: str
+    min_compatible_version: str | None
+    release_date: str | None
+    notes: str
+
+
+def find_release(
+    config: Config,
+    *,
+    architecture: str,
+    metadata_dir: str,
+    now: datetime | None = None,
+    release_file: str = RELEASE_FILE,
+    policy: FetchPolicy = DEFAULT_POLICY,
+) -> TrustedRelease:
+    """The release that the server of ``config`` has for its channel and ``architecture``.
+
+    ``now`` is the node's clock where it is not the system's; ``release_file`` gives the build
+    date of the running image, before which no clock is believed. Raises AgentError.
+    """
+    base = server_url(config.server, "")
+    pinned = read_pinned_keys(config.pubkey)
+    clock = now or datetime.now(UTC)
+    standins.install()
+    with new_connections(policy) as connections, _named_errors(base, clock):
+        fetcher = _new_fetcher(connections)
+        make_directories(metadata_dir)
+        ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)
+        reference = max([clock, *proven_moments(metadata_dir, release_file)])
+        updater = _new_updater(metadata_dir, base, fetcher, reference)
+        updater.refresh()
+        # The timestamp just verified may prove that the clock is further behind than was known.
+        proved = max([reference, *proven_moments(metadata_dir, release_file)])
+        refuse_expired(metadata_dir, proved)
+        path = f"{config.channel}/{architecture}/{MANIFEST_NAME}"
+        target = updater.get_targetinfo(path)
+        if target is None:
+            raise AgentError(
+                f"{config.server} has no release of the channel {config.channel!r} for "
+                f"{architecture}",
+                code="no-release",
+                hint="check channel= in update.conf",
+            )
+        data = _fetch_target(fetcher, base, target)
+        return _release(config.channel, target, data)
+
+
+def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: datetime) -> Updater:
+    from tuf.ngclient.updater import Updater
+
+    class NodeUpdater(Updater):
+        """tuf's client with a given time, which keeps metadata across a power cut.
+
+        Both are private to tuf 5.1, which the guest's package and the project's pin fix; the
+        tests of this module fail where another version no longer takes them.
+        """
+
+        def _persist_metadata(self, rolename: str, data: bytes) -> None:
+            write_atomic(f"{store}/{rolename}.json", data, mode=0o644)
+
+    updater = NodeUpdater(store, f"{base}metadata/", fetcher=fetcher)
+    updater._trusted_set.reference_time = reference
+    return updater
+
+
+def _new_fetcher(connections: Connections) -> FetcherInterface:
+    from tuf.api.exceptions import DownloadHTTPError, SlowRetrievalError
+    from tuf.ngclient.fetcher import FetcherInterface
+
+    class Fetcher(FetcherInterface):
+        """Downloads by the rules of ``sources.open_url``; the caller bounds the size."""
+
+        def _fetch(self, url: str) -> Iterator[bytes]:
+            response = open_url(connections, url)
+            try:
+                check_status(response, url)
+            except HttpStatusError as error:
+                response.close()
+                raise DownloadHTTPError(error.message, error.status) from None
+            except AgentError:
+                response.close()
+                raise
+            return self._stream(response, url)
+
+        def fetch(self, url: str) -> Iterator[bytes]:
+            # tuf's own would hide an AgentError's code behind a DownloadError.
+            return self._fetch(url)
+
+        @staticmethod
+        def _stream(response: Response, url: str) -> Iterator[bytes]:
+            deadline = time.monotonic() + _METADATA_SECONDS
+            try:
+                while chunk := response.read1(_CHUNK):
+                    yield chunk
+                    if time.monotonic() > deadline:
+                        raise SlowRetrievalError(f"{url} took over {_METADATA_SECONDS:.0f} s")
+            finally:
+                response.close()
+
+    return Fetcher()
+
+
+@contextlib.contextmanager
+def _named_errors(base: str, clock: datetime) -> Iterator[None]:
+    """Give each of tuf's exceptions its code and words that say what to do."""
+    from tuf.api import exceptions as tuf
+
+    tamper = "the server, or somebody between, does not serve what the publisher signed"
+    try:
+        yield
+    except tuf.UnsignedMetadataError as error:
+        raise AgentError(
+            f"metadata of {base} is not signed by the keys that are trusted: {error}",
+            code="untrusted-signature",
+            hint=tamper,
+        ) from None
+    except tuf.ExpiredMetadataError as error:
+        raise AgentError(
+            f"metadata of {base} is too old to be trusted: {error} (this node's clock: "
+            f"{clock.astimezone(UTC).strftime(TIME_FORMAT)})",
+            code="expired",
+            hint="if the clock is right, the publisher must run: kubesolo-release refresh",
+        ) from None
+    except tuf.BadVersionNumberError as error:
+        raise AgentError(
+            f"{base} serves older metadata than this node has seen: {error}",
+            code="metadata-rollback",
+            hint=tamper,
+        ) from None
+    except tuf.LengthOrHashMismatchError as error:
+        raise AgentError(
+            f"metadata of {base} is not what was signed: {error}",
+            code="digest-mismatch",
+            hint=tamper,
+        ) from None
+    except tuf.DownloadLengthMismatchError as error:
+        raise AgentError(
+            f"{base} sends more than was signed: {error}", code="size-mismatch", hint=tamper
+        ) from None
+    except tuf.DownloadError as error:
+        raise AgentError(
+            str(error),
+            code="server-unreachable",
+            hint="check server= in update.conf: it must name the directory above metadata/",
+        ) from None
+    except (tuf.RepositoryError, ManifestError, ValueError, KeyError, TypeError) as error:
+        # tuf reads hostile JSON, and lets some of what it trips over through.
+        raise AgentError(
+            f"metadata of {base} cannot be read: {error}", code="bad-metadata", hint=tamper
+        ) from None
+    except RecursionError:
+        raise AgentError(f"metadata of {base} is nested too deeply", code="bad-metadata") from None
+    except OSError as error:
+        raise AgentError(
+            f"cannot keep trusted metadata in {error.filename}: {error.strerror}",
+            code="write-failed",
+        ) from None
+
+
+def _fetch_target(fetcher: FetcherInterface, base: str, target: TargetFile) -> bytes:
+    """The bytes of ``target`` from its consistent-snapshot path, checked as they were signed."""
+    directory, _, name = target.path.rpartition("/")
+    sha256 = target.hashes.get("sha256")
+    if sha256 is None:
+        raise ValueError(f"{target.path} has no SHA-256")
+    url = f"{base}targets/{directory}/{sha256}.{name}"
+    data = fetcher.download_bytes(url, target.length)
+    if len(data) != target.length:
+        raise AgentError(
+            f"{url} is {len(data)} bytes, {target.length} were signed", code="size-mismatch"
+        )
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise AgentError(f"{url} has another SHA-256 than was signed", code="digest-mismatch")
+    return data
+
+
+def _release(channel: str, target: TargetFile, data: bytes) -> TrustedRelease:
+    """Put manifest and signed fields together; raises AgentError where they disagree."""
+    manifest = Manifest.parse(data, origin=target.path)
+    custom = target.custom
+    expected = {
+        "channel": channel,
+        "version": manifest.version,
+        "architecture": manifest.architecture,
+    }
+    if not isinstance(custom, dict):
+        raise AgentError(f"{target.path} carries no release fields", code="bad-metadata")
+    for field, value in expected.items():
+        if custom.get(field) != value:
+            raise AgentError(
+                f"{target.path} is signed with {field} {custom.get(field)!r}, and its manifest or "
+                f"path says {value!r}",
+                code="bad-metadata",
+                hint="the publisher must publish this release anew",
+            )
+    return TrustedRelease(
+        manifest,
+        data,
+        hashlib.sha256(data).hexdigest(),
+        manifest.version,
+        channel,
+        manifest.architecture,
+        _optional_text(custom, "min_compatible_version"),
+        _optional_text(custom, "release_date"),
+        _optional_text(custom, "notes") or "",
+    )
+
+
+def _optional_text(custom: dict[str, object], field: str) -> str | None:
+    value = custom.get(field)
+    if value is not None and not isinstance(value, str):
+        raise AgentError(f"the signed field {field} is {value!r}, not text", code="bad-metadata")
+    return value

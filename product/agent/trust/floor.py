@@ -1,0 +1,59 @@
+"""The floor of time: moments that have certainly passed, whatever the clock says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from datetime import UTC, datetime
+
+from product.agent.system.files import read_bounded
+from product.agent.trust.pin import ROOT_MAX, parse_root
+
+# Set by the publisher in timestamp.json: when it was signed (product.release.repository).
+ISSUED_FIELD = "x-kubesolo-issued"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+
+def proven_moments(metadata_dir: str, release_file: str) -> list[datetime]:
+    """Moments that have certainly passed: the image's build, and the newest signing seen.
+
+    The signing time is read from metadata that the trusted root vouches for, not from a note
+    beside it, so that replacing a stolen timestamp key also takes back what the thief claimed.
+    """
+    from tuf.api.exceptions import RepositoryError
+    from tuf.api.metadata import Metadata
+
+    moments = []
+    with contextlib.suppress(OSError, ValueError, TypeError, OverflowError):
+        document = json.loads(read_bounded(release_file, ROOT_MAX))
+        if isinstance(document, dict) and "source_date" in document:
+            moments.append(_moment(document["source_date"]))
+    with contextlib.suppress(OSError, ValueError, TypeError, RepositoryError):
+        root = parse_root(read_bounded(f"{metadata_dir}/root.json", ROOT_MAX)).signed
+        timestamp = Metadata.from_bytes(read_bounded(f"{metadata_dir}/timestamp.json", ROOT_MAX))
+        root.verify_delegate("timestamp", timestamp.signed_bytes, timestamp.signatures)
+        issued = timestamp.signed.unrecognized_fields.get(ISSUED_FIELD)
+        if isinstance(issued, str):
+            moments.append(_moment(issued))
+    return moments
+
+
+def _moment(value: object) -> datetime:
+    """Seconds since 1970 or UTC in ISO 8601; raises ValueError or TypeError for anything else."""
+    if isinstance(value, str):
+        return datetime.strptime(value, TIME_FORMAT).replace(tzinfo=UTC)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return datetime.fromtimestamp(value, UTC)
+    raise TypeError(f"{value!r} is no date")
+
+
+def refuse_expired(metadata_dir: str, moment: datetime) -> None:
+    """Raise tuf's ExpiredMetadataError where the metadata just verified has ended by ``moment``."""
+    from tuf.api.exceptions import ExpiredMetadataError
+    from tuf.api.metadata import Metadata
+
+    for role in ("root", "timestamp", "snapshot", "targets"):
+        with open(f"{metadata_dir}/{role}.json", "rb") as file:
+            metadata = Metadata.from_bytes(file.read())
+        if metadata.signed.is_expired(moment):
+            raise ExpiredMetadataError(f"{role}.json is expired")

@@ -1,0 +1,1 @@
+"""An update from attempt to commit or rollback: gates, activation, trial, reconciliation."""

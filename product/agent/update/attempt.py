@@ -1,0 +1,242 @@
+"""One attempt to update: find a release, pass the gates, write it into the passive slot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from product.agent.bootloader.protocol import Environment
+from product.agent.config import Config
+from product.agent.errors import AgentError, ConfigError, RefusedError, as_state_error
+from product.agent.node import Node
+from product.agent.records.state import Phase
+from product.agent.slots.store import SlotStore
+from product.agent.slots.writer import Fetch, SlotWriter
+from product.agent.update.baseline import take_baseline
+from product.agent.update.gates import (
+    GATES,
+    Gate,
+    GateContext,
+    Verdict,
+    describe_bypassed,
+    evaluate,
+    require,
+)
+from product.agent.update.reconcile import reconcile
+from product.agent.update.record import Record
+from product.agent.version import parse_version
+from product.manifest import Artifact, Manifest
+
+if TYPE_CHECKING:
+    from product.agent.trust.client import TrustedRelease
+
+Say = Callable[[str], None]
+
+
+class Offer(NamedTuple):
+    """A release that is not the running one, and what the gates said to it."""
+
+    release: TrustedRelease
+    verdicts: list[Verdict]
+
+
+def find_release(node: Node, config: Config) -> TrustedRelease | None:
+    """The channel's release for this node; None where it has none, or the running one.
+
+    Raises AgentError by the name of what is wrong with the network or the metadata.
+    """
+    if not config.server:
+        raise ConfigError("no server is configured", hint="set server= in update.conf, or --server")
+    if not config.pubkey:
+        raise ConfigError("no pubkey is configured", hint="set pubkey= in update.conf, or --pubkey")
+    from product.agent.trust import client as trust
+
+    release = trust.find_release(
+        config,
+        architecture=node.release.architecture,
+        metadata_dir=node.paths.metadata,
+        release_file=node.paths.release,
+    )
+    if release is None or parse_version(release.version) == parse_version(node.release.version):
+        return None
+    return release
+
+
+def check(node: Node, config: Config) -> Offer | None:
+    """What is offered, without changing or recording anything.
+
+    Only the gates that judge the release itself are asked, all of them.
+    """
+    config.require_usable()
+    release = find_release(node, config)
+    if release is None:
+        return None
+    context = GateContext(node, config, release=release)
+    gates = [gate for gate in GATES if gate.needs_release and not gate.needs_system]
+    return Offer(release, [gate.evaluate(context) for gate in gates])
+
+
+class Attempt:
+    """``kubesolo-update apply``; the caller holds the lock."""
+
+    def __init__(self, node: Node, config: Config, *, force: bool, say: Say) -> None:
+        self._node = node
+        self._config = config
+        self._force = force
+        self._say = say
+        self._store = SlotStore(node.paths, node.volumes, node.boot)
+        self._verdicts: list[Verdict] = []
+
+    @property
+    def bypassed(self) -> str | None:
+        """Which gates ``run`` passed unasked, and why."""
+        return describe_bypassed(self._verdicts)
+
+    def rehearse(self) -> Offer | None:
+        """Everything up to the first write, recording nothing. Raises AgentError."""
+        self._config.require_usable()
+        context = GateContext(self._node, self._config, self._force)
+        verdicts = evaluate([gate for gate in GATES if not gate.needs_release], context)
+        require(verdicts)
+        release = find_release(self._node, self._config)
+        if release is None:
+            return None
+        context = context._replace(release=release)
+        verdicts += evaluate([gate for gate in GATES if gate.needs_release], context)
+        return Offer(release, verdicts)
+
+    def run(self) -> TrustedRelease | None:
+        """Bring the channel's release into the passive slot; None where the node is up to date.
+
+        The state ends as staged, idle or failed. Raises AgentError; RefusedError for a gate.
+        """
+        self._config.require_usable()
+        record = Record(self._node)
+        env = self._node.boot_env.read()
+        reconcile(record, env, self._node.boot.slot)
+        _require_confirmed(env, self._node.boot.slot)
+        now = self._node.clock.now()
+        record.save(record.state.begin(self._node.release.version, now))
+        try:
+            release = self._stage(record, env)
+        except (AgentError, OSError) as error:
+            failure = error if isinstance(error, AgentError) else _from_os(error)
+            reason = as_state_error(failure)
+            record.try_save(record.state.fail(reason))
+            outcome = "refused" if isinstance(failure, RefusedError) else "failed"
+            record.note("apply", outcome, reason, bypassed=record.state.bypassed)
+            raise failure from None
+        for problem in record.problems:
+            self._say(f"problem: {problem}")
+        return release
+
+    def _stage(self, record: Record, env: Environment) -> TrustedRelease | None:
+        context = GateContext(self._node, self._config, self._force)
+        self._pass([gate for gate in GATES if not gate.needs_release], context, record)
+        release = find_release(self._node, self._config)
+        if release is None:
+            record.save(record.state.to(Phase.IDLE)._replace(attempt_count=0))
+            record.note("apply", "up-to-date", bypassed=record.state.bypassed)
+            return None
+        record.save(record.state.set_target(release.version)._replace(to_digest=release.digest))
+        gates = [gate for gate in GATES if gate.needs_release]
+        self._pass(gates, context._replace(release=release), record)
+        passive, trial = self._node.boot.passive, os.urandom(4).hex()
+        take_baseline(self._node, self._config, trial, self._say)
+        record.save(record.state.to(Phase.DOWNLOADING)._replace(to_slot=passive, trial=trial))
+        self._write(passive, env, release)
+        record.save(record.state.to(Phase.STAGED))
+        record.note("apply", "staged", bypassed=record.state.bypassed)
+        return release
+
+    def _pass(self, gates: list[Gate], context: GateContext, record: Record) -> None:
+        verdicts = evaluate(gates, context)
+        for verdict in verdicts:
+            self._say(f"gate {verdict.gate}: {verdict.result} ({verdict.reason})")
+        self._verdicts += verdicts
+        # Written down with the next step, whichever that is.
+        record.state = record.state._replace(bypassed=self.bypassed)
+        require(verdicts)
+
+    def _write(self, slot: str, env: Environment, release: TrustedRelease) -> None:
+        manifest = release.manifest
+        with ExitStack() as stack:
+            writer = stack.enter_context(self._store.writing(slot, env.active_slot))
+            writer.invalidate(manifest)
+            for artifact in self._copy(writer, manifest):
+                self._place(writer, artifact, self._fetch)
+            writer.verify(manifest)
+            writer.seal(release.manifest_bytes)
+        self._say(f"slot {slot} holds {release.version}, read back and compared")
+
+    def _copy(self, writer: SlotWriter, manifest: Manifest) -> list[Artifact]:
+        """Place what the running slot holds too; what is left to fetch."""
+        left = list(manifest.artifacts)
+        try:
+            with self._store.running() as running:
+                for artifact in filter(running.holds, manifest.artifacts):
+                    self._place(writer, artifact, running.copy)
+                    left.remove(artifact)
+        except (AgentError, OSError) as error:
+            self._say(f"not everything is copied from the running slot: {error}")
+        return left
+
+    def _place(self, writer: SlotWriter, artifact: Artifact, fetch: Fetch) -> None:
+        slot = self._node.boot.passive
+        if writer.place(artifact, fetch):
+            self._say(f"{artifact.name}: {artifact.size} bytes written to slot {slot}")
+        else:
+            self._say(f"{artifact.name}: already in slot {slot}")
+
+    def _fetch(self, artifact: Artifact, path: str) -> int:
+        from product.agent.sources import http as sources
+
+        assert self._config.server is not None
+        progress = _Progress(artifact.name, self._say)
+        return sources.fetch_artifact(self._config.server, artifact, path, progress=progress)
+
+
+class _Progress:
+    """Says every tenth of an artifact."""
+
+    def __init__(self, name: str, say: Say) -> None:
+        self._name = name
+        self._say = say
+        self._tenth = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        tenth = done * 10 // total if total else 10
+        if tenth > self._tenth:
+            self._tenth = tenth
+            self._say(f"{self._name}: {tenth * 10} %")
+
+
+def _require_confirmed(env: Environment, booted: str) -> None:
+    """The passive slot may be overwritten only while it is not needed. Raises AgentError."""
+    if not env.valid:
+        raise AgentError(
+            f"the boot environment cannot be relied on: {'; '.join(env.problems)}",
+            hint="kubesolo-update healthcheck --boot repairs it",
+            code="environment-unreadable",
+        )
+    if env.tries(booted):
+        raise AgentError(
+            f"slot {booted} is on trial, and the other slot is the only known-good one",
+            hint="wait until the health check has confirmed it; kubesolo-update status shows it",
+            code="unconfirmed-boot",
+        )
+    if env.active_slot != booted:
+        raise AgentError(
+            f"slot {env.active_slot} boots next, while slot {booted} runs",
+            hint="reboot into it, or kubesolo-update rollback to leave it",
+            code="update-pending",
+        )
+
+
+def _from_os(error: OSError) -> AgentError:
+    codes = {28: "no-space", 30: "read-only", 5: "input-output-error"}
+    code = codes.get(error.errno or 0, "system-error")
+    where = f" ({error.filename})" if error.filename else ""
+    return AgentError(f"{error.strerror or error}{where}", code=code)

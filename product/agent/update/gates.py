@@ -1,0 +1,216 @@
+"""The gates that a release passes before it is written.
+
+They stand in a fixed order, and each has a name that appears in the state, the history and JSON.
+The window is asked before any network traffic and again at the moment of a reboot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from product.agent.config import Config
+from product.agent.errors import AgentError, RefusedError
+from product.agent.node import Node
+from product.agent.records.quarantine import Quarantine
+from product.agent.slots.store import SlotStore
+from product.agent.update.window import window_is_open
+from product.agent.version import parse_version
+
+if TYPE_CHECKING:
+    from product.agent.trust.client import TrustedRelease
+
+BLOCK_LABEL = "updates.kubesolo.io/block"
+# A slot wants some air: ext4's own blocks, and the manifest.
+HEADROOM_PERCENT = 10
+# How long each wait for the API server may last.
+LABEL_SECONDS = 10
+
+PASS = "pass"
+REFUSE = "refuse"
+BYPASSED = "bypassed"
+
+
+class Verdict(NamedTuple):
+    """What a gate said: ``result`` is pass, refuse or bypassed."""
+
+    gate: str
+    result: str
+    reason: str
+
+
+class GateContext(NamedTuple):
+    """What gates look at; ``release`` is None before the network was asked."""
+
+    node: Node
+    config: Config
+    force: bool = False
+    release: TrustedRelease | None = None
+
+    @property
+    def offered(self) -> TrustedRelease:
+        """The release; gates that need one are asked only when there is one."""
+        assert self.release is not None
+        return self.release
+
+
+class Gate(NamedTuple):
+    """One gate; ``judge`` returns (result, reason)."""
+
+    name: str
+    judge: Callable[[GateContext], tuple[str, str]]
+    forcible: bool = False
+    needs_release: bool = True
+    # Whether it asks a partition or the cluster, which a passive query leaves alone.
+    needs_system: bool = False
+
+    def evaluate(self, context: GateContext) -> Verdict:
+        """The verdict; a question that cannot be answered refuses."""
+        if self.forcible and context.force:
+            return Verdict(self.name, BYPASSED, "--force was given")
+        try:
+            return Verdict(self.name, *self.judge(context))
+        except AgentError as error:
+            return Verdict(self.name, REFUSE, error.message)
+
+
+def _window(context: GateContext) -> tuple[str, str]:
+    window = context.config.maintenance_window
+    minute = context.node.clock.local_minute()
+    clock = f"{minute // 60:02}:{minute % 60:02}"
+    if window_is_open(window, minute):
+        return PASS, f"{clock} is in {window}" if window else "no window is set"
+    return REFUSE, f"it is {clock}, outside the maintenance window {window}"
+
+
+def _channel(context: GateContext) -> tuple[str, str]:
+    offered, wanted = context.offered.channel, context.config.channel
+    if offered == wanted:
+        return PASS, f"channel {wanted}"
+    return REFUSE, f"the release is of channel {offered}, this node follows {wanted}"
+
+
+def _architecture(context: GateContext) -> tuple[str, str]:
+    own = context.node.release.architecture
+    signed, listed = context.offered.architecture, context.offered.manifest.architecture
+    if signed == own and listed == own:
+        return PASS, own
+    found = signed if signed != own else listed
+    return REFUSE, f"the release is for {found}, this node is {own}"
+
+
+def _downgrade(context: GateContext) -> tuple[str, str]:
+    own, offered = context.node.release.version, context.offered.version
+    if parse_version(offered) < parse_version(own):
+        return REFUSE, f"{offered} is older than the running {own}"
+    return PASS, f"{own} to {offered}"
+
+
+def _min_compatible_version(context: GateContext) -> tuple[str, str]:
+    own, least = context.node.release.version, context.offered.min_compatible_version
+    if not least:
+        return PASS, "the release asks for no version"
+    if parse_version(own) < parse_version(least):
+        return REFUSE, f"{context.offered.version} needs at least {least}, this node runs {own}"
+    return PASS, f"{own} is at least {least}"
+
+
+def _kubernetes_downgrade(context: GateContext) -> tuple[str, str]:
+    from product.agent.kubernetes.payload import PayloadError, parse_minor, read_payload
+
+    offered = context.offered.manifest.kubernetes
+    if not offered:
+        return PASS, "the release does not say which Kubernetes it brings, if any"
+    try:
+        payload = read_payload(context.node.paths)
+    except PayloadError:
+        payload = None
+    if payload is None:
+        # Where it is damaged, another release is what mends the node.
+        return PASS, "this node has no Kubernetes that says its version"
+    if parse_minor(offered) < payload.minor:
+        return REFUSE, (
+            f"{context.offered.version} brings Kubernetes {offered}, which is not made for the "
+            f"datastore of the running {payload.kubernetes}"
+        )
+    return PASS, f"{payload.kubernetes} to {offered}"
+
+
+def _quarantine(context: GateContext) -> tuple[str, str]:
+    digest = context.offered.digest
+    entry = Quarantine(context.node.paths.quarantine).entries().get(digest)
+    if entry is None:
+        return PASS, "never rolled back here"
+    return REFUSE, (
+        f"{entry.version} is quarantined since {entry.since}: {entry.reason}; "
+        f"kubesolo-update quarantine clear {digest[:12]} lifts it"
+    )
+
+
+def _free_space(context: GateContext) -> tuple[str, str]:
+    node = context.node
+    store = SlotStore(node.paths, node.volumes, node.boot)
+    passive = node.boot.passive
+    need = context.offered.manifest.total_size * (100 + HEADROOM_PERCENT) // 100
+    have = store.capacity(passive)
+    reason = f"slot {passive} has room for {have} bytes, the release takes {need} with headroom"
+    return (PASS if have >= need else REFUSE), reason
+
+
+def _node_block_label(context: GateContext) -> tuple[str, str]:
+    from product.agent.kubernetes.cluster import Cluster
+    from product.agent.kubernetes.payload import read_payload
+
+    paths = context.node.paths
+    try:
+        payload = read_payload(paths)
+        cluster = Cluster(context.node, payload.kubeconfig if payload else paths.kubeconfig)
+        try:
+            value = cluster.labels(LABEL_SECONDS).get(BLOCK_LABEL)
+        finally:
+            cluster.close()
+    except AgentError as error:
+        # A node whose Kubernetes is broken is the one that needs an update.
+        return BYPASSED, f"{error.message}, so {BLOCK_LABEL} cannot be asked for"
+    if str(value).lower() == "true":
+        return REFUSE, f"the node carries the label {BLOCK_LABEL}={value}"
+    return PASS, f"the node's {BLOCK_LABEL} is {value or 'not set'}"
+
+
+GATES = (
+    Gate("maintenance_window", _window, forcible=True, needs_release=False),
+    Gate("channel", _channel),
+    Gate("architecture", _architecture),
+    Gate("downgrade", _downgrade),
+    Gate("min_compatible_version", _min_compatible_version),
+    Gate("kubernetes_downgrade", _kubernetes_downgrade),
+    Gate("quarantine", _quarantine),
+    Gate("free_space", _free_space, needs_system=True),
+    Gate("node_block_label", _node_block_label, forcible=True, needs_system=True),
+)
+WINDOW_GATE = GATES[0]
+LABEL_GATE = GATES[-1]
+
+
+def evaluate(gates: Sequence[Gate], context: GateContext) -> list[Verdict]:
+    """The verdicts of ``gates`` in order, up to the first refusal."""
+    verdicts: list[Verdict] = []
+    for gate in gates:
+        verdicts.append(gate.evaluate(context))
+        if verdicts[-1].result == REFUSE:
+            break
+    return verdicts
+
+
+def describe_bypassed(verdicts: Sequence[Verdict]) -> str | None:
+    """``gate: reason`` of every bypassed gate; None where there is none."""
+    return "; ".join(f"{v.gate}: {v.reason}" for v in verdicts if v.result == BYPASSED) or None
+
+
+def require(verdicts: Sequence[Verdict]) -> None:
+    """Raise RefusedError, named for the gate, where the last verdict is a refusal."""
+    if verdicts and verdicts[-1].result == REFUSE:
+        last = verdicts[-1]
+        forcible = any(gate.name == last.gate and gate.forcible for gate in GATES)
+        hint = "--force passes this gate" if forcible else None
+        raise RefusedError(last.reason, hint=hint, code=last.gate)

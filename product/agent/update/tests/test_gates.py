@@ -1,0 +1,293 @@
+"""The gates: their order, their names, and what --force may pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from product.agent.config import Config
+from product.agent.errors import RefusedError
+from product.agent.kubernetes.tests.test_payload import GOOD as PAYLOAD
+from product.agent.tests.support_cluster import Cluster
+from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
+from product.agent.update.gates import (
+    BLOCK_LABEL,
+    GATES,
+    GateContext,
+    describe_bypassed,
+    evaluate,
+    require,
+)
+
+if TYPE_CHECKING:
+    from product.agent.trust.client import TrustedRelease
+
+
+NAMES = [
+    "maintenance_window",
+    "channel",
+    "architecture",
+    "downgrade",
+    "min_compatible_version",
+    "kubernetes_downgrade",
+    "quarantine",
+    "free_space",
+    "node_block_label",
+]
+
+
+def context(world: World, release: FakeRelease, *, force: bool = False) -> GateContext:
+    return GateContext(world.node(), Config(), force, cast("TrustedRelease", release))
+
+
+def results(verdicts: object) -> dict[str, str]:
+    return {v.gate: v.result for v in verdicts}  # type: ignore[attr-defined]
+
+
+def test_order_and_names() -> None:
+    assert [gate.name for gate in GATES] == NAMES
+
+
+def test_a_good_release_passes_all(world: World) -> None:
+    verdicts = evaluate(GATES, context(world, FakeRelease("0.2.0")))
+    assert results(verdicts) == {**dict.fromkeys(NAMES, "pass"), "node_block_label": "bypassed"}
+    assert "no kubeconfig" in verdicts[-1].reason
+    require(verdicts)
+
+
+def closed(world: World, release: FakeRelease) -> None:
+    world.clock.minute = 0
+
+
+def other_channel(world: World, release: FakeRelease) -> None:
+    release.channel = "beta"
+
+
+def other_architecture(world: World, release: FakeRelease) -> None:
+    release.architecture = "aarch64"
+
+
+def foreign_content(world: World, release: FakeRelease) -> None:
+    manifest = release.manifest._replace(architecture="aarch64")
+    release.forced_manifest = manifest
+
+
+def older(world: World, release: FakeRelease) -> None:
+    release.version = "0.0.9"
+
+
+def needs_more(world: World, release: FakeRelease) -> None:
+    release.min_compatible_version = "v0.1.1-rc1"
+
+
+def older_kubernetes(world: World, release: FakeRelease) -> None:
+    world.write_file(world.paths.payload, json.dumps({**PAYLOAD, "kubernetes": "v1.21.0"}))
+    release.forced_manifest = release.manifest._replace(kubernetes="1.20.99")
+
+
+def quarantined(world: World, release: FakeRelease) -> None:
+    world.write_file(
+        world.paths.quarantine,
+        json.dumps({release.digest: {"version": "0.2.0", "reason": "panics", "since": "2026"}}),
+    )
+
+
+def unreadable_quarantine(world: World, release: FakeRelease) -> None:
+    world.write_file(world.paths.quarantine, "{")
+
+
+def too_small(world: World, release: FakeRelease) -> None:
+    world.volumes.unmountable.add(SLOT_DEVICES["B"])
+    # Nine tenths of this are the release's bytes and 9 % more: just short of the headroom.
+    world.volumes.bytes = release.manifest.total_size * 109 * 10 // 900
+
+
+@pytest.mark.parametrize(
+    ("gate", "change", "forcible"),
+    [
+        ("maintenance_window", closed, True),
+        ("channel", other_channel, False),
+        ("architecture", other_architecture, False),
+        ("architecture", foreign_content, False),
+        ("downgrade", older, False),
+        ("min_compatible_version", needs_more, False),
+        ("kubernetes_downgrade", older_kubernetes, False),
+        ("quarantine", quarantined, False),
+        ("quarantine", unreadable_quarantine, False),
+        ("free_space", too_small, False),
+    ],
+)
+def test_each_gate_refuses_by_its_name_and_force_skips_two(
+    world: World, gate: str, change: Callable[[World, FakeRelease], None], forcible: bool
+) -> None:
+    release = FakeRelease("0.2.0")
+    change(world, release)
+    asked = context(world, release)._replace(config=Config(maintenance_window="11:00-13:00"))
+    verdicts = evaluate(GATES, asked)
+    assert [v.gate for v in verdicts] == NAMES[: NAMES.index(gate) + 1]
+    with pytest.raises(RefusedError) as refused:
+        require(verdicts)
+    assert refused.value.code == gate
+    assert refused.value.exit_code == 11
+    forced = results(evaluate(GATES, asked._replace(force=True)))
+    assert forced[gate] == ("bypassed" if forcible else "refuse")
+
+
+def test_just_enough_space_is_enough(world: World) -> None:
+    release = FakeRelease("0.2.0")
+    too_small(world, release)
+    world.volumes.bytes = release.manifest.total_size * 1101 * 10 // 9000 + 10
+    assert results(evaluate(GATES, context(world, release)))["free_space"] == "pass"
+
+
+def test_an_equal_minimum_passes(world: World) -> None:
+    release = FakeRelease("0.2.0")
+    release.min_compatible_version = "v0.1.0"
+    assert results(evaluate(GATES, context(world, release)))["min_compatible_version"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("own", "offered", "reason"),
+    [
+        ("1.20.2", "1.20.1", "1.20.2 to 1.20.1"),
+        ("1.9.7", "1.20.2", "1.9.7 to 1.20.2"),
+        ("1.20.2", "", "the release does not say which Kubernetes it brings, if any"),
+        (None, "1.19.0", "this node has no Kubernetes that says its version"),
+        # Another release is what mends such a node.
+        ("garbage", "1.19.0", "this node has no Kubernetes that says its version"),
+    ],
+)
+def test_a_kubernetes_that_is_not_older_passes(
+    world: World, own: str | None, offered: str, reason: str
+) -> None:
+    release = FakeRelease("0.2.0")
+    if own is not None:
+        world.write_file(world.paths.payload, json.dumps({**PAYLOAD, "kubernetes": own}))
+    release.forced_manifest = release.manifest._replace(kubernetes=offered)
+    [verdict] = [
+        v for v in evaluate(GATES, context(world, release)) if v.gate == "kubernetes_downgrade"
+    ]
+    assert (verdict.result, verdict.reason) == ("pass", reason)
+
+
+def test_versions_that_cannot_be_read_refuse(world: World) -> None:
+    release = FakeRelease("latest")
+    with pytest.raises(RefusedError) as refused:
+        require(evaluate(GATES, context(world, release)))
+    assert refused.value.code == "downgrade"
+
+
+def test_an_unreadable_window_is_closed(world: World) -> None:
+    asked = context(world, FakeRelease("0.2.0"))
+    asked = asked._replace(config=Config(maintenance_window="whenever"))
+    assert results(evaluate(GATES, asked)) == {"maintenance_window": "refuse"}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [(other_architecture, "architecture"), (older, "downgrade"), (other_channel, "channel")],
+)
+def test_a_refused_apply_writes_nothing_and_says_why(
+    world: World, change: Callable[[World, FakeRelease], None], code: str
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+    change(world, world.offered)
+    assert world.run("apply") == 11
+    assert world.state()["phase"] == "failed"
+    assert str(world.state()["last_error"]).startswith(f"{code}: ")
+    assert world.history() == ["apply refused"]
+    assert list(world.directory("B").iterdir()) == []
+    assert world.run("check") == 11
+    assert not Path(world.paths.quarantine).exists()
+
+
+def noted(world: World) -> list[object]:
+    """What the history says was bypassed, by entry."""
+    lines = Path(world.paths.history).read_text().splitlines()
+    return [json.loads(line)["bypassed"] for line in lines]
+
+
+def test_a_bypass_is_printed_noted_and_shown(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody was asked whether the node's label forbids the update."""
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    reason = (
+        f"there is no kubeconfig at {world.paths.data}/pki/admin/admin.kubeconfig, "
+        f"so {BLOCK_LABEL} cannot be asked for"
+    )
+    assert f"gate node_block_label: bypassed ({reason})" in capsys.readouterr().err.splitlines()
+    bypassed = f"node_block_label: {reason}"
+    assert noted(world) == [bypassed]
+    assert world.state()["bypassed"] == bypassed
+    assert world.run("history") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith(f"apply 0.2.0: staged (bypassed {bypassed})")
+    assert world.run("status", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["update"]["bypassed"] == bypassed
+    assert world.run("status") == 0
+    assert f"  bypassed {bypassed}" in capsys.readouterr().out.splitlines()
+    assert world.run("apply", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["bypassed"] == bypassed
+
+
+def test_it_is_remembered_until_the_next_attempt(world: World) -> None:
+    world.update(FakeRelease("0.2.0"))
+    world.power_on()
+    assert world.boot_service() == 0
+    assert world.state()["phase"] == "success"
+    assert str(world.state()["bypassed"]).startswith("node_block_label: ")
+    world.offered = None
+    assert world.run("apply") == 0
+    assert world.state()["bypassed"] is None
+    assert noted(world)[-1] is None
+
+
+def test_a_gate_that_was_asked_is_not_noted_as_bypassed(world: World, cluster: Cluster) -> None:
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    assert (world.state()["bypassed"], noted(world)) == (None, [None])
+
+
+def test_what_force_bypassed_is_noted_also_of_a_refused_attempt(
+    world: World, cluster: Cluster
+) -> None:
+    world.offered = FakeRelease("0.0.1")
+    assert world.run("apply", "--force") == 11
+    forced = "maintenance_window: --force was given"
+    assert noted(world) == [forced]
+    assert world.state()["bypassed"] == forced
+    assert world.history() == ["apply refused"]
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply", "--force") == 0
+    assert noted(world)[-1] == f"{forced}; node_block_label: --force was given"
+
+
+def test_nothing_bypassed_is_said_as_none(world: World, cluster: Cluster) -> None:
+    assert describe_bypassed(evaluate(GATES, context(world, FakeRelease("0.2.0")))) is None
+
+
+def test_state_and_history_of_an_older_agent_still_load(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.update(FakeRelease("0.2.0"))
+    state = world.state()
+    assert state.pop("bypassed")
+    world.write_file(world.paths.state, json.dumps(state))
+    lines = [json.loads(line) for line in Path(world.paths.history).read_text().splitlines()]
+    old = [{key: value for key, value in line.items() if key != "bypassed"} for line in lines]
+    world.write_file(world.paths.history, "".join(json.dumps(line) + "\n" for line in old))
+    world.power_on()
+    assert world.boot_service() == 0
+    assert (world.state()["phase"], world.state()["bypassed"]) == ("success", None)
+    capsys.readouterr()
+    assert world.run("history") == 0
+    shown = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["apply 0.2.0: staged", "activate 0.2.0: activated", "trial 0.2.0: success"]
+    assert world.run("status") == 0
+    assert "bypassed" not in capsys.readouterr().out
