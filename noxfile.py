@@ -74,13 +74,13 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Lint, types, unit tests and the core scenarios on both architectures."""
+    """What CI runs: static checks, unit tests and the core scenarios."""
     lint(session)
     types(session)
     table(session)
     probe(session)
     unit(session)
-    scenarios(session)
+    _scenarios(session, "--tier", "core")
 
 
 @nox.session
@@ -130,11 +130,20 @@ def unit(session: nox.Session) -> None:
 
 @nox.session
 def scenarios(session: nox.Session) -> None:
-    """Scenarios over whole machines (-- --arch aarch64 -k rollback, any pytest argument).
+    """Scenarios of your choice (-- --arch aarch64 -k rollback, any pytest argument).
 
     Leaves the evidence, an HTML report and JUnit XML under out/scenarios.
     """
-    chosen = session.posargs if "tests" not in sys.argv else []
+    _scenarios(session, *session.posargs)
+
+
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """Every scenario on both architectures, which a release needs (-- --arch x86_64)."""
+    _scenarios(session, "--tier", "full", *session.posargs)
+
+
+def _scenarios(session: nox.Session, *chosen: str) -> None:
     paths = [] if any(word.startswith("scenarios/") for word in chosen) else ["scenarios"]
     python(
         session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",

@@ -1,4 +1,4 @@
-"""The pytest plugin: nodes for scenarios, on each selected architecture.
+"""Fixtures: nodes for scenarios, on each selected architecture.
 
 Fixtures ``images`` (architecture to an image with ``disk``, ``kernel``, ``digest``) and
 ``host_tools`` (a HostTools) come from whoever uses the plugin.
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import pytest
 
 from harness.faults.http import WebServer
+from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.summary import FAILURE, RESULT
 from harness.qemu import accel
 from harness.qemu.arch import Arch, Firmware
@@ -22,6 +23,7 @@ from harness.qemu.pool import Pool
 from harness.qemu.snapshots import States
 from harness.qemu.spec import MachineSpec
 from harness.qemu.tools import HostTools
+from harness.report.data import RUN_MARK
 from harness.target.node import Node
 from harness.target.session import Session, directory_name
 from product.image.cache import default_root
@@ -44,12 +46,6 @@ class ImageUnderTest(Protocol):
     def digest(self) -> str:
         """The name of its exact content."""
         ...
-
-
-# Options and selection
-
-
-# Fixtures
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +99,9 @@ def session(
         fields.update(mark.kwargs)
     artefacts = config.rootpath / config.getoption("--artefacts") / directory_name(item.nodeid)
     shutil.rmtree(artefacts, ignore_errors=True)
+    artefacts.mkdir(parents=True)
+    # Also of a scenario that never comes to its end, the report knows which run it belongs to.
+    (artefacts / RUN_MARK).write_text(f"{config.stash[RUN].id}\n{item.nodeid}\n")
     made = Session(
         item.nodeid,
         MachineSpec.model_validate(fields),

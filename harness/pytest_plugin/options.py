@@ -9,7 +9,7 @@ import pytest
 from harness.qemu.arch import Arch
 
 _MARKERS = (
-    "scenario(backend): a test of a whole node",
+    "scenario(backend, tier, core_arch): a test of a whole node",
     "arch(name): runs on this architecture alone",
     "needs(ability, ...): skipped where the machine lacks an ability (watchdog, bios, uefi)",
     "machine(**fields): fields of MachineSpec that differ from the defaults",

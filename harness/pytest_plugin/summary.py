@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from harness.pytest_plugin.run import RUN
+from harness.pytest_plugin.tier import record
 from harness.report.html import write_report
 from product.errors import KubesoloError
 
@@ -42,23 +44,38 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for name, value in getattr(report, "user_properties", ()):
                 if name == RESULT:
                     results[value["test"]] = value
+    config = terminalreporter.config
+    run = config.stash[RUN]
+    run.end(_skipped(terminalreporter))
     if not results:
         return
     terminalreporter.section("scenarios")
+    terminalreporter.write_line(f"run {run.id} of commit {run.commit or 'unknown'}")
     for line in summary(list(results.values())):
         terminalreporter.write_line(line)
     for result in results.values():
         if result["outcome"] == "failed":
             terminalreporter.write_line(f"failed: {result['test']}; {result['artefacts']}")
             terminalreporter.write_line(f"  run again: {result['reproduce']}")
+    if recorded := record(config, list(results.values())):
+        terminalreporter.write_line(f"CPU-seconds of what passed: {recorded}")
     # With workers, the controller alone comes here.
-    evidence = terminalreporter.config.rootpath / terminalreporter.config.getoption("--artefacts")
+    evidence = config.rootpath / config.getoption("--artefacts")
     try:
         path = write_report(evidence, evidence / "report.html")
     except OSError as error:
         terminalreporter.write_line(f"the report could not be written: {error}")
     else:
         terminalreporter.write_line(f"report: {path}")
+
+
+def _skipped(terminalreporter: pytest.TerminalReporter) -> dict[str, str]:
+    """Node id to reason."""
+    found = {}
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        found[str(report.nodeid)] = str(reason).removeprefix("Skipped: ")
+    return found
 
 
 def summary(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:

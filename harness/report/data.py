@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ FAILED = "failed"
 INCOMPLETE = "incomplete"  # without a readable result: the run ended first
 
 _MAKING = "-making-"
+# In each scenario's folder: the id of the run that it belongs to, and its node id below that.
+RUN_MARK = "run"
+# Beside the scenarios: what the latest run was (harness.pytest_plugin.run).
+_RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,8 @@ class Scenario:
     @classmethod
     def _broken(cls, directory: Path, problem: str, machines: Sequence[Machine]) -> Scenario:
         arch = next((one.story.arch for one in machines if one.story), "")
-        return cls(directory, directory.name, arch, "", INCOMPLETE, problem, "", machines=machines)
+        test = _mark(directory)[1] or directory.name
+        return cls(directory, test, arch, "", INCOMPLETE, problem, "", machines=machines)
 
     @property
     def passed(self) -> bool:
@@ -144,13 +149,66 @@ class Scenario:
         return min(begin for begin, _ in spans), max(end for _, end in spans)
 
 
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What was to run: ``selected`` node ids; ``left_out`` and ``skipped`` have reasons."""
+
+    id: str
+    commit: str
+    started: str
+    ended: str
+    tier: str
+    selected: Sequence[str]
+    left_out: Mapping[str, str]
+    skipped: Mapping[str, str]
+
+    def not_run(self, ran: Collection[str]) -> dict[str, str]:
+        """Node id to reason for everything that left no evidence in this run."""
+        found = dict.fromkeys(self.selected, "the run ended before it began")
+        found.update(self.left_out)
+        found.update(self.skipped)
+        return {test: why for test, why in sorted(found.items()) if test not in ran}
+
+
+def read_run(directory: Path) -> RunRecord | None:
+    """The latest run below ``directory``; None where nothing readable says what it was."""
+    try:
+        document = json.loads((directory / _RUN_FILE).read_bytes())
+        return RunRecord(
+            id=str(document["id"]),
+            commit=str(document["commit"] or "unknown"),
+            started=str(document["started"]),
+            ended=str(document.get("ended", "")),
+            tier=str(document["tier"]),
+            selected=[str(test) for test in document["selected"]],
+            left_out=dict(document["left_out"]),
+            skipped=dict(document["skipped"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def read_scenarios(directory: Path) -> list[Scenario]:
-    """Every scenario below ``directory``: what failed first, then by name."""
+    """Every scenario of the latest run below ``directory``: what failed first, then by name.
+
+    Evidence of earlier runs is left alone. Where nothing says which run was the latest, all counts.
+    """
     if not directory.is_dir():
         return []
-    found = [Scenario.read(path) for path in directory.iterdir() if path.is_dir()]
+    run = read_run(directory)
+    folders = [path for path in directory.iterdir() if path.is_dir()]
+    found = [Scenario.read(path) for path in folders if run is None or _mark(path)[0] == run.id]
     rank = {FAILED: 0, PASSED: 2}
     return sorted(found, key=lambda one: (rank.get(one.outcome, 1), one.test, one.arch))
+
+
+def _mark(directory: Path) -> tuple[str, str]:
+    """Run and node id of the evidence; empty where that is not said."""
+    try:
+        run, _, test = (directory / RUN_MARK).read_text().partition("\n")
+    except (OSError, ValueError):
+        return "", ""
+    return run.strip(), test.strip()
 
 
 def _machine(directory: Path) -> Machine:

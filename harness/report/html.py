@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.report import timeline
-from harness.report.data import Machine, Scenario, read_scenarios
+from harness.report.data import Machine, RunRecord, Scenario, read_run, read_scenarios
 from harness.report.layout import clean
 
 _JUNIT = "junit.xml"  # which pytest may have been told to leave among the scenarios
@@ -38,7 +38,8 @@ def write_report(scenarios_dir: Path, output: Path) -> Path:
                 (machine.directory / "timeline.svg").write_text(_picture(scenario, machine))
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.part")
-    partial.write_text(_Page(scenarios, output.parent, scenarios_dir / _JUNIT).text())
+    run = read_run(scenarios_dir)
+    partial.write_text(_Page(scenarios, run, output.parent, scenarios_dir / _JUNIT).text())
     partial.replace(output)
     return output
 
@@ -86,8 +87,12 @@ def _count(number: int, noun: str) -> str:
 class _Page:
     """One report; ``base`` is the directory that links start from, ``junit`` may not exist."""
 
-    def __init__(self, scenarios: Sequence[Scenario], base: Path, junit: Path) -> None:
+    def __init__(
+        self, scenarios: Sequence[Scenario], run: RunRecord | None, base: Path, junit: Path
+    ) -> None:
         self._scenarios = scenarios
+        self._run = run
+        self._not_run = run.not_run({one.test for one in scenarios}) if run else {}
         self._base = base
         self._junit = junit
 
@@ -95,7 +100,9 @@ class _Page:
         """The whole file."""
         failed = sum(not one.passed for one in self._scenarios)
         title = f"{_count(len(self._scenarios), 'scenario')}, {failed} not passed"
-        body = [*self._summary(), *self._failures(), *self._table(), *self._pictures()]
+        body = [
+            *self._summary(), *self._failures(), *self._table(), *self._absent(), *self._pictures(),
+        ]  # fmt: skip
         template = string.Template((_TEMPLATES / "report.html").read_text())
         style = (_TEMPLATES / "report.css").read_text() + timeline.style()
         return template.substitute(title=_esc(title), style=style, body="\n".join(body))
@@ -105,6 +112,13 @@ class _Page:
     def _summary(self) -> Iterable[str]:
         every = self._scenarios
         yield "<h1>Scenarios</h1>"
+        if (run := self._run) is not None:
+            ended = f", ended {run.ended}" if run.ended else ", which has not ended or was ended"
+            yield (
+                f"<p>Run <b>{_esc(run.id)}</b> of commit <code>{_esc(run.commit)}</code>, tier "
+                f"{_esc(run.tier)}, begun {_esc(run.started)}{_esc(ended)}: "
+                f"{_count(len(every), 'scenario')} ran, {len(self._not_run)} did not.</p>"
+            )
         if not every:
             yield '<p class="soft">No scenario has left evidence here.</p>'
             return
@@ -213,6 +227,17 @@ class _Page:
                     yield f" · {self._link(machine.directory / 'console.log', 'console')}"
             yield "</td></tr>"
         yield "</table></div>"
+
+    def _absent(self) -> Iterable[str]:
+        """What did not run, a reason at a time."""
+        reasons: dict[str, list[str]] = {}
+        for test, why in self._not_run.items():
+            reasons.setdefault(why, []).append(test)
+        if reasons:
+            yield "<h2>What did not run, and why</h2>"
+        for why, tests in reasons.items():
+            yield f"<details><summary>{_esc(why)}: {len(tests)}</summary><ul>"
+            yield "".join(f"<li>{_esc(test)}</li>" for test in tests) + "</ul></details>"
 
     def _pictures(self) -> Iterable[str]:
         passed = [one for one in self._scenarios if one.passed]

@@ -46,7 +46,7 @@ def test_a_damaged_environment_still_boots(node: Node, damage: str) -> None:
     _repairs(node, DAMAGE[damage])
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_a_repaired_environment_is_one_like_any(node: Node) -> None:
     _repairs(node, GARBAGE)
     with node.expect_boots(1) as boots:
@@ -66,7 +66,7 @@ def _set(node: Node, **variables: object) -> None:
     )
 
 
-@scenario()
+@scenario(tier="core")
 def test_used_up_tries_return_once_and_never_loop(node: Node) -> None:
     """Slot B has no tries left and slot A is the way back; later boots stay there."""
     node.at(State.READY, slot="A")

@@ -8,7 +8,7 @@ from harness.target.node import Node, State
 from scenarios.steps import boot_menu
 
 
-@scenario()
+@scenario(tier="core", core_arch="aarch64")
 def test_the_emergency_shell_is_a_shell_on_the_console(node: Node) -> None:
     node.at(State.READY, slot="A")
     boot_menu(node, "KubeSolo OS, emergency shell")
@@ -39,7 +39,7 @@ def test_the_debug_entry_gives_a_root_shell_that_reboots_in_good_order(node: Nod
     assert node.wait_ready().slot == "A"
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_the_default_entry_offers_no_login(node: Node) -> None:
     node.at(State.READY, slot="A")
     assert "getty" not in node.succeed("ls /run/service").text
@@ -50,14 +50,14 @@ def test_the_default_entry_offers_no_login(node: Node) -> None:
     node.fail("touch /etc/x")
 
 
-@scenario(arch="x86_64", firmware=Firmware.BIOS)
+@scenario(arch="x86_64", firmware=Firmware.BIOS, tier="core")
 def test_a_bios_boots_it_too(node: Node) -> None:
     ready = node.boot()
     assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
     node.fail("test -d /sys/firmware/efi")
 
 
-@scenario()
+@scenario(tier="core")
 def test_the_first_boot_grows_the_data_partition(node: Node) -> None:
     """The image's own is 64 MiB; the machine's disk leaves over a GiB."""
     node.at(State.READY, slot="A")

@@ -28,7 +28,7 @@ def _add_argument(node: Node, argument: str) -> None:
 
 
 @pytest.mark.machine(extra=SCSI)
-@scenario()
+@scenario(tier="core", core_arch="aarch64")
 def test_data_may_lie_on_another_disk(node: Node) -> None:
     """On a controller of another kind than the boot disk's."""
     node.at(State.READY, slot="A")
@@ -50,7 +50,7 @@ def test_data_may_lie_on_another_partition(node: Node) -> None:
     assert node.status().boot.data == "persistent"
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_a_data_device_that_is_missing_is_reported(node: Node) -> None:
     node.at(State.READY, slot="A")
     _add_argument(node, "kubesolo.data=/dev/vdz9")

@@ -11,7 +11,7 @@ from scenarios.steps import read_data, write_data
 FORCED = 90.0
 
 
-@scenario()
+@scenario(tier="core", core_arch="aarch64")
 def test_a_disk_that_does_not_answer_holds_no_reboot(node: Node) -> None:
     """What hangs with it is not waited for."""
     node.at(State.READY)

@@ -97,7 +97,7 @@ def test_the_administrators_access_stays_on_the_node(node: Node) -> None:
     assert all(status != "200" and what == "nothing" for _, status, what in said), answers
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_a_workload_is_served_through_its_service(node: Node) -> None:
     cluster = begin(node)
     cluster.create("nginx")

@@ -26,7 +26,7 @@ MOMENTS = (
 )
 
 
-@scenario()
+@scenario(tier="core")
 def test_cuts_after_arming_and_in_the_unconfirmed_boot(
     node: Node, releases: Releases, serve: Serve
 ) -> None:

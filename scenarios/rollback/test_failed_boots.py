@@ -53,14 +53,14 @@ def _explained(node: Node, update: Update, reason: str | None = None) -> None:
     assert node.status().update.last_error.startswith("quarantine: ")
 
 
-@scenario()
+@scenario(tier="core")
 def test_kernel_panic(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.panicking_init)
     with node.expecting(Pattern.PANIC, Pattern.INIT_EXITED):
         _rolls_back(node, update)
 
 
-@scenario()
+@scenario(tier="core")
 def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.hanging_init)
     _rolls_back(node, update, seconds_each=HANG_SECONDS)
@@ -74,7 +74,7 @@ def test_missing_kernel(node: Node, releases: Releases, begin_after: Begin) -> N
         _rolls_back(node, update)
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_corrupted_squashfs(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.good)
     # One block in the middle: the file system mounts, and its bytes are not the release's.
@@ -125,7 +125,7 @@ def test_disk_that_does_not_answer(node: Node, releases: Releases, begin_after: 
     assert read_data(node) == "kept"
 
 
-@scenario()
+@scenario(tier="core", core_arch="aarch64")
 def test_failing_health_check(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(
         Update.stage, releases.read_only_data, healthcheck_deadline="3", auto_rollback_after="0"

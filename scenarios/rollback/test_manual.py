@@ -12,7 +12,7 @@ from scenarios.steps import REFUSED, Update, boot_menu, read_data, write_data
 Begin = Callable[..., Update]
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_an_operator_returns_to_the_former_slot(
     node: Node, releases: Releases, begin_after: Begin
 ) -> None:

@@ -23,7 +23,7 @@ def _artifact(update: Update) -> str:
     return f"/artifacts/{update.release.slot.manifest.artifact('root.squashfs').sha256}"
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_tampered_artifact(node: Node, releases: Releases, serve: Serve) -> None:
     node.at(State.READY, slot="A")
     update = serve(releases.good)
@@ -42,14 +42,14 @@ def test_wrong_size(node: Node, releases: Releases, serve: Serve) -> None:
     assert short.count > 0
 
 
-@scenario()
+@scenario(tier="core", core_arch="aarch64")
 def test_wrong_key(node: Node, releases: Releases, serve: Serve) -> None:
     node.at(State.READY, slot="A")
     stranger = releases.sign("wrong-key", releases.good.slot, keys=releases.strangers_keys())
     serve(stranger).refused("untrusted-signature", exit=FAILED)
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_expired_metadata(node: Node, releases: Releases, serve: Serve) -> None:
     node.at(State.READY, slot="A")
     past = Overrides(expires=utc_now() - timedelta(hours=1))
@@ -57,7 +57,7 @@ def test_expired_metadata(node: Node, releases: Releases, serve: Serve) -> None:
     serve(expired).refused("expired", exit=FAILED)
 
 
-@scenario()
+@scenario(tier="core", core_arch="aarch64")
 def test_downgrade(node: Node, releases: Releases, serve: Serve) -> None:
     node.at(State.READY, slot="A")
     serve(releases.older).refused("downgrade", exit=REFUSED)
@@ -97,7 +97,7 @@ def test_too_large_a_step(node: Node, releases: Releases, serve: Serve) -> None:
     serve(stepping).refused("min_compatible_version", exit=REFUSED)
 
 
-@scenario()
+@scenario(tier="core", core_arch="x86_64")
 def test_outside_the_maintenance_window(node: Node, releases: Releases, serve: Serve) -> None:
     """A window of zero length never opens, and asks nobody; --force passes it."""
     node.at(State.READY, slot="A")

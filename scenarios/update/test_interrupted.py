@@ -47,7 +47,7 @@ def _starts(update: Update) -> list[int]:
     return [int(r.range.removeprefix("bytes=").rstrip("-")) if r.range else 0 for r in asked]
 
 
-@scenario()
+@scenario(tier="core", core_arch="aarch64")
 def test_without_power_without_network_and_killed(
     node: Node, releases: Releases, serve: Serve
 ) -> None:

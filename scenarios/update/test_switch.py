@@ -12,7 +12,7 @@ from scenarios.steps import AVAILABLE, UP_TO_DATE, Update, read_data, slot_diges
 Serve = Callable[..., Update]
 
 
-@scenario()
+@scenario(tier="core")
 def test_two_updates_switch_to_the_other_slot_and_back(
     node: Node, releases: Releases, serve: Serve
 ) -> None:

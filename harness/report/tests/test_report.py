@@ -298,3 +298,40 @@ def test_no_evidence_is_said(tmp_path: Path, there: bool) -> None:
     if there:
         (tmp_path / "scenarios").mkdir()
     assert "No scenario has left evidence here." in report(tmp_path).source
+
+
+def begun(root: Path, run: str, *selected: str, **fields: Any) -> None:
+    """What a run leaves beside its scenarios."""
+    document = {
+        "schema": 1, "id": run, "commit": "c0ffee", "started": "2026-11-30T10:00:00+00:00",
+        "tier": "core", "arch": "all", "selected": list(selected), "left_out": {}, "skipped": {},
+        **fields,
+    }  # fmt: skip
+    (root / "run.json").write_text(json.dumps(document))
+
+
+def test_the_report_is_of_one_run_and_says_what_did_not_run(tmp_path: Path) -> None:
+    tests = {name: f"scenarios/test_x.py::test_{name}[x86_64]" for name in "abcde"}
+    old, new = evidence(tmp_path, "a"), evidence(tmp_path, "b")
+    cut = evidence(tmp_path, "c")
+    (cut / "result.json").unlink()
+    (old / "run").write_text("first\n")
+    (new / "run").write_text(f"second\n{tests['b']}\n")
+    (cut / "run").write_text(f"second\n{tests['c']}\n")
+    begun(
+        tmp_path, "second", tests["b"], tests["c"], tests["d"],
+        left_out={tests["a"]: "in the full tier alone"}, skipped={tests["e"]: "no watchdog"},
+    )  # fmt: skip
+    assert [one.test for one in read_scenarios(tmp_path)] == [tests["c"], tests["b"]]
+    text = write_report(tmp_path, tmp_path / "report.html").read_text()
+    assert "Run <b>second</b> of commit <code>c0ffee</code>" in text
+    assert "2 scenarios ran, 3 did not" in text
+    assert f"<summary>in the full tier alone: 1</summary><ul>\n<li>{tests['a']}</li>" in text
+    assert f"the run ended before it began: 1</summary><ul>\n<li>{tests['d']}</li>" in text
+    assert f"no watchdog: 1</summary><ul>\n<li>{tests['e']}</li>" in text
+
+
+def test_a_damaged_record_of_the_run_hides_nothing(tmp_path: Path) -> None:
+    evidence(tmp_path, "a")
+    (tmp_path / "run.json").write_text("{")
+    assert len(read_scenarios(tmp_path)) == 1
