@@ -23,6 +23,7 @@ Schema 1, one JSON object; absent values are null:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from product.agent.bootloader.boot import SLOTS
@@ -31,6 +32,8 @@ from product.agent.errors import AgentError
 from product.agent.health.report import read_report
 from product.agent.node import Node
 from product.agent.records.quarantine import Quarantine
+from product.agent.records.state import TRIAL_PHASES, UpdateState
+from product.agent.slots.content import BUSY
 from product.agent.slots.store import SlotStore
 from product.agent.system.files import read_bounded
 
@@ -72,6 +75,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         slots[slot] = {"version": version, "digest": content.digest, "problem": content.problem}
     if problem := slots[boot.slot]["problem"]:
         problems.append(f"the running slot {boot.slot}: {problem}")
+    problems += _staged_elsewhere(loaded.state, slots)
     quarantine = {}
     try:
         entries = Quarantine(node.paths.quarantine).entries()
@@ -106,6 +110,19 @@ def collect(node: Node, config: Config) -> StatusReport:
         datastore,
         problems,
     )
+
+
+def _staged_elsewhere(state: UpdateState, slots: dict[str, dict[str, str | None]]) -> Iterator[str]:
+    """Whether the slot still holds what the state says was written into it."""
+    if state.phase not in TRIAL_PHASES or state.to_slot not in slots or state.to_digest is None:
+        return
+    content = slots[state.to_slot]
+    if content["problem"] != BUSY and content["digest"] != state.to_digest:
+        found = content["problem"] or f"it holds {content['version']}"
+        yield (
+            f"the update to {state.to_version} is {state.phase}, and slot {state.to_slot} does not "
+            f"hold it ({found}); kubesolo-update apply writes it again"
+        )
 
 
 def _baseline(node: Node, problems: list[str]) -> dict[str, object] | None:

@@ -19,6 +19,10 @@ class SlotError(AgentError):
     code = "slot-unusable"
 
 
+# Why a slot cannot be looked at now.
+BUSY = "it is in use by another process"
+
+
 class SlotContent(NamedTuple):
     """A slot's manifest and the SHA-256 of its bytes, or the ``problem`` that hides them."""
 

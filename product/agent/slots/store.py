@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from product.agent.bootloader.boot import SLOT_LABELS, BootInfo
-from product.agent.slots.content import SlotContent, SlotError, inspect_directory, verify_file
+from product.agent.slots.content import BUSY, SlotContent, SlotError, inspect_directory, verify_file
 from product.agent.slots.volumes import VolumeBusyError, VolumeError, Volumes
 from product.agent.slots.writer import SlotWriter
 from product.agent.system.direct_io import Writeback, from_disk
@@ -47,7 +47,7 @@ class SlotStore:
             with self._reading(slot, self._paths.view_mounts[slot], wait=wait) as directory:
                 return inspect_directory(directory)
         except VolumeBusyError:
-            return SlotContent(problem="it is in use by another process")
+            return SlotContent(problem=BUSY)
         except VolumeError as error:
             return SlotContent(problem=error.message)
 

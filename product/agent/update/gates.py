@@ -6,6 +6,7 @@ The window is asked before any network traffic and again at the moment of a rebo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,10 +30,11 @@ LABEL_SECONDS = 10
 PASS = "pass"
 REFUSE = "refuse"
 BYPASSED = "bypassed"
+NOT_APPLICABLE = "not_applicable"
 
 
 class Verdict(NamedTuple):
-    """What a gate said: ``result`` is pass, refuse or bypassed."""
+    """What a gate said: ``result`` is pass, refuse, bypassed or not_applicable."""
 
     gate: str
     result: str
@@ -164,6 +166,8 @@ def _node_block_label(context: GateContext) -> tuple[str, str]:
     paths = context.node.paths
     try:
         payload = read_payload(paths)
+        if payload is None and not os.path.exists(paths.kubeconfig):
+            return NOT_APPLICABLE, "the image carries no Kubernetes"
         cluster = Cluster(context.node, payload.kubeconfig if payload else paths.kubeconfig)
         try:
             value = cluster.labels(LABEL_SECONDS).get(BLOCK_LABEL)

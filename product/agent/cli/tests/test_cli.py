@@ -194,6 +194,27 @@ def test_status_while_a_slot_is_written(world: World, capsys: pytest.CaptureFixt
     assert "slot B: empty (it is in use by another process)" in capsys.readouterr().out
 
 
+def test_status_says_that_a_staged_slot_lost_its_release(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    capsys.readouterr()
+    assert world.run("status") == 0
+    assert "problem" not in capsys.readouterr().out
+    (world.directory("B") / "manifest.json").unlink()
+    assert world.run("status") == 0
+    text = capsys.readouterr().out
+    assert "slot B: empty" in text
+    assert "problem: the update to 0.2.0 is staged, and slot B does not hold it (it has no" in text
+    world.fill("B", FakeRelease("0.3.0"))
+    world.run("status")
+    assert "slot B does not hold it (it holds 0.3.0)" in capsys.readouterr().out
+    world.volumes.busy.add(SLOT_DEVICES["B"])
+    world.run("status")
+    assert "problem" not in capsys.readouterr().out
+
+
 def test_status_for_people_names_what_is_wrong(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

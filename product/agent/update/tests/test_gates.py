@@ -54,9 +54,29 @@ def test_order_and_names() -> None:
 
 def test_a_good_release_passes_all(world: World) -> None:
     verdicts = evaluate(GATES, context(world, FakeRelease("0.2.0")))
-    assert results(verdicts) == {**dict.fromkeys(NAMES, "pass"), "node_block_label": "bypassed"}
-    assert "no kubeconfig" in verdicts[-1].reason
+    assert results(verdicts) == {
+        **dict.fromkeys(NAMES, "pass"),
+        "node_block_label": "not_applicable",
+    }
+    assert verdicts[-1].reason == "the image carries no Kubernetes"
+    assert describe_bypassed(verdicts) is None
     require(verdicts)
+
+
+def test_kubernetes_without_its_kubeconfig_is_said_to_be_bypassed(world: World) -> None:
+    world.write_file(world.paths.payload, json.dumps(PAYLOAD))
+    verdict = evaluate(GATES, context(world, FakeRelease("0.2.0")))[-1]
+    assert (verdict.result, "no kubeconfig" in verdict.reason) == ("bypassed", True)
+
+
+def test_without_kubernetes_nothing_is_said_of_its_label(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 0
+    assert world.state()["bypassed"] is None
+    assert world.run("status") == 0
+    assert "bypassed" not in "".join(capsys.readouterr())
 
 
 def closed(world: World, release: FakeRelease) -> None:
@@ -205,6 +225,10 @@ def test_a_refused_apply_writes_nothing_and_says_why(
     assert not Path(world.paths.quarantine).exists()
 
 
+# What Python's JSON parser says of "{".
+BROKEN = "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+
+
 def noted(world: World) -> list[object]:
     """What the history says was bypassed, by entry."""
     lines = Path(world.paths.history).read_text().splitlines()
@@ -216,9 +240,10 @@ def test_a_bypass_is_printed_noted_and_shown(
 ) -> None:
     """Nobody was asked whether the node's label forbids the update."""
     world.offered = FakeRelease("0.2.0")
+    world.write_file(world.paths.kubeconfig, "{")
     assert world.run("apply") == 0
     reason = (
-        f"there is no kubeconfig at {world.paths.data}/pki/admin/admin.kubeconfig, "
+        f"{world.paths.kubeconfig} is no usable kubeconfig: {BROKEN}, "
         f"so {BLOCK_LABEL} cannot be asked for"
     )
     assert f"gate node_block_label: bypassed ({reason})" in capsys.readouterr().err.splitlines()
@@ -237,6 +262,7 @@ def test_a_bypass_is_printed_noted_and_shown(
 
 
 def test_it_is_remembered_until_the_next_attempt(world: World) -> None:
+    world.write_file(world.paths.kubeconfig, "{")
     world.update(FakeRelease("0.2.0"))
     world.power_on()
     assert world.boot_service() == 0
@@ -275,6 +301,7 @@ def test_nothing_bypassed_is_said_as_none(world: World, cluster: Cluster) -> Non
 def test_state_and_history_of_an_older_agent_still_load(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    world.write_file(world.paths.kubeconfig, "{")
     world.update(FakeRelease("0.2.0"))
     state = world.state()
     assert state.pop("bypassed")
