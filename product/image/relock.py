@@ -188,6 +188,10 @@ def relock(recipe: Recipe, arch: Arch, cache: Cache, *, allow_older: bool = Fals
         old = Lock.load(path) if path.exists() else None
         if old is not None and not allow_older:
             refuse_older(old.packages, new.packages, path)
+        if old is not None and old.snapshot:
+            # Its own stamp still holds where nothing else has changed.
+            unstamped = new.model_copy(update={"snapshot": old.snapshot})
+            new = unstamped if unstamped.dump() == old.dump() else new
         path.parent.mkdir(exist_ok=True)
         path.write_text(new.dump())
     return changes(old, new)

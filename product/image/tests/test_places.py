@@ -35,6 +35,17 @@ def test_a_lock_says_when_it_was_resolved(recipe: Recipe) -> None:
         lock_of(recipe)
 
 
+def test_a_lock_keeps_its_stamp_where_nothing_changed(
+    recipe: Recipe, archive: DebianArchive, store: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relock, "now_stamp", lambda: DAY_AFTER)
+    assert relock.relock(recipe, host_arch(), store) == []
+    assert lock_of(recipe).snapshot == STAMP
+    archive.add(Deb("libgreet", "1.0-2"))
+    assert relock.relock(recipe, host_arch(), store) == [("libgreet", "1.0-1", "1.0-2")]
+    assert lock_of(recipe).snapshot == DAY_AFTER
+
+
 def test_the_mirror_is_asked_first(recipe: Recipe, archive: DebianArchive, store: Cache) -> None:
     fetch(lock_of(recipe).packages, store)
     assert sorted(archive.asked) == [
