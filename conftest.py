@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from product.image import drift
 from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
@@ -26,6 +27,14 @@ def cache() -> Cache:
 def host_tools(cache: Cache) -> HostTools:
     """The locked host programs."""
     return HostTools.prepare(cache)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which packages were not the locked ones: workers' own lines are captured."""
+    if drift.allowed() and (lines := drift.recorded(Cache())):
+        terminalreporter.section("not as locked")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.hookimpl(optionalhook=True)

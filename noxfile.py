@@ -61,6 +61,11 @@ def project_python(session: nox.Session) -> str:
     return str(python)
 
 
+def allow_drift(session: nox.Session) -> None:
+    """Go on with present packages where locked ones have vanished, unless the user says 0."""
+    session.env["KUBESOLO_ALLOW_DRIFT"] = os.environ.get("KUBESOLO_ALLOW_DRIFT", "1")
+
+
 def python(session: nox.Session, *arguments: str) -> None:
     """Run the project's interpreter with ``arguments``."""
     session.run(project_python(session), *arguments, external=True)
@@ -69,6 +74,7 @@ def python(session: nox.Session, *arguments: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Build, boot, update 0.1.0 to 0.2.0, survive a bad 0.2.1 (-- --arch aarch64)."""
+    allow_drift(session)
     python(session, "-m", "scenarios.demo", *session.posargs)
 
 
@@ -117,12 +123,14 @@ def table(session: nox.Session) -> None:
 @nox.session
 def probe(session: nox.Session) -> None:
     """Ask how slowly this host emulates, while nothing runs beside; kept until it reboots."""
+    allow_drift(session)
     python(session, "-m", "scenarios.probe")
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
     """Unit tests, beside the code that they test (-- pytest arguments)."""
+    allow_drift(session)
     chosen = session.posargs if "tests" not in sys.argv else []
     paths = [] if any(Path(word.split("::")[0]).exists() for word in chosen) else list(TESTED)
     python(session, "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal", *paths, *chosen)
@@ -134,6 +142,7 @@ def scenarios(session: nox.Session) -> None:
 
     Leaves the evidence, an HTML report and JUnit XML under out/scenarios.
     """
+    allow_drift(session)
     _scenarios(session, *session.posargs)
 
 
@@ -165,7 +174,7 @@ def mutate(session: nox.Session) -> None:
 
 @nox.session
 def image(session: nox.Session) -> None:
-    """Build the disk image (-- --arch aarch64 --version 1.2.3 --output disk.img)."""
+    """Build the disk image (-- --arch aarch64 --version 1.2.3 --output disk.img --allow-drift)."""
     python(session, "-m", "product.image", "build", *session.posargs)
 
 
@@ -177,7 +186,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Renew the lock files from the Debian archive, checking its signature."""
+    """Renew the lock files from the Debian archive, checking its signature (-- --allow-older)."""
     python(session, "-m", "product.image", "lock", *session.posargs)
 
 

@@ -5,7 +5,9 @@ Format: one JSON object, keys sorted, indented by two, ending in a newline::
     {"architecture": "x86_64", "artifacts": [{"name": "vmlinuz", "sha256": "<64 hex>",
      "size": 11737024}, ...], "kubernetes": "1.20.2", "schema": 1, "version": "0.2.0"}
 
-``kubernetes`` is there where the root brings one. Keys that a reader does not know are passed over.
+``kubernetes`` is there where the root brings one. ``drift`` is there where the release was built
+from other packages than the locked ones, with one line for each. Keys that a reader does not know
+are passed over.
 It is on the node's boot path, so it uses the standard library alone.
 """
 
@@ -43,12 +45,14 @@ class Artifact(NamedTuple):
 
 class Manifest(NamedTuple):
     """What a slot holds: the version, the architecture, every file by size and digest, and the
-    version of the Kubernetes that it brings; "" where it brings none or says none."""
+    version of the Kubernetes that it brings; "" where it brings none or says none. ``drift`` names
+    the packages that are not the locked ones."""
 
     version: str
     architecture: str
     artifacts: tuple[Artifact, ...]
     kubernetes: str = ""
+    drift: tuple[str, ...] = ()
 
     @property
     def total_size(self) -> int:
@@ -72,6 +76,8 @@ class Manifest(NamedTuple):
         }
         if self.kubernetes:
             document["kubernetes"] = self.kubernetes
+        if self.drift:
+            document["drift"] = list(self.drift)
         return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -106,7 +112,10 @@ class Manifest(NamedTuple):
         kubernetes = document.get("kubernetes", "")
         if not isinstance(kubernetes, str):
             raise ManifestError(f"{origin} has kubernetes {kubernetes!r}")
-        return cls(version, architecture, artifacts, kubernetes)
+        drift = document.get("drift", [])
+        if not isinstance(drift, list) or not all(isinstance(line, str) for line in drift):
+            raise ManifestError(f"{origin} has drift {drift!r}")
+        return cls(version, architecture, artifacts, kubernetes, tuple(drift))
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

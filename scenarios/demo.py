@@ -103,17 +103,23 @@ def tell(node: Node, releases: Releases, story: Story) -> None:
             outcome.append(str(node.status().update.last_error))
 
 
+def _drifted(lines: tuple[str, ...]) -> list[str]:
+    return [f"NOT AS LOCKED: {len(lines)} packages are others"] if lines else []
+
+
 def run(arch: Arch) -> None:
     """Build, tell, write the evidence."""
     story = Story()
     console = Console(highlight=False)
     cache = Cache()
-    with story.chapter("host programs"):
+    with story.chapter("host programs") as outcome:
         tools = HostTools.prepare(cache)
+        outcome += _drifted(tools.drift)
     builder = Builder(recipe.Arch(arch.value), cache=cache, tools=tools)
     with story.chapter(f"image 0.1.0 for {arch.value}, accelerator") as outcome:
         bench = Bench.prepare(builder)
         outcome.append(bench.host.accelerator)
+        outcome += _drifted(bench.image.slot.manifest.drift)
     artefacts = OUTPUT / arch.value
     with tempfile.TemporaryDirectory(prefix="kubesolo-demo-") as folder:
         releases = Releases(builder, Path(folder))

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from product.image import disk, grub, initramfs, kernel, progress, rootfs
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
+from product.image.drift import settle
 from product.image.errors import RecipeError
-from product.image.locks import Lock
 from product.image.packages import fetch, unpack_all
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
@@ -35,19 +36,27 @@ _PAYLOAD = "usr/lib/kubesolo/payload.json"
 BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent, without="tests")
 
 
-def _kubernetes(overlays: Sequence[Path]) -> str:
-    """What the last payload.json says; "" where there is none. Raises RecipeError."""
+class _Brought(NamedTuple):
+    """What a payload says of itself: its Kubernetes, and which of its packages drifted."""
+
+    kubernetes: str = ""
+    drift: tuple[str, ...] = ()
+
+
+def _brought(overlays: Sequence[Path]) -> _Brought:
+    """What the last payload.json says. Raises RecipeError."""
     for path in (overlay / _PAYLOAD for overlay in reversed(overlays)):
         if not path.is_file():
             continue
         try:
-            return str(json.loads(path.read_text()).get("kubernetes", ""))
-        except (OSError, ValueError, AttributeError, RecursionError):
+            found = json.loads(path.read_text())
+            return _Brought(str(found.get("kubernetes", "")), tuple(found.get("drift", ())))
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             raise RecipeError(
                 f"{path} is no JSON object",
                 hint="docs/decisions/0005-kubernetes-payload.md lists its fields",
             ) from None
-    return ""
+    return _Brought()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +105,10 @@ class Builder:
         self.cache = cache or Cache()
         self.recipe = Recipe.load(recipe)
         self.payload = payload_of(self.recipe, payload)
-        lock_path = self.recipe.lock_path(arch)
-        self.lock = Lock.load(lock_path)
-        self.lock.check_request(self.recipe.request(arch), lock_path)
+        self.lock, drift = settle(self.recipe, arch, self.cache)
         self.tools = tools or HostTools.prepare(self.cache)
+        # What is not as locked, one line a package; a payload adds its own.
+        self.drift = (*drift, *self.tools.drift)
 
     def slot(self, version: str, overlays: tuple[Path, ...] = ()) -> Slot:
         """Build the slot files of ``version``; ``overlays`` are laid over the recipe's own.
@@ -124,6 +133,8 @@ class Builder:
             self.recipe.model_dump(),
             [p.sha256 for p in self.lock.packages],
             self.tools.digest,
+            # The same packages are another image once they are locked.
+            self.drift,
             self.arch,
             version,
             [tree_digest(path) for path in overlays],
@@ -161,7 +172,7 @@ class Builder:
             needs = self.payload.kernel
             kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
             overlays = (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
-        brought = _kubernetes(overlays)
+        brought = _brought(overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
@@ -174,7 +185,8 @@ class Builder:
             Artifact(name, (tree / name).stat().st_size, file_sha256(tree / name))
             for name in ARTIFACT_NAMES
         )
-        manifest = Manifest(version, self.arch.value, artifacts, brought)
+        drift = tuple(sorted({*self.drift, *brought.drift}))
+        manifest = Manifest(version, self.arch.value, artifacts, brought.kubernetes, drift)
         (tree / MANIFEST_NAME).write_bytes(manifest.to_bytes())
 
     def _initramfs(self, prepared: kernel.Kernel, packages: Path) -> Path:

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from product.errors import KubesoloError
-from product.image import progress
-from product.image.build import Builder
+from product.image import drift, progress
+from product.image.build import Builder, Slot
 from product.image.cache import Cache, file_sha256
 from product.image.errors import DownloadError, ImageError
 from product.image.payload import Relockable
@@ -19,6 +19,7 @@ from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
 from product.image.tools import IMAGES, host_arch
+from product.manifest import MANIFEST_NAME
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -53,6 +54,14 @@ Sha256Option = Annotated[
 OverlayOption = Annotated[
     list[Path] | None, typer.Option(help="Directory laid over the root; may be repeated.")
 ]
+DriftOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-drift",
+        help="Take the archive's present version of locked packages that have vanished; "
+        "the image is then marked as not the locked one.",
+    ),
+]
 
 
 @app.command()
@@ -64,17 +73,20 @@ def build(
     payload_binary: BinaryOption = None,
     payload_archive: ArchiveOption = None,
     payload_sha256: Sha256Option = None,
+    allow_drift: DriftOption = False,
     output: Annotated[Path | None, typer.Option(help="Copy the disk image here.")] = None,
 ) -> None:
     """Build the disk image whose slot A holds one version; print its path."""
-    builder = _builder(arch, recipe, payload_binary, payload_archive, payload_sha256)
-    image = builder.image(version, tuple(overlay or ()))
+    with drift.allowing(allow_drift):
+        builder = _builder(arch, recipe, payload_binary, payload_archive, payload_sha256)
+        image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
         copy_sparse(path, output)
         path = output
     print(path)
     progress.note(f"sha256 {file_sha256(path)}")
+    _warn_of_drift(image.slot)
 
 
 @app.command()
@@ -86,10 +98,22 @@ def slot(
     payload_binary: BinaryOption = None,
     payload_archive: ArchiveOption = None,
     payload_sha256: Sha256Option = None,
+    allow_drift: DriftOption = False,
 ) -> None:
     """Build the files of one slot, as a release is published from; print their directory."""
-    builder = _builder(arch, recipe, payload_binary, payload_archive, payload_sha256)
-    print(builder.slot(version, tuple(overlay or ())).folder)
+    with drift.allowing(allow_drift):
+        builder = _builder(arch, recipe, payload_binary, payload_archive, payload_sha256)
+        built = builder.slot(version, tuple(overlay or ()))
+    print(built.folder)
+    _warn_of_drift(built)
+
+
+def _warn_of_drift(slot: Slot) -> None:
+    if changed := slot.manifest.drift:
+        progress.note(
+            f"this is not the locked image: {len(changed)} packages are others than the locked "
+            f"ones, as its {MANIFEST_NAME} says"
+        )
 
 
 def _builder(
@@ -104,10 +128,17 @@ def _builder(
 
 
 @app.command()
-def lock(recipe: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
+def lock(
+    recipe: Annotated[list[Path] | None, typer.Argument()] = None,
+    allow_older: Annotated[
+        bool,
+        typer.Option("--allow-older", help="Take versions that are older than the locked ones."),
+    ] = False,
+) -> None:
     """Renew lock files from the archive; prints what changed."""
     for path, arch in _locks(recipe):
-        _print_changes(path, arch, relock(Recipe.load(path), arch, Cache()))
+        changes = relock(Recipe.load(path), arch, Cache(), allow_older=allow_older)
+        _print_changes(path, arch, changes)
     for path in _recipes(recipe):
         payload = payload_of(Recipe.load(path))
         if not isinstance(payload, Relockable):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from product.errors import KubesoloError
+
+if TYPE_CHECKING:
+    from product.image.locks import Package
 
 
 class ImageError(KubesoloError):
@@ -23,6 +29,14 @@ class CacheError(ImageError):
 
 class DownloadError(ImageError):
     """A package could not be fetched, or is not the one that the lock names."""
+
+
+class VanishedError(DownloadError):
+    """No place has these locked packages any longer: ``packages``."""
+
+    def __init__(self, message: str, packages: Sequence[Package], *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.packages = tuple(packages)
 
 
 class ToolError(ImageError):

@@ -1,19 +1,23 @@
 """Lock files: exactly which Debian packages an image or the host tools are made of.
 
 A lock is JSON under ``images/locks/``: every package with name, version, architecture, archive,
-pool path, size in bytes and SHA-256, never a mirror's host. It is made by ``product.image.relock``,
-which lets apt check the archive's signature.
+pool path, size in bytes and SHA-256, never a mirror's host; and ``snapshot``, a time stamp of when
+the archive had all of them. It is made by ``product.image.relock``, which lets apt check the
+archive's signature.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from product.image.errors import LockError
+from product.image.mirror import STAMP_FORMAT
 
 RELOCK_COMMAND = "./noxw -s lock"
 
@@ -35,17 +39,54 @@ class Package(BaseModel):
     path: str = Field(pattern=r"^pool/[A-Za-z0-9._+~%:/-]+\.(deb|dsc|tar\.(gz|xz|bz2))$")
     size: int = Field(gt=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    # The lock's, which puts it here when it is read.
+    snapshot: str | None = Field(default=None, exclude=True)
+
+    @property
+    def key(self) -> str:
+        """What stays the same from one version to the next.
+
+        The name of a kernel's package, or of a file of a source package, holds the version.
+        """
+        if self.group == "source":
+            name, _, rest = self.name.partition("_")
+            part = re.search(r"(\.orig[a-z-]*|\.debian)?\.(dsc|tar)", rest)
+            return f"source:{name}{part[0] if part else ''}"
+        if self.group == "kernel":
+            return "kernel:" + re.sub(r"^(linux-image-)\d[^-]*-(\d+-)?", r"\1", self.name)
+        return f"{self.group}:{self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
 
 
 class Lock(BaseModel):
-    """A lock file; ``request`` is the digest of the package lists that it was made from."""
+    """A lock file; ``request`` is the digest of the package lists that it was made from.
+
+    ``snapshot`` is when it was resolved, as in 20261130T000000Z; locks from before have none.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
     suite: str
     request: str
+    snapshot: str | None = None
     packages: tuple[Package, ...]
+
+    @field_validator("snapshot")
+    @classmethod
+    def _is_stamp(cls, value: str | None) -> str | None:
+        if value is not None:
+            datetime.strptime(value, STAMP_FORMAT)
+        return value
+
+    def model_post_init(self, _context: Any) -> None:
+        """Tell each package when the archive had it."""
+        stamped = [
+            package.model_copy(update={"snapshot": self.snapshot}) for package in self.packages
+        ]
+        object.__setattr__(self, "packages", tuple(stamped))
 
     @classmethod
     def load(cls, path: Path) -> Lock:
@@ -75,6 +116,7 @@ class Lock(BaseModel):
                 "schema_version": self.schema_version,
                 "suite": self.suite,
                 "request": self.request,
+                **({"snapshot": self.snapshot} if self.snapshot else {}),
             }
         )
         return f'{head[:-1]}, "packages": [\n{rows}\n]}}\n'

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# Versions hold colons, and a name between two of them would be drawn as a picture.
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 _depth = 0
 
 

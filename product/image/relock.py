@@ -10,14 +10,17 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
+
+from debian.debian_support import Version
 
 from product.image import progress
 from product.image.cache import Cache
 from product.image.errors import LockError
-from product.image.locks import Lock, Package
-from product.image.mirror import Mirrors, find_mirrors
+from product.image.locks import RELOCK_COMMAND, Lock, Package
+from product.image.mirror import DEBIAN_VARIABLE, Mirrors, find_mirrors, now_stamp
 from product.image.recipe import Arch, Recipe
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -42,7 +45,10 @@ class _Apt:
         self, folder: Path, suite: str, arch: Arch, mirrors: Mirrors, *, sources: bool
     ) -> None:
         if shutil.which("apt-get") is None:
-            raise LockError("locking needs apt-get, which this host lacks", hint="use Debian")
+            raise LockError(
+                "the archive's present packages are resolved by apt-get, which this host lacks",
+                hint="install apt and debian-archive-keyring, or use a host with Debian",
+            )
         if not KEYRING.is_file():
             raise LockError(f"{KEYRING} is missing", hint="install debian-archive-keyring")
         self.folder = folder
@@ -163,18 +169,51 @@ def resolve(recipe: Recipe, arch: Arch, cache: Cache, mirrors: Mirrors | None = 
             packages += [row for row in apt.closure(names, group) if row.name in wanted]
         packages += [row for name in sources for row in apt.source(name)]
     packages.sort(key=lambda row: (row.group, row.name))
-    return Lock(suite=recipe.suite, request=recipe.request(arch), packages=tuple(packages))
+    return Lock(
+        suite=recipe.suite,
+        request=recipe.request(arch),
+        snapshot=now_stamp(),
+        packages=tuple(packages),
+    )
 
 
-def relock(recipe: Recipe, arch: Arch, cache: Cache) -> list[Change]:
-    """Write the lock file anew; returns what changed."""
+def relock(recipe: Recipe, arch: Arch, cache: Cache, *, allow_older: bool = False) -> list[Change]:
+    """Write the lock file anew; returns what changed.
+
+    Raises LockError where the archive has an older version than the lock, unless ``allow_older``.
+    """
     path = recipe.lock_path(arch)
     with progress.step(f"lock {path.name}"):
         new = resolve(recipe, arch, cache)
         old = Lock.load(path) if path.exists() else None
+        if old is not None and not allow_older:
+            refuse_older(old.packages, new.packages, path)
+        if old is not None and old.snapshot:
+            # Its own stamp still holds where nothing else has changed.
+            unstamped = new.model_copy(update={"snapshot": old.snapshot})
+            new = unstamped if unstamped.dump() == old.dump() else new
         path.parent.mkdir(exist_ok=True)
         path.write_text(new.dump())
     return changes(old, new)
+
+
+def refuse_older(locked: Iterable[Package], offered: Iterable[Package], path: Path) -> None:
+    """Raise LockError where one is offered in an older version than the locked one.
+
+    Debian's own Release files do not expire, so a mirror can hide updates by serving old ones.
+    """
+    before = {package.key: package for package in locked}
+    older = [
+        f"{package} (locked: {before[package.key].version})"
+        for package in offered
+        if package.key in before and Version(package.version) < Version(before[package.key].version)
+    ]
+    if older:
+        raise LockError(
+            f"the mirror offers older versions than {path} has: {', '.join(older)}",
+            hint=f"it lags behind or hides updates: name another mirror in {DEBIAN_VARIABLE}; if "
+            f"the archive itself withdrew them, {RELOCK_COMMAND} -- --allow-older takes the older",
+        )
 
 
 def outdated(recipe: Recipe, arch: Arch, cache: Cache) -> list[Change]:

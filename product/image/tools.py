@@ -18,8 +18,8 @@ from pathlib import Path
 
 from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256
+from product.image.drift import settle
 from product.image.errors import ToolError, UnsupportedHostError
-from product.image.locks import Lock
 from product.image.packages import compile_globs, fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 
@@ -61,21 +61,23 @@ def _own_programs() -> list[tuple[str, str]]:
 
 
 class HostTools:
-    """The unpacked programs; ``digest`` names their exact versions."""
+    """The unpacked programs; ``digest`` names their exact versions.
 
-    def __init__(self, root: Path, arch: Arch, digest: str) -> None:
+    ``drift`` says which of them are not the locked ones.
+    """
+
+    def __init__(self, root: Path, arch: Arch, digest: str, drift: tuple[str, ...] = ()) -> None:
         self.root = root
         self.arch = arch
         self.digest = digest
+        self.drift = drift
 
     @classmethod
     def prepare(cls, cache: Cache, recipe_path: Path = IMAGES / "host-tools.toml") -> HostTools:
         """Fetch and unpack the locked programs unless the cache holds them."""
         arch = host_arch()
         recipe = Recipe.load(recipe_path)
-        path = recipe.lock_path(arch)
-        lock = Lock.load(path)
-        lock.check_request(recipe.request(arch), path)
+        lock, drift = settle(recipe, arch, cache)
         digest = digest_of([package.sha256 for package in lock.packages], recipe.root.prune)
 
         def build(tree: Path) -> None:
@@ -86,7 +88,7 @@ class HostTools:
         tree = cache.tree("host-tools", digest, build)
         if own := _own_programs():
             digest = digest_of(digest, own)
-        return cls(tree, arch, digest)
+        return cls(tree, arch, digest, drift)
 
     def path(self, relative: str) -> Path:
         """A file of the tools, such as firmware. Raises ToolError where it is missing."""

@@ -77,6 +77,12 @@ def publish(
     architecture_path: Annotated[
         str | None, typer.Option(help="Serve to this architecture instead of the manifest's.")
     ] = None,
+    allow_drift: Annotated[
+        bool,
+        typer.Option(
+            "--allow-drift", help="Publish also what was built from other packages than locked."
+        ),
+    ] = False,
 ) -> None:
     """Make a slot's files the release of a channel."""
     published = Repository.open(repository, KeyDirectory(keys)).publish(
@@ -85,10 +91,13 @@ def publish(
         notes=notes,
         min_compatible_version=min_compatible_version,
         overrides=Overrides(expires=_utc(expires), architecture_path=architecture_path),
+        allow_drift=allow_drift,
     )
     replaced = f", replacing {published.replaces}" if published.replaces else ""
     typer.echo(f"published {published.manifest.version} as {published.target_path}{replaced}")
     typer.echo(f"digest    {published.digest}")
+    for line in published.manifest.drift:
+        typer.echo(f"not as locked: {line}")
 
 
 @app.command()
@@ -126,6 +135,8 @@ def verify(repository: RepositoryPath) -> None:
             f"{release.path}  {release.version}  {release.architecture}  "
             f"{release.release_date}  {release.digest}"
         )
+        if release.drift:
+            typer.echo(f"{release.path}  not as locked: {len(release.drift)} packages are others")
     _show_expiry(repository)
     if report.problems:
         raise ReleaseError(

@@ -146,10 +146,12 @@ class Repository:
         notes: str = "",
         min_compatible_version: str | None = None,
         overrides: Overrides | None = None,
+        allow_drift: bool = False,
     ) -> PublishedRelease:
         """Make the slot files in ``slot_dir`` the release of ``channel`` for their architecture.
 
-        Raises SlotFilesError where a file is not what the slot's manifest says, RepositoryError
+        Raises SlotFilesError where a file is not what the slot's manifest says, and where it says
+        that packages drifted from the locked ones, unless ``allow_drift``; RepositoryError
         for a malformed channel or version and where the keys at hand do not suffice.
         """
         chosen = overrides or Overrides()
@@ -157,6 +159,12 @@ class Repository:
         if min_compatible_version is not None:
             _check("min_compatible_version", min_compatible_version, _VERSION)
         manifest = _read_slot(slot_dir)
+        if manifest.drift and not allow_drift:
+            raise SlotFilesError(
+                f"{slot_dir} was not built from what is locked, {len(manifest.drift)} packages "
+                f"are others: {'; '.join(manifest.drift)}",
+                hint="renew the locks (./noxw -s lock) and build it anew, or add --allow-drift",
+            )
         _check("version", manifest.version, _VERSION)
         architecture = chosen.architecture_path or manifest.architecture
         _check("architecture path", architecture, _CHANNEL)

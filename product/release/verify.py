@@ -15,13 +15,17 @@ from product.release.storage import sha256_file
 
 
 class Release(NamedTuple):
-    """One release that the repository serves; ``digest`` is its manifest's SHA-256."""
+    """One release that the repository serves; ``digest`` is its manifest's SHA-256.
+
+    ``drift`` names the packages that are not the locked ones.
+    """
 
     path: str
     version: str
     architecture: str
     release_date: str
     digest: str
+    drift: tuple[str, ...] = ()
 
 
 class Report(NamedTuple):
@@ -95,5 +99,6 @@ def _check_target(directory: Path, target: TargetFile) -> tuple[Release | None, 
         manifest.architecture,
         custom["release_date"],
         target.hashes["sha256"],
+        manifest.drift,
     )
     return release, problems

@@ -24,6 +24,16 @@ def test_a_key_of_a_later_version_is_passed_over() -> None:
     assert Manifest.parse(json.dumps(document).encode()) == MANIFEST
 
 
+def test_drift_is_there_where_packages_drifted() -> None:
+    assert "drift" not in json.loads(MANIFEST.to_bytes())
+    drifted = MANIFEST._replace(drift=("appliance: libc6 1 -> libc6 2",))
+    assert Manifest.parse(drifted.to_bytes()) == drifted
+    for wrong in ("libc6", [1]):
+        document = {**json.loads(MANIFEST.to_bytes()), "drift": wrong}
+        with pytest.raises(ManifestError, match="there has drift"):
+            Manifest.parse(json.dumps(document).encode(), origin="there")
+
+
 def test_a_version_of_kubernetes_is_a_text() -> None:
     document = {**json.loads(MANIFEST.to_bytes()), "kubernetes": 1.2}
     with pytest.raises(ManifestError, match=r"there has kubernetes 1\.2"):

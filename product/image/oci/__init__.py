@@ -5,6 +5,12 @@ containerd imports under the image's name, ``images`` says what each image holds
 compressed: the squashfs around the archives is, and containerd imports them faster.
 """
 
-from product.image.oci.images import NAMES, build_archives, image_name, images_digest
+from product.image.oci.images import (
+    NAMES,
+    build_archives,
+    image_name,
+    images_digest,
+    images_drift,
+)
 
-__all__ = ["NAMES", "build_archives", "image_name", "images_digest"]
+__all__ = ["NAMES", "build_archives", "image_name", "images_digest", "images_drift"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, tree_digest
+from product.image.drift import Settled, settle
 from product.image.errors import ImageError, RecipeError
 from product.image.locks import Lock, Package
 from product.image.oci.layer import Entry, file, folder, link, pack
@@ -70,8 +71,8 @@ def build_archives(
     ``pause`` is the static program of the image of that name. Raises RecipeError for a name that
     is not in NAMES, and ImageError where ``pause`` is wanted and not given.
     """
-    recipe = Recipe.load(RECIPE)
-    lock = Lock.load(recipe.lock_path(arch))
+    names = list(names)
+    recipe, (lock, _) = _settled(names, arch, cache)
     lock.check_request(recipe.request(arch), recipe.lock_path(arch))
     return {name: _build(name, arch, cache, recipe, lock, pause) for name in names}
 
@@ -79,10 +80,25 @@ def build_archives(
 def images_digest(names: Iterable[str], arch: Arch) -> str:
     """Names what the archives of ``names`` are made from, without making them; the program of
     ``pause`` is not part of it. Raises as ``build_archives`` does."""
+    names = list(names)
+    recipe, settled = _settled(names, arch)
+    keys = [_key(name, _packages(_image(name), settled.lock), arch, recipe, None) for name in names]
+    return digest_of(keys, settled.drift)
+
+
+def images_drift(names: Iterable[str], arch: Arch) -> tuple[str, ...]:
+    """Which packages of the container images are not the locked ones."""
+    return _settled(names, arch)[1].drift
+
+
+def _settled(
+    names: Iterable[str], arch: Arch, cache: Cache | None = None
+) -> tuple[Recipe, Settled]:
+    """The recipe and its packages, which are not fetched where no image of ``names`` has any."""
     recipe = Recipe.load(RECIPE)
-    lock = Lock.load(recipe.lock_path(arch))
-    keys = [_key(name, _packages(_image(name), lock), arch, recipe, None) for name in names]
-    return digest_of(keys)
+    if not any(_image(name).packages for name in names):
+        return recipe, Settled(Lock.load(recipe.lock_path(arch)))
+    return recipe, settle(recipe, arch, cache)
 
 
 def _image(name: str) -> _Image:

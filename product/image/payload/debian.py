@@ -17,7 +17,7 @@ from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError
 from product.image.kernel import KernelNeeds
-from product.image.oci import build_archives, images_digest
+from product.image.oci import build_archives, images_digest, images_drift
 from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubernetes_build import KUBECTL, MARK, PROGRAM, KubernetesBuild, says
 from product.image.payload.kubesolo_elf import check_program
@@ -82,7 +82,7 @@ class DebianPayload:
             self._build.pause_digest,
             images_digest(self._options.images, arch),
             tree_digest(self._overlay),
-            self._description(given),
+            self._description(given, arch),
             arch,
             _CODE_DIGEST,
         )
@@ -99,7 +99,7 @@ class DebianPayload:
             pause = self._build.pause(arch, cache, tools)
             images = build_archives(self._options.images, arch, cache, pause=pause)
             with progress.step(f"assemble the payload for {arch}"):
-                self._assemble(program, kubectl, images, self._description(given), tree)
+                self._assemble(program, kubectl, images, self._description(given, arch), tree)
             require_unchanged(digest, self.digest(arch))
 
         return cache.tree(f"payload-debian-{arch}", digest, build)
@@ -132,8 +132,9 @@ class DebianPayload:
         """Kubernetes' own."""
         return self._options.kubernetes or self._build.version
 
-    def _description(self, given: Path | None) -> dict[str, object]:
+    def _description(self, given: Path | None, arch: Arch) -> dict[str, object]:
         """What payload.json says; decision 0005 explains the fields."""
+        drift = sorted({*self._build.drift, *images_drift(self._options.images, arch)})
         return {
             "schema": 1,
             "kind": "debian",
@@ -144,6 +145,7 @@ class DebianPayload:
             "containerd": "/run/containerd/containerd.sock",
             "datastore": {"path": f"{_DATA}/etcd", "service": "kubernetes"},
             "images": IMAGES_FOLDER,
+            **({"drift": drift} if drift else {}),
         }
 
     def _assemble(

@@ -15,8 +15,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from product.image import progress
 from product.image.cache import Cache, digest_of
+from product.image.drift import settle
 from product.image.errors import ToolError
-from product.image.locks import Lock, Package
+from product.image.locks import Package
 from product.image.packages import compile_globs, fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools, host_arch
@@ -30,21 +31,19 @@ _LAST_LINES = 20
 
 
 class BuildLock(NamedTuple):
-    """The locked compiler and sources, for this host."""
+    """The compiler and sources, for this host; ``drift`` says which are not the locked ones."""
 
     recipe: Recipe
     compiler: tuple[Package, ...]
     sources: tuple[Package, ...]
+    drift: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: Path) -> BuildLock:
         """Read recipe and lock below ``folder``. Raises LockError, RecipeError."""
         recipe = Recipe.load(folder / RECIPE_NAME)
-        host = host_arch()
-        path = recipe.lock_path(host)
-        lock = Lock.load(path)
-        lock.check_request(recipe.request(host), path)
-        return cls(recipe, lock.group("root"), lock.group("source"))
+        lock, drift = settle(recipe, host_arch())
+        return cls(recipe, lock.group("root"), lock.group("source"), drift)
 
     @property
     def digest(self) -> str:
@@ -52,6 +51,7 @@ class BuildLock(NamedTuple):
         return digest_of(
             [(package.name, package.version) for package in self.compiler],
             [package.sha256 for package in self.sources],
+            [package.sha256 for package in self.compiler] if self.drift else [],
         )
 
 

@@ -60,6 +60,11 @@ class KubernetesBuild:
         return self._lock.sources[0].version
 
     @property
+    def drift(self) -> tuple[str, ...]:
+        """Which packages of compiler and sources are not the locked ones."""
+        return self._lock.drift
+
+    @property
     def version(self) -> str:
         """Kubernetes' own version, such as ``1.20.2``."""
         found = re.search(r"(\d+\.\d+\.\d+)-[^-]*$", self.package_version)

@@ -17,7 +17,7 @@ from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError, RecipeError
 from product.image.kernel import KernelNeeds
-from product.image.oci import build_archives, images_digest
+from product.image.oci import build_archives, images_digest, images_drift
 from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubesolo_config import STATE, KubesoloConfig, check, render
 from product.image.payload.kubesolo_elf import check_program, kubernetes_version
@@ -207,7 +207,7 @@ class KubesoloPayload:
         for name, path in build_archives(self._options.images, arch, cache).items():
             shutil.copyfile(path, images / f"{name}.tar")
         (library / "payload.json").write_text(
-            json.dumps(self._description(archive, kubernetes), indent=2) + "\n"
+            json.dumps(self._description(archive, kubernetes, arch), indent=2) + "\n"
         )
 
     def _kubernetes(self, program: Path, archive: Path) -> str:
@@ -225,10 +225,11 @@ class KubesoloPayload:
             )
         return found or said or ""
 
-    def _description(self, archive: Path, kubernetes: str) -> dict[str, object]:
+    def _description(self, archive: Path, kubernetes: str, arch: Arch) -> dict[str, object]:
         # A file that was handed in may be of another release than the recipe's.
         named = re.match(r"kubesolo-(v[^-]+(?:-(?:alpha|beta|rc)[^-]*)?)-linux-", archive.name)
         endpoint = self._config.runtime.endpoint.removeprefix("unix://")
+        drift = images_drift(self._options.images, arch)
         return {
             "schema": 1,
             "kind": "kubesolo",
@@ -239,6 +240,7 @@ class KubesoloPayload:
             "containerd": endpoint or f"{STATE}/containerd/containerd.sock",
             "datastore": {"path": f"{STATE}/kine/db", "service": "kubesolo"},
             "images": IMAGES_FOLDER,
+            **({"drift": drift} if drift else {}),
         }
 
 

@@ -77,7 +77,9 @@ def test_an_ordinary_user_in_another_folder_builds_the_same_bytes(
                     os.setgid(NOBODY)
                     os.setuid(NOBODY)
                 rootfs.PRODUCT = other / "product"
-                tools = HostTools(other / "tools", host_tools.arch, host_tools.digest)
+                tools = HostTools(
+                    other / "tools", host_tools.arch, host_tools.digest, host_tools.drift
+                )
                 builder = Builder(
                     Arch.X86_64,
                     cache=Cache(other / "cache"),

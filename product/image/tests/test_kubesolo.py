@@ -17,6 +17,7 @@ import pytest
 from product.image.build import Builder
 from product.image.cache import Cache
 from product.image.cli import main
+from product.image.drift import settle
 from product.image.errors import DownloadError, ImageError, LockError, RecipeError
 from product.image.kernel import ModuleIndex, check_needs, prepare
 from product.image.locks import Lock
@@ -105,7 +106,7 @@ def test_the_recipe_names_a_payload_of_this_kind() -> None:
 def test_the_image_has_the_libraries_of_what_kubesolo_calls(program: str, tools: HostTools) -> None:
     recipe = Recipe.load(RECIPE)
     arch = host_arch()
-    root = packages_tree(recipe, Lock.load(recipe.lock_path(arch)), arch, Cache(), tools)
+    root = packages_tree(recipe, settle(recipe, arch).lock, arch, Cache(), tools)
     libraries = root / "usr/lib" / arch.multiarch
     (loader,) = root.glob("usr/lib*/ld-linux*")
     listed = subprocess.run(
@@ -190,7 +191,7 @@ def test_locking_goes_on_where_upstream_cannot_be_reached(
         raise DownloadError("cannot fetch it", hint="take another way")
 
     monkeypatch.setattr("product.image.payload.kubesolo.lock_release", unreachable)
-    monkeypatch.setattr("product.image.cli.relock", lambda *_: [])
+    monkeypatch.setattr("product.image.cli.relock", lambda *_, **__: [])
     monkeypatch.setattr("sys.argv", ["image", "lock", str(RECIPE)])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -398,7 +399,7 @@ def test_the_command_line_says_it_in_one_line(
 @pytest.mark.parametrize("arch", list(Arch))
 def test_the_appliances_kernel_has_what_it_needs(arch: Arch, tools: HostTools) -> None:
     recipe = Recipe.load(RECIPE)
-    kernel = prepare(Lock.load(recipe.lock_path(arch)), arch, Cache(), tools)
+    kernel = prepare(settle(recipe, arch).lock, arch, Cache(), tools)
     needs = payload().kernel
     check_needs(kernel, needs, "kubesolo")
     assert ModuleIndex(kernel).closure(needs.modules)

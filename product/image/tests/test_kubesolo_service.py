@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from product.image.cache import Cache
-from product.image.locks import Lock
+from product.image.drift import settle
 from product.image.recipe import Recipe
 from product.image.rootfs import packages_tree
 from product.image.tools import IMAGES, HostTools, host_arch
@@ -42,8 +42,9 @@ def guest() -> Path:
     recipe = Recipe.load(IMAGES / "kubesolo.toml")
     arch = host_arch()
     cache = Cache()
-    lock = Lock.load(recipe.lock_path(arch))
-    return packages_tree(recipe, lock, arch, cache, HostTools.prepare(cache))
+    return packages_tree(
+        recipe, settle(recipe, arch, cache).lock, arch, cache, HostTools.prepare(cache)
+    )
 
 
 class Supervised:

@@ -10,9 +10,9 @@ import pytest
 
 from product.image import cpio, grub, initramfs
 from product.image.cache import Cache, tree_digest
+from product.image.drift import settle
 from product.image.errors import DownloadError, ImageError, RecipeError
 from product.image.kernel import Kernel, ModuleIndex, prepare
-from product.image.locks import Lock
 from product.image.mirror import find_mirrors
 from product.image.packages import compile_globs, unpack
 from product.image.recipe import Arch, Recipe
@@ -65,7 +65,7 @@ def test_the_factory_environment_is_one_confirmed_sector() -> None:
 @pytest.mark.parametrize("arch", list(Arch))
 def test_module_closures_load_in_order(cache: Cache, host_tools: HostTools, arch: Arch) -> None:
     recipe = Recipe.load(IMAGES / "appliance.toml")
-    kernel = prepare(Lock.load(recipe.lock_path(arch)), arch, cache, host_tools)
+    kernel = prepare(settle(recipe, arch, cache).lock, arch, cache, host_tools)
     index = ModuleIndex(kernel)
     files = index.closure(["virtio_net"])
     names = [Path(file).stem for file in files]

@@ -18,8 +18,8 @@ import pytest
 from product.image import rootfs
 from product.image.build import Builder
 from product.image.cache import Cache
+from product.image.drift import settle
 from product.image.errors import ImageError, LockError, RecipeError, ToolError
-from product.image.locks import Lock
 from product.image.payload import kubernetes_build
 from product.image.payload.debian import DebianPayload
 from product.image.payload.gobuild import BuildLock, Go
@@ -108,7 +108,7 @@ def test_options_are_checked() -> None:
 def test_the_programs_of_the_root_find_their_libraries(cache: Cache, host_tools: HostTools) -> None:
     """What a recipe leaves out, nothing that it keeps is linked to."""
     recipe, arch = Recipe.load(RECIPE), host_arch()
-    tree = rootfs.packages_tree(recipe, Lock.load(recipe.lock_path(arch)), arch, cache, host_tools)
+    tree = rootfs.packages_tree(recipe, settle(recipe, arch, cache).lock, arch, cache, host_tools)
     loader = next(tree.glob("usr/lib*/ld-linux-*"))
     libraries = tree / "usr/lib" / arch.multiarch
     bad = []

@@ -31,6 +31,24 @@ def test_the_whole_way(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("run")
+def test_what_was_not_built_as_locked_is_published_on_request(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_slot(Path("drifted"), "0.3.0", drift=("appliance: libc6 1 -> libc6 2",))
+    assert main(["keys", "keys"]) == 0
+    assert main(["init", "repo", "--keys", "keys"]) == 0
+    publish = ["publish", "repo", "drifted", "--keys", "keys"]
+    assert main(publish) == 1
+    error = capsys.readouterr().err
+    assert "drifted was not built from what is locked, 1 packages are others: appliance:" in error
+    assert "--allow-drift" in error
+    assert main([*publish, "--allow-drift"]) == 0
+    assert "not as locked: appliance: libc6 1 -> libc6 2" in capsys.readouterr().out
+    assert main(["verify", "repo"]) == 0
+    assert "manifest.json  not as locked: 1 packages are others" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("run")
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
