@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +9,10 @@ from typing import Annotated
 import typer
 
 from product.errors import KubesoloError
-from product.image import progress
+from product.image import progress, sparse
 from product.image.build import Builder
-from product.image.cache import Cache, file_sha256
-from product.image.errors import DownloadError, ImageError
+from product.image.cache import Cache
+from product.image.errors import DownloadError
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
@@ -71,10 +70,10 @@ def build(
     image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
-        copy_sparse(path, output)
+        sparse.copy(path, output)
         path = output
     print(path)
-    progress.note(f"sha256 {file_sha256(path)}")
+    progress.note(f"sha256 {image.sha256}")
 
 
 @app.command()
@@ -150,25 +149,6 @@ def _print_changes(path: Path, arch: Arch, changes: list[Change]) -> None:
         )
     if not changes:
         print(f"{path.stem} {arch}: up to date")
-
-
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a disk image, keeping its holes: most of it is empty."""
-    if target.exists() and not target.is_file():
-        raise ImageError(
-            f"{target} is no regular file, and only to one can holes be written",
-            hint="write the image to a file, then the file to the device, as dd does",
-        )
-    block = 1 << 20
-    zero = bytes(block)
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(block):
-            if chunk == zero:
-                writer.seek(block, 1)
-            else:
-                writer.write(chunk)
-        writer.truncate(reader.tell())
-    shutil.copymode(source, target)
 
 
 def _print_hint(error: KubesoloError) -> None:
