@@ -12,19 +12,21 @@ from product.errors import KubesoloError
 from product.image import progress, sparse
 from product.image.build import Builder
 from product.image.cache import Cache
-from product.image.errors import DownloadError
+from product.image.errors import DownloadError, LockError
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
-from product.image.tools import IMAGES, host_arch
+from product.image.tools import IMAGES, UNPACKED, host_arch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the host's if absent.")]
 # What users install; the project's own tests name theirs.
 DEFAULT_RECIPE = IMAGES / "kubesolo.toml"
-RecipeOption = Annotated[Path, typer.Option(help="Recipe file.")]
+RecipeOption = Annotated[
+    Path, typer.Option(help="Recipe file, or the name of one that comes with the project.")
+]
 BinaryOption = Annotated[
     Path | None,
     typer.Option(
@@ -99,12 +101,24 @@ def _builder(
     options = {key: str(path.absolute()) for key, path in given.items() if path is not None}
     if sha256 is not None:
         options["sha256"] = sha256
-    return Builder(arch or host_arch(), recipe=recipe, payload=options)
+    return Builder(arch or host_arch(), recipe=_named(recipe), payload=options)
+
+
+def _named(recipe: Path) -> Path:
+    """``debian`` is ``debian.toml`` of the project's own recipes, unless such a file is here."""
+    if recipe.exists() or recipe.suffix or recipe.name != str(recipe):
+        return recipe
+    return IMAGES / f"{recipe}.toml"
 
 
 @app.command()
 def lock(recipe: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
     """Renew lock files from the archive; prints what changed."""
+    if UNPACKED and not recipe:
+        raise LockError(
+            "the project's own locks are renewed in a checkout, and this is an installed program",
+            hint="run ./noxw -s lock in a checkout, or name a recipe of yours",
+        )
     for path, arch in _locks(recipe):
         _print_changes(path, arch, relock(Recipe.load(path), arch, Cache()))
     for path in _recipes(recipe):

@@ -78,7 +78,10 @@ class GrowingSum:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a file with its mode; holes stay holes. Raises ImageError for a target that is no file."""
+    """Copy a file with its mode; holes stay holes.
+
+    Raises ImageError for a target that is no regular file.
+    """
     if target.exists() and not target.is_file():
         raise ImageError(
             f"{target} is no regular file, and only to one can holes be written",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from product.image import progress, disk, initramfs, rootfs
+from product.image import disk, initramfs, progress, rootfs
 from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache, file_sha256
 from product.image.recipe import Arch
@@ -97,7 +97,7 @@ def test_an_ordinary_user_in_another_folder_builds_the_same_bytes(
         with os.fdopen(answer_read) as stream:
             second = stream.read()
         os.waitpid(child, 0)
-        assert second == file_sha256(first.disk)
+        assert second == file_sha256(first.disk) == first.sha256
     finally:
         shutil.rmtree(other, ignore_errors=True)
 
