@@ -10,7 +10,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-from product.image.cache import tree_digest
+from product.image.build import Builder
+from product.image.cache import default_root, tree_digest
+from product.image.tools import host_arch
 
 CHECKOUT = Path(__file__).parents[2]
 COMMANDS = ("kubesolo-image", "kubesolo-release", "kubesolo-update")
@@ -19,10 +21,9 @@ SECONDS = 300
 
 
 class Environment:
-    """A fresh virtual environment, with a cache of its own."""
+    """A fresh virtual environment that knows nothing of the checkout."""
 
     def __init__(self, folder: Path) -> None:
-        self.cache = folder / "cache"
         self._folder = folder
         self._programs = folder / "environment" / "bin"
         self._run(sys.executable, "-m", "venv", str(self._programs.parent))
@@ -32,9 +33,7 @@ class Environment:
         return self._run(str(self._programs / program), *arguments)
 
     def _run(self, *command: str) -> str:
-        # Nothing of the checkout and of its cache.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        environment["KUBESOLO_CACHE"] = str(self.cache)
         done = subprocess.run(
             command, cwd=self._folder, env=environment, capture_output=True, text=True,
             timeout=SECONDS, check=False,
@@ -58,8 +57,12 @@ def test_pip_install_gives_the_commands_and_the_recipes_and_nothing_of_the_harne
 
     code = "from product.image.tools import IMAGES; print(IMAGES)"
     images = Path(environment.run("python", "-c", code).strip())
-    assert images.is_relative_to(environment.cache)
+    assert images.is_relative_to(default_root())
     assert tree_digest(images) == tree_digest(CHECKOUT / "images")
+
+    # From the same inputs: what the checkout has built is found in the cache.
+    built = Builder(host_arch(), recipe=CHECKOUT / "images/appliance.toml").slot("0.1.0").folder
+    assert environment.run("kubesolo-image", "slot", "--recipe", "appliance") == f"{built}\n"
 
     code = "import sys, importlib.util as u; print([n for n in sys.argv[1:] if u.find_spec(n)])"
     assert environment.run("python", "-c", code, *NOT_INSTALLED) == "[]\n"
