@@ -1,4 +1,4 @@
-"""Sparse files: a disk image is 1.4 GB of which a twentieth is written, the rest are holes."""
+"""Sparse files: a disk image has 1.4 GB, of which a few percent are written; the rest are holes."""
 
 from __future__ import annotations
 
