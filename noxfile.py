@@ -7,6 +7,7 @@ requirements: a clean clone on a machine that has run before starts at once.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import sys
@@ -31,6 +32,8 @@ SHELL_SCRIPTS = (
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
+# nox looks for uv whatever the backend, and says so where there is none; nothing here needs it.
+logging.getLogger("nox").addFilter(lambda record: "uv binary" not in record.getMessage())
 
 
 def cache_root() -> Path:

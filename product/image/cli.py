@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,15 +9,15 @@ from typing import Annotated
 import typer
 
 from product.errors import KubesoloError
-from product.image import drift, progress
+from product.image import drift, progress, sparse
 from product.image.build import Builder, Slot
-from product.image.cache import Cache, file_sha256
-from product.image.errors import DownloadError, ImageError
+from product.image.cache import Cache
+from product.image.errors import DownloadError, LockError
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
-from product.image.tools import IMAGES, host_arch
+from product.image.tools import IMAGES, UNPACKED, host_arch
 from product.manifest import MANIFEST_NAME
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -26,7 +25,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the host's if absent.")]
 # What users install; the project's own tests name theirs.
 DEFAULT_RECIPE = IMAGES / "kubesolo.toml"
-RecipeOption = Annotated[Path, typer.Option(help="Recipe file.")]
+RecipeOption = Annotated[
+    Path, typer.Option(help="Recipe file, or the name of one that comes with the project.")
+]
 BinaryOption = Annotated[
     Path | None,
     typer.Option(
@@ -82,10 +83,10 @@ def build(
         image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
-        copy_sparse(path, output)
+        sparse.copy(path, output)
         path = output
     print(path)
-    progress.note(f"sha256 {file_sha256(path)}")
+    progress.note(f"sha256 {image.sha256}")
     _warn_of_drift(image.slot)
 
 
@@ -124,7 +125,14 @@ def _builder(
     options = {key: str(path.absolute()) for key, path in given.items() if path is not None}
     if sha256 is not None:
         options["sha256"] = sha256
-    return Builder(arch or host_arch(), recipe=recipe, payload=options)
+    return Builder(arch or host_arch(), recipe=_named(recipe), payload=options)
+
+
+def _named(recipe: Path) -> Path:
+    """``debian`` is ``debian.toml`` of the project's own recipes, unless such a file is here."""
+    if recipe.exists() or recipe.suffix or recipe.name != str(recipe):
+        return recipe
+    return IMAGES / f"{recipe}.toml"
 
 
 @app.command()
@@ -136,6 +144,11 @@ def lock(
     ] = False,
 ) -> None:
     """Renew lock files from the archive; prints what changed."""
+    if UNPACKED and not recipe:
+        raise LockError(
+            "the project's own locks are renewed in a checkout, and this is an installed program",
+            hint="run ./noxw -s lock in a checkout, or name a recipe of yours",
+        )
     for path, arch in _locks(recipe):
         changes = relock(Recipe.load(path), arch, Cache(), allow_older=allow_older)
         _print_changes(path, arch, changes)
@@ -181,25 +194,6 @@ def _print_changes(path: Path, arch: Arch, changes: list[Change]) -> None:
         )
     if not changes:
         print(f"{path.stem} {arch}: up to date")
-
-
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a disk image, keeping its holes: most of it is empty."""
-    if target.exists() and not target.is_file():
-        raise ImageError(
-            f"{target} is no regular file, and only to one can holes be written",
-            hint="write the image to a file, then the file to the device, as dd does",
-        )
-    block = 1 << 20
-    zero = bytes(block)
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(block):
-            if chunk == zero:
-                writer.seek(block, 1)
-            else:
-                writer.write(chunk)
-        writer.truncate(reader.tell())
-    shutil.copymode(source, target)
 
 
 def _print_hint(error: KubesoloError) -> None:

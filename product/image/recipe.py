@@ -140,7 +140,9 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError:
         wanted = f", which {below[-1]} extends," if below else ""
-        raise RecipeError(f"recipe {path}{wanted} does not exist") from None
+        raise RecipeError(
+            f"recipe {path}{wanted} does not exist", hint=_recipes_there(path.parent)
+        ) from None
     except OSError as error:
         raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -155,6 +157,14 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     if parent.resolve() in chain:
         raise RecipeError(f"recipe {path} extends {base}, which extends it in turn")
     return _merge(_read(parent, chain), document)
+
+
+def _recipes_there(folder: Path) -> str:
+    """Names the recipes in ``folder``, for whoever mistyped one."""
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist"
+    names = [path.name for path in sorted(folder.glob("*.toml"))]
+    return f"recipes in {folder}: {', '.join(names) or 'none'}"
 
 
 def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
