@@ -108,7 +108,7 @@ def _message(error: BaseException) -> str:
     # An assertion begins with what is asserted about, on as many lines as that has; other errors
     # end with the console's last lines.
     first = text if isinstance(error, AssertionError) else text.splitlines()[0]
-    return " ".join(first.split())[:_LONGEST]
+    return " ".join(first.split()).removesuffix(" Use -v to get more diff")[:_LONGEST]
 
 
 @functools.cache
