@@ -79,10 +79,15 @@ def main(
         if require_fresh:
             require_all_fresh(found)
         return
+    if not run:
+        for case in store.keep([case for mutation in mutations for case in mutation.cases]):
+            print(f"removed the result of {case}, which nothing needs any more")
+        _renew_document(store)
+        return
     try:
-        caught = not run or _run(_jobs(chosen, store, arch, stale), store, minutes)
+        caught = _run(_jobs(chosen, store, arch, stale), store, minutes)
     finally:
-        _renew_document(mutations, store, scenarios)
+        _renew_document(store)
     if not caught:
         raise typer.Exit(1)
 
@@ -92,11 +97,11 @@ def _jobs(chosen: Sequence[Mutation], store: Store, arch: Arch | None, stale: bo
     return jobs(to_renew(found) if stale else found, arch=arch)
 
 
-def _renew_document(mutations: Sequence[Mutation], store: Store, scenarios: Sequence[str]) -> None:
-    for case in store.keep([case for mutation in mutations for case in mutation.cases]):
-        print(f"removed the result of {case}, which nothing needs any more")
+def _renew_document(store: Store) -> None:
+    """Write it from what is there now: the checkout may have moved on in the hours of a run."""
+    mutations = load()
     found = standings(mutations, store.results(), Sources())
-    DOCUMENT.write_text(document.render(mutations, found, scenarios))
+    DOCUMENT.write_text(document.render(mutations, found, all_scenarios()))
 
 
 def _list(mutations: Sequence[Mutation], found: Sequence[Standing]) -> None:

@@ -11,7 +11,7 @@ from scenarios.mutations import document
 from scenarios.mutations.digests import Sources
 from scenarios.mutations.freshness import standings
 from scenarios.mutations.results import Outcome, Store
-from scenarios.mutations.table import MutationError, choose, load
+from scenarios.mutations.table import Case, MutationError, choose, load
 from scenarios.mutations.tests.samples import copy_sources, replace, result_of
 
 # Two scenarios, on both architectures; what they said.
@@ -85,6 +85,15 @@ def test_deleted_results_are_shown_and_no_release(
     assert said.count("): missing") == 3
     with pytest.raises(MutationError, match="a release needs every result fresh"):
         checkout.check(require_fresh=True)
+
+
+def test_results_that_belong_to_nothing_fail_until_they_are_removed(checkout: Checkout) -> None:
+    other = Case("another-mutation", MUTATION.scenarios[0], "aarch64")
+    checkout.store.add(result_of(MUTATION, other, Sources(), how=HOW))
+    with pytest.raises(MutationError, match="belong to nothing: another-mutation"):
+        checkout.check()
+    mutate.main(check=False, require_fresh=False, listing=False, stale=False, run=False)
+    checkout.check()
 
 
 def test_what_nobody_noticed_fails(checkout: Checkout) -> None:
