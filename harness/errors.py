@@ -14,7 +14,18 @@ class LaunchError(HarnessError):
 
 
 class WaitError(HarnessError):
-    """A wait ended without what it waited for."""
+    """A wait ended without what it waited for.
+
+    ``stdout`` and ``stderr`` are what a command in the guest had printed by then, if it was one's
+    end that was waited for.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, stdout: bytes = b"", stderr: bytes = b""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.stdout = stdout
+        self.stderr = stderr
 
 
 class DeadlineError(WaitError):
