@@ -40,6 +40,10 @@ class GuestFailureError(WaitError):
     """The guest's console showed a failure first, such as a kernel panic."""
 
 
+class ObserverError(WaitError):
+    """A reader of the harness failed: what the machine says from then on may go unseen."""
+
+
 class QmpError(HarnessError):
     """QEMU refused a command, or the connection to it broke."""
 

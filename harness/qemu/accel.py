@@ -135,7 +135,7 @@ def boot(
     """Seconds from QEMU's start until ``kernel`` finds no root. Raises HarnessError."""
     journal = Journal("probe", arch.value)
     ours, theirs = socket.socketpair()
-    pump = Pump("probe")
+    pump = Pump("probe", journal)
     process = Process(runs, journal, lambda: None)
     recorder = Recorder(process.directory, journal)
     try:

@@ -85,7 +85,7 @@ class Machine:
         self.journal = Journal(name, spec.arch.value)
         self.console = Recorder(artefacts, self.journal)
         self.process = Process(host.runs, self.journal, self._drain)
-        self._pump = Pump(name)
+        self._pump = Pump(name, self.journal)
         self._ended: list[threading.Event] = []
         self._qmp: Qmp | None = None
         self._channel: Channel | None = None

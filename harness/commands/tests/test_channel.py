@@ -37,7 +37,7 @@ class Wire:
         self.journal = Journal()
         self.ours, self.theirs = socket.socketpair()
         self.channel = Channel(self.ours, self.journal)
-        self.pump = Pump("test")
+        self.pump = Pump("test", self.journal)
         self.journal.append(Source.HARNESS, "start")
         self.pump.add(self.ours, self.channel.feed, lambda: None)
 
