@@ -318,11 +318,12 @@ class Machine:
 
     def close(self) -> None:
         """End QEMU whatever it does, write the timeline, remove the run directory."""
-        self.process.close()
-        self._disconnect()
-        self._pump.close()
-        self.console.close()
-        self.journal.save(self.artefacts / "timeline.json")
+        with contextlib.ExitStack() as steps:  # Each whatever becomes of those before it.
+            steps.callback(self.journal.save, self.artefacts / "timeline.json")
+            steps.callback(self.console.close)
+            steps.callback(self._pump.close)
+            steps.callback(self._disconnect)
+            steps.callback(self.process.close)
 
     def __enter__(self) -> Self:
         return self

@@ -328,9 +328,9 @@ class Node:
 
     def close(self) -> None:
         """Switch it off, leave its evidence, remove the rest."""
-        if self._machine is not None:
-            self._machine.close()
-        self._scope.close()
+        with self._scope:
+            if self._machine is not None:
+                self._machine.close()
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.spec.arch}>"

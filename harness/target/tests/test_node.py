@@ -17,7 +17,7 @@ from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
 
-NewNode = Callable[..., Node]
+NewNodes = Callable[..., list[Node]]
 
 IDENTITY = "cat /proc/sys/kernel/random/boot_id"
 RANDOM = "head -c 16 /dev/urandom | od -An -tx1"
@@ -25,11 +25,10 @@ RANDOM = "head -c 16 /dev/urandom | od -An -tx1"
 
 @scenario(backend={"qemu"})
 def test_forks_are_restored_and_yet_have_a_time_and_randomness_of_their_own(
-    machine_factory: NewNode,
+    nodes: NewNodes,
 ) -> None:
     boots, random = [], []
-    for name in ("one", "two"):
-        node = machine_factory(name)
+    for node in nodes("one", "two"):
         ready = node.at(State.READY)
         boots.append(node.succeed(IDENTITY).text)
         random.append(node.succeed(RANDOM).text)
