@@ -282,11 +282,11 @@ class Machine:
         self.qmp("stop")
         self._migrate("migrate", memory)
         self.quit()
-        disk = self.storage.disk.rename(directory / self.storage.disk.name)
-        variables = self.storage.variables
-        if variables is not None:
-            variables = variables.rename(directory / variables.name)
-        return Saved(memory, Storage(disk, variables))
+        moved = (
+            None if file is None else file.rename(directory / file.name)
+            for file in (self.storage.disk, self.storage.variables)
+        )
+        return Saved(memory, Storage(*moved))
 
     def _restore(self, saved: Saved) -> None:
         self._migrate("migrate-incoming", saved.memory)
@@ -308,9 +308,9 @@ class Machine:
     def keep_disk(self) -> Path | None:
         """Move the disk's overlay to the artefacts; the machine must be off. Raises LaunchError."""
         disk = self._first_disk
-        if self.running or not disk.exists():
+        if self.running or disk is None or not disk.exists():
             return None
-        if self.storage.disk != disk:
+        if self.storage.disk is not None and self.storage.disk != disk:
             storage.fold(self.storage.disk, disk, self.host.tools)
         import shutil  # A failure's path only.
 

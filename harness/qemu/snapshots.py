@@ -54,8 +54,14 @@ class Key:
     @property
     def digest(self) -> str:
         """32 hex digits."""
-        # The image's path is no part of it: its content is.
-        spec = self.spec.model_dump(mode="json", exclude={"image"})
+        # No file's path is part of it: its content is.
+        files = {"image", "kernel", "initrd"}
+        if self.spec.kernel is None:
+            spec = self.spec.model_dump(mode="json", exclude={*files, "append"})
+        else:
+            spec = self.spec.model_dump(mode="json", exclude=files)
+            spec["kernel"] = _content(self.spec.kernel)
+            spec["initrd"] = _content(self.spec.initrd)
         parts = [VERSION, self.image, spec, self.command, self.name, self.inputs]
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -130,13 +136,15 @@ class States:
             meta = json.loads((folder / "state.json").read_text())
         except (OSError, ValueError):
             return None
-        if meta["image"] != str(key.spec.image.resolve()) or not key.spec.image.exists():
+        image = key.spec.image
+        if meta["image"] != _resolved(image) or (image is not None and not image.exists()):
             return None  # Its disk lies over an image at another place.
         below = meta.get("below")
         if below is not None and self._nonce(below["state"]) != below["nonce"]:
             return None  # Its disk lies over a state that was made anew since.
         variables = folder / "variables.qcow2"
-        storage = Storage(folder / "disk.qcow2", variables if variables.exists() else None)
+        disk = None if image is None else folder / "disk.qcow2"
+        storage = Storage(disk, variables if variables.exists() else None)
         saved = Saved(folder / "memory", storage)
         return SavedState(saved, meta["boot_id"], meta["nonce"], meta["facts"])
 
@@ -183,10 +191,7 @@ class States:
         shutil.rmtree(partial, ignore_errors=True)
         machine, facts = make()
         partial.mkdir()
-        below = None
-        if machine.base is not None and machine.base.disk.parent.parent == self._root:
-            state = machine.base.disk.parent.name
-            below = {"state": state, "nonce": self._nonce(state)}
+        below = self._below(machine.base)
         try:
             nonce = secrets.token_hex(16)
             deadline = machine.deadline(_REPLY)
@@ -201,7 +206,7 @@ class States:
         meta = {
             "key": key.spec.model_dump(mode="json"),
             "name": key.name,
-            "image": str(key.spec.image.resolve()),
+            "image": _resolved(key.spec.image),
             "boot_id": boot_id,
             "nonce": nonce,
             "below": below,
@@ -213,6 +218,14 @@ class States:
         if made is None:
             raise StateError(f"the state just written to {folder} cannot be read")
         return made
+
+    def _below(self, base: Storage | None) -> dict[str, str | None] | None:
+        """The state of this store whose files ``base`` are."""
+        files = [] if base is None else [file for file in (base.disk, base.variables) if file]
+        if not files or files[0].parent.parent != self._root:
+            return None
+        state = files[0].parent.name
+        return {"state": state, "nonce": self._nonce(state)}
 
     def _evict(self) -> None:
         """Remove the states that nobody uses now and nobody has used for eight days, or for one
@@ -237,6 +250,14 @@ class States:
         with path.open("a") as lock, contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _content(file: Path | None) -> str | None:
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _resolved(image: Path | None) -> str | None:
+    return None if image is None else str(image.resolve())
 
 
 def fork(state: SavedState, spec: MachineSpec, host: Host, artefacts: Path, name: str) -> Machine:

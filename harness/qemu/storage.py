@@ -20,30 +20,16 @@ _DISK_OPTIONS = ("-o", "cluster_size=512k,extended_l2=on")
 
 
 def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
-    """Overlays over the image and over the firmware's empty variables."""
-    if not spec.image.is_file():
-        raise LaunchError(
-            f"there is no disk image {spec.image}",
-            hint="build it: ./noxw -s image -- --recipe images/debian.toml",
-        )
-    with spec.image.open("rb") as stream:
-        head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
-    if not head.endswith(_GPT_SIGNATURE):
-        raise LaunchError(
-            f"{spec.image} is no disk image: it has no partition table",
-            hint="build one: ./noxw -s image -- --recipe images/debian.toml",
-        )
-    size = spec.disk_size_mib * 1024 * 1024
-    smallest = spec.image.stat().st_size
-    if size < smallest:
-        raise LaunchError(
-            f"the disk of {spec.disk_size_mib} MiB is smaller than its image {spec.image} of "
-            f"{smallest} bytes",
-            hint="give the machine a larger disk",
-        )
+    """Overlays over the image and over the firmware's empty variables. Raises LaunchError."""
+    for what, file in (("kernel", spec.kernel), ("initrd", spec.initrd)):
+        if file is not None and not file.is_file():
+            raise LaunchError(f"there is no {what} {file}")
     commands = []
-    disk = directory / "disk.qcow2"
-    commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
+    disk = None
+    if spec.image is not None:
+        disk = directory / "disk.qcow2"
+        size = _disk_size(spec, spec.image)
+        commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
     variables = None
     if spec.firmware is Firmware.UEFI:
         # Raw variables could not be part of a snapshot's forks.
@@ -54,10 +40,39 @@ def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
     return Storage(disk, variables)
 
 
+def _disk_size(spec: MachineSpec, image: Path) -> int:
+    """Bytes of the disk over ``image``. Raises LaunchError where there cannot be one."""
+    if not image.is_file():
+        raise LaunchError(
+            f"there is no disk image {image}",
+            hint="build it: ./noxw -s image -- --recipe images/debian.toml",
+        )
+    with image.open("rb") as stream:
+        head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
+    # A kernel may have a disk without partitions.
+    if spec.kernel is None and not head.endswith(_GPT_SIGNATURE):
+        raise LaunchError(
+            f"{image} is no disk image: it has no partition table",
+            hint="build one: ./noxw -s image -- --recipe images/debian.toml",
+        )
+    size = spec.disk_size_mib * 1024 * 1024
+    smallest = image.stat().st_size
+    if size < smallest:
+        raise LaunchError(
+            f"the disk of {spec.disk_size_mib} MiB is smaller than its image {image} of "
+            f"{smallest} bytes",
+            hint="give the machine a larger disk",
+        )
+    return size
+
+
 def over(base: Storage, tools: HostTools, directory: Path) -> Storage:
     """Overlays over another machine's overlays, which nobody may write from now on."""
-    disk = directory / "disk.qcow2"
-    commands = [_create(tools, base.disk, "qcow2", disk, options=_DISK_OPTIONS)]
+    commands = []
+    disk = None
+    if base.disk is not None:
+        disk = directory / "disk.qcow2"
+        commands.append(_create(tools, base.disk, "qcow2", disk, options=_DISK_OPTIONS))
     variables = None
     if base.variables is not None:
         variables = directory / "variables.qcow2"
@@ -73,6 +88,8 @@ def after_cut(cut: Storage, tools: HostTools, number: int) -> Storage:
     already is the host's at once. In an overlay that has nothing yet, whatever is not flushed is
     lost at the next cut. A flash has no cache and goes on as it is.
     """
+    if cut.disk is None:
+        return cut
     disk = cut.disk.with_name(f"after-cut-{number}.qcow2")
     _run([_create(tools, cut.disk, "qcow2", disk, options=_DISK_OPTIONS)])
     return Storage(disk, cut.variables)

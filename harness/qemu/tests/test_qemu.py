@@ -178,6 +178,7 @@ def test_a_command_line_that_qemu_refuses_is_an_error_with_its_words(
 def test_an_impossible_disk_leaves_nothing_behind(
     empty: MachineSpec, host: Host, tmp_path: Path, fields: dict[str, Any], reason: str
 ) -> None:
+    assert empty.image is not None
     with empty.image.open("r+b") as file:
         file.truncate(65 << 20)
     with pytest.raises(LaunchError, match=reason):
@@ -197,6 +198,7 @@ def test_what_a_machine_writes_never_reaches_its_image(
 ) -> None:
     write = [*host_tools.argv("qemu-io", "-c", "write -P 0x5a 0 4096")]
     subprocess.run([*write, str(machine.storage.disk)], check=True, capture_output=True)
+    assert empty.image is not None
     assert empty.image.read_bytes() == EMPTY_DISK
 
 
@@ -207,8 +209,9 @@ def write(machine: Machine, *commands: str) -> None:
         assert machine.monitor(f'qemu-io -d {device} "{command}"') == ""
 
 
-def check_disk(tools: HostTools, disk: Path, *commands: str) -> None:
+def check_disk(tools: HostTools, disk: Path | None, *commands: str) -> None:
     """What ``read -P`` of qemu-io finds in an overlay that nobody has open."""
+    assert disk is not None
     for command in commands:
         argv = tools.argv("qemu-io", "-r", "-f", "qcow2", "-c", command, str(disk))
         done = subprocess.run(argv, capture_output=True, text=True)

@@ -111,6 +111,15 @@ def test_whatever_matters_is_in_the_key(image: Path, key: Key, change: dict[str,
     assert other.digest != key.digest
 
 
+def test_a_kernels_content_matters_and_not_its_place(tmp_path: Path) -> None:
+    digests = []
+    for name, content in (("one", b"a"), ("two", b"a"), ("three", b"b")):
+        (tmp_path / name).write_bytes(content)
+        machine = MachineSpec.model_validate({"arch": "x86_64", "kernel": tmp_path / name})
+        digests.append(Key("digest", machine, "tcg", "ready").digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_where_the_image_lies_is_not(tmp_path: Path, key: Key) -> None:
     assert Key("digest", spec(tmp_path / "other.img"), "tcg", "ready").digest == key.digest
 
@@ -268,7 +277,7 @@ def test_a_state_over_one_that_was_made_anew_is_useless(
             with states.obtain(later, lambda: make(base)):
                 pass
         assert len(make.made) == 2
-    (base.disk.parent / "state.json").unlink()
+    (first.saved.memory.parent / "state.json").unlink()
     with states.obtain(key, make) as second:
         base = second.saved.storage
         with states.obtain(later, lambda: make(base)):
