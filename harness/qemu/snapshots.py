@@ -14,8 +14,10 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,9 @@ from typing import Any, TextIO
 
 from harness.errors import StateError
 from harness.journal.journal import Source
-from harness.qemu.argv import Storage
+from harness.qemu import argv
+from harness.qemu.arch import host_processor
+from harness.qemu.argv import Storage, Streams
 from harness.qemu.machine import Host, Machine, Saved
 from harness.qemu.spec import MachineSpec
 
@@ -42,14 +46,24 @@ _REPLY = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a snapshot depends on: image content, machine, QEMU and its command line, and how it was
-    prepared."""
+    """What a snapshot depends on: image content, machine, QEMU and its command line, how it was
+    prepared, and the host's ``processor`` where the guest sees that one."""
 
     image: str
     spec: MachineSpec
     command: str
     name: str
     inputs: str = ""
+    processor: str = ""
+
+    @classmethod
+    def on(cls, host: Host, spec: MachineSpec, image: str, name: str, inputs: str) -> Key:
+        """The key on this host of what is prepared as ``name`` from ``inputs``."""
+        # QEMU lies in a folder that is named by its packages' digests.
+        storage = Storage(Path("disk"), Path("variables"))
+        command = argv.build(spec, host.tools, host.accelerator, storage, Streams(3, 4, 5))
+        processor = host_processor() if host.accelerator == "kvm" else ""
+        return cls(image, spec, shlex.join(command), name, inputs, processor)
 
     @property
     def digest(self) -> str:
@@ -63,6 +77,8 @@ class Key:
             spec["kernel"] = _content(self.spec.kernel)
             spec["initrd"] = _content(self.spec.initrd)
         parts = [VERSION, self.image, spec, self.command, self.name, self.inputs]
+        if self.processor:
+            parts.append(self.processor)
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -84,6 +100,7 @@ class States:
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
         self._failed: dict[str, str] = {}  # by key, why making it failed in this process
+        self._held: Counter[str] = Counter()  # by key, how many scopes of this process use it
 
     @contextlib.contextmanager
     def obtain(
@@ -104,7 +121,22 @@ class States:
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 state = self._make_first(folder, key, make, lock)
             self._touch(folder)
-            yield state
+            self._held[key.digest] += 1
+            try:
+                yield state
+            finally:
+                self._held[key.digest] -= 1
+
+    def discard(self, key: Key, state: SavedState) -> None:
+        """Let nobody begin from ``state`` any more, nor from what lies over it.
+
+        Those who have begun from it go on. To be called within the scope that ``obtain`` gave it
+        in: the next one makes the state anew once the others' scopes have ended.
+        """
+        folder = self._root / key.digest
+        # Another one may be there already only if its maker waited for this scope's end.
+        if self._meta(folder.name).get("nonce") == state.nonce:
+            (folder / "state.json").unlink(missing_ok=True)
 
     def _make_first(
         self,
@@ -118,6 +150,12 @@ class States:
         Who wants to make it waits for who makes it, and not for the end of what that one then does
         with it.
         """
+        if self._held[key.digest]:
+            raise StateError(
+                f"state {key.name} cannot be made anew: another node of this scenario runs on what "
+                "was discarded",
+                hint="run it again: the state is made first then",
+            )
         with (self._root / f"{key.digest}.make").open("a") as makers:
             fcntl.flock(makers, fcntl.LOCK_EX)
             fcntl.flock(lock, fcntl.LOCK_SH)
@@ -213,7 +251,11 @@ class States:
             "facts": facts,
         }
         (partial / "state.json").write_text(json.dumps(meta, indent=1) + "\n")
+        # A name that outlives the host's power cut must not name what did not.
+        for file in (*partial.iterdir(), partial):
+            _sync(file)
         partial.rename(folder)
+        _sync(self._root)
         made = self._load(folder, key)
         if made is None:
             raise StateError(f"the state just written to {folder} cannot be read")
@@ -250,6 +292,15 @@ class States:
         with path.open("a") as lock, contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have a file or a directory on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _content(file: Path | None) -> str | None:

@@ -177,6 +177,31 @@ def test_two_that_want_it_at_once_make_it_once_and_hold_it_together(
     assert sorted(held) == ["one", "two"]
 
 
+def test_all_of_a_state_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a host that loses power has a state with its name and without its memory."""
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def fsync_and_tell(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def rename_and_tell(*paths: Any, **options: Any) -> None:
+        done.append("renamed")
+        rename(*paths, **options)
+
+    monkeypatch.setattr(os, "fsync", fsync_and_tell)
+    monkeypatch.setattr(os, "rename", rename_and_tell)
+    with States(tmp_path / "states").obtain(key, Maker()):
+        pass
+    before, after = done[: done.index("renamed")], done[done.index("renamed") + 1 :]
+    assert set(before) == {"memory", "disk.qcow2", "state.json", f"{key.digest}.part"}
+    assert before[-1] == f"{key.digest}.part"
+    assert after == ["states"]
+
+
 def test_a_failed_make_leaves_nothing_and_is_remembered(tmp_path: Path, key: Key) -> None:
     calls = []
 
