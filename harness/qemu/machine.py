@@ -306,15 +306,19 @@ class Machine:
     # End
 
     def keep_disk(self) -> Path | None:
-        """Move the disk's overlay to the artefacts; the machine must be off. Raises LaunchError."""
-        disk = self._first_disk
-        if self.running or disk is None or not disk.exists():
+        """Keep the disk in the artefacts, as a file that can be opened elsewhere, and beside it in
+        disk.txt how; the machine must be off. Raises LaunchError."""
+        first, top = self._first_disk, self.storage.disk
+        if self.running or first is None or top is None or not first.exists():
             return None
-        if self.storage.disk is not None and self.storage.disk != disk:
-            storage.fold(self.storage.disk, disk, self.host.tools)
-        import shutil  # A failure's path only.
-
-        return Path(shutil.move(disk, self.artefacts / disk.name))
+        assert self.spec.image is not None  # its disk lies over it
+        disk = self.artefacts / first.name
+        said = storage.keep(
+            (first, top), self.spec.image, disk, self.spec.arch.value, self.host.tools
+        )
+        disk.with_suffix(".txt").write_text(f"{said}\n")
+        self.journal.append(Source.HARNESS, "note", said.partition("\n")[0])
+        return disk
 
     def close(self) -> None:
         """End QEMU whatever it does, write the timeline, remove the run directory."""
