@@ -14,6 +14,7 @@ qmp        event (text: its name, data: its data); command (text: its name, data
 channel    hello, request, output, reply, command (text: argv, data: exit, seconds), dropped
 harness    start, restored, exit (data: status, cpu_seconds), note,
            step (data: depth, phase begin|end, seconds),
+           broken (a reader failed; data: traceback),
            command (one on the host; data: exit, seconds)
 fault      fired (text: what)
 =========  ================================================================================
@@ -27,13 +28,20 @@ import enum
 import json
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineError, GuestFailureError, MachineExitedError, WaitError
+from harness.errors import (
+    DeadlineError,
+    GuestFailureError,
+    MachineExitedError,
+    ObserverError,
+    WaitError,
+)
 from harness.journal.patterns import Pattern
 
 SCHEMA = 1
@@ -73,8 +81,8 @@ class Journal:
 
     A wait starts at a cursor, so that what happened between two calls counts. It ends at the first
     matching event, or with an error at the first of: a failure on the guest's console that nobody
-    expected, the machine's end, the deadline. A failure seen while nobody waited ends the next
-    wait.
+    expected, the machine's end, a reader of the harness that failed, the deadline. A failure seen
+    while nobody waited ends the next wait.
     """
 
     def __init__(self, machine: str = "node", arch: str = "") -> None:
@@ -88,6 +96,7 @@ class Journal:
         self._allowed: list[frozenset[Pattern]] = []
         self._failures: list[Event] = []  # not yet reported to anybody
         self._exit: Event | None = None
+        self._broken: Event | None = None
         self._steps: list[str] = []
 
     # Writing
@@ -114,6 +123,14 @@ class Journal:
             if not allowed:
                 self._failures.append(event)
             return event
+
+    def broken(self, reader: str, error: Exception) -> None:
+        """Record that ``reader`` failed; every wait for what comes later ends with the error."""
+        text = f"{reader} failed: {type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))
+        with self._condition:
+            event = self.append(Source.HARNESS, "broken", text, traceback=trace)
+            self._broken = self._broken or event
 
     @contextlib.contextmanager
     def expecting(self, *patterns: Pattern) -> Iterator[None]:
@@ -185,7 +202,7 @@ class Journal:
         """The first event from ``since`` (default: now) on that matches.
 
         ``survive_exit`` keeps waiting when the machine ends. Raises DeadlineError,
-        MachineExitedError or GuestFailureError.
+        MachineExitedError, GuestFailureError or ObserverError.
         """
         begun = time.monotonic()
         with self._condition:
@@ -193,6 +210,7 @@ class Journal:
             while True:
                 found = self._scan(position, predicate)
                 self._raise_failure(what, begun, found)
+                self._raise_broken(what, begun, found)
                 if found is not None:
                     return found
                 position = max(position, len(self._events))
@@ -204,9 +222,16 @@ class Journal:
                 self._condition.wait(deadline.remaining)
 
     def check(self, what: str) -> None:
-        """Raise GuestFailureError where an unexpected failure was seen and not yet reported."""
+        """Raise GuestFailureError where an unexpected failure was seen and not yet reported, and
+        ObserverError where one may have gone unseen."""
         with self._condition:
             self._raise_failure(what, time.monotonic(), None)
+            self._raise_broken(what, time.monotonic(), None)
+
+    def check_readers(self, what: str) -> None:
+        """Raise ObserverError where a reader has failed."""
+        with self._condition:
+            self._raise_broken(what, time.monotonic(), None)
 
     def _scan(self, position: int, predicate: Predicate) -> Event | None:
         for index in range(position, len(self._events)):
@@ -220,6 +245,10 @@ class Journal:
             failure = self._failures[0]
             self._failures.clear()  # Evidence can still be collected afterwards.
             raise self._error(GuestFailureError, what, begun, failure)
+
+    def _raise_broken(self, what: str, begun: float, found: Event | None) -> None:
+        if self._broken is not None and (found is None or self._broken.index < found.index):
+            raise self._error(ObserverError, what, begun, self._broken)
 
     def _error(
         self, kind: type[WaitError], what: str, begun: float, event: Event | None, why: str = ""

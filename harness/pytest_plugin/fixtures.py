@@ -6,6 +6,7 @@ Fixtures ``images`` (architecture to an image with ``disk``, ``kernel``, ``diges
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -125,20 +126,24 @@ def node(session: Session) -> Node:
 
 @pytest.fixture
 def machine_factory(session: Session) -> Callable[..., Node]:
-    """Further nodes: a name, and fields of MachineSpec that differ."""
+    """One node that the test describes: a name, and fields of MachineSpec that differ."""
     return session.node
+
+
+@pytest.fixture
+def nodes(session: Session) -> Callable[..., list[Node]]:
+    """Several nodes at once: their names, or each with fields of its own; fields of all."""
+    return session.nodes_at_once
 
 
 @pytest.fixture
 def webserver() -> Iterator[Callable[..., WebServer]]:
     """Web servers that fail on purpose: a directory, and WebServer's options."""
-    servers: list[WebServer] = []
+    with contextlib.ExitStack() as servers:
 
-    def serve(directory: Path, **options: Any) -> WebServer:
-        server = WebServer(directory, **options)
-        servers.append(server)
-        return server
+        def serve(directory: Path, **options: Any) -> WebServer:
+            server = WebServer(directory, **options)
+            servers.callback(server.close)
+            return server
 
-    yield serve
-    for server in servers:
-        server.close()
+        yield serve

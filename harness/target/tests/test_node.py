@@ -17,7 +17,7 @@ from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
 
-NewNode = Callable[..., Node]
+NewNodes = Callable[..., list[Node]]
 
 IDENTITY = "cat /proc/sys/kernel/random/boot_id"
 RANDOM = "head -c 16 /dev/urandom | od -An -tx1"
@@ -25,11 +25,10 @@ RANDOM = "head -c 16 /dev/urandom | od -An -tx1"
 
 @scenario(backend={"qemu"})
 def test_forks_are_restored_and_yet_have_a_time_and_randomness_of_their_own(
-    machine_factory: NewNode,
+    nodes: NewNodes,
 ) -> None:
     boots, random = [], []
-    for name in ("one", "two"):
-        node = machine_factory(name)
+    for node in nodes("one", "two"):
         ready = node.at(State.READY)
         boots.append(node.succeed(IDENTITY).text)
         random.append(node.succeed(RANDOM).text)
@@ -75,9 +74,14 @@ def test_a_reboot_is_another_boot_with_the_channel_open_again(node: Node) -> Non
     assert node.succeed(IDENTITY).text != before
 
 
-@scenario(backend={"qemu"})
+SECOND_CARD = ("-netdev", "user,id=net1", "-device", "virtio-net-pci,netdev=net1,romfile=")
+
+
+@scenario(backend={"qemu"}, extra=SECOND_CARD)
 def test_the_network_cable(node: Node) -> None:
-    node.at(State.READY)
+    """Whatever other interfaces there are, whose carrier stays: here a card, with pods a bridge."""
+    node.boot()
+    node.succeed("for i in /sys/class/net/*; do ip link set ${i##*/} up || exit; done")
     set_link(node.machine, up=False)
     set_link(node.machine, up=True)
     fired = [event.text for event in node.journal.events() if event.source is Source.FAULT]
