@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import pytest
 
 from harness.faults.http import WebServer
+from harness.journal.journal import Source
 from harness.pytest_plugin.summary import FAILURE, RESULT
 from harness.qemu import accel
 from harness.qemu.arch import Arch, Firmware
@@ -131,12 +132,20 @@ def machine_factory(session: Session) -> Callable[..., Node]:
 
 
 @pytest.fixture
-def webserver() -> Iterator[Callable[..., WebServer]]:
-    """Web servers that fail on purpose: a directory, and WebServer's options."""
+def webserver(session: Session) -> Iterator[Callable[..., WebServer]]:
+    """Web servers that fail on purpose: a directory, and WebServer's options.
+
+    What a fault does is in the timeline of each node that has begun.
+    """
     servers: list[WebServer] = []
 
+    def record(what: str) -> None:
+        for node in session.nodes:
+            if node.started:
+                node.journal.append(Source.FAULT, "fired", what)
+
     def serve(directory: Path, **options: Any) -> WebServer:
-        server = WebServer(directory, **options)
+        server = WebServer(directory, record=record, **options)
         servers.append(server)
         return server
 
