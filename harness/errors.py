@@ -29,6 +29,10 @@ class GuestFailureError(WaitError):
     """The guest's console showed a failure first, such as a kernel panic."""
 
 
+class MissingFailureError(WaitError):
+    """A failure that is part of the scenario did not come."""
+
+
 class QmpError(HarnessError):
     """QEMU refused a command, or the connection to it broke."""
 

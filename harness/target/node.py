@@ -236,9 +236,18 @@ class Node:
                 position = event.index + 1
 
     @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern) -> Iterator[None]:
-        """Within this scope the given failures on the console are part of the scenario."""
-        with self.journal.expecting(*patterns):
+    def expecting(self, *patterns: Pattern, times: int = 1) -> Iterator[None]:
+        """Within this scope each of the failures comes on the console, at least so many times.
+
+        Raises MissingFailureError at its end.
+        """
+        with self.journal.expecting(*patterns, times=times):
+            yield
+
+    @contextlib.contextmanager
+    def tolerating(self, *patterns: Pattern) -> Iterator[None]:
+        """Within this scope the given failures on the console may come or not."""
+        with self.journal.tolerating(*patterns):
             yield
 
     # Commands
