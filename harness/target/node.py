@@ -28,6 +28,7 @@ _READY = 240.0
 _BOOT = 60.0
 _COMMAND = 60.0
 _REBOOT = 45.0
+_END = 30.0
 
 
 class State(enum.StrEnum):
@@ -334,6 +335,19 @@ class Node:
         return self.machine.expect(seconds, since=since)
 
     # End
+
+    def end(self) -> None:
+        """Switch it off, and leave nothing that its console said unread.
+
+        Raises GuestFailureError for a failure that no wait has reported.
+        """
+        self.journal.check("the scenario's end")
+        # A QEMU that does not end in good order is ended all the same.
+        with contextlib.suppress(HarnessError):
+            self.machine.quit()
+        if self.machine.running:
+            self.machine.process.kill(self.machine.deadline(_END))
+        self.journal.check("the scenario's end")
 
     def close(self) -> None:
         """Switch it off, leave its evidence, remove the rest."""
