@@ -44,6 +44,10 @@ class ObserverError(WaitError):
     """A reader of the harness failed: what the machine says from then on may go unseen."""
 
 
+class MissingFailureError(WaitError):
+    """A failure that is part of the scenario did not come."""
+
+
 class QmpError(HarnessError):
     """QEMU refused a command, or the connection to it broke."""
 

@@ -29,7 +29,8 @@ import json
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from harness.errors import (
     DeadlineError,
     GuestFailureError,
     MachineExitedError,
+    MissingFailureError,
     ObserverError,
     WaitError,
 )
@@ -82,7 +84,7 @@ class Journal:
     A wait starts at a cursor, so that what happened between two calls counts. It ends at the first
     matching event, or with an error at the first of: a failure on the guest's console that nobody
     expected, the machine's end, a reader of the harness that failed, the deadline. A failure seen
-    while nobody waited ends the next wait.
+    while nobody waited ends the next wait, or the scenario (``check``).
     """
 
     def __init__(self, machine: str = "node", arch: str = "") -> None:
@@ -133,8 +135,19 @@ class Journal:
             self._broken = self._broken or event
 
     @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern) -> Iterator[None]:
-        """Within this scope the given failures are part of the scenario."""
+    def expecting(self, *patterns: Pattern, times: int = 1) -> Iterator[None]:
+        """Within this scope each of the given failures comes, at least so many times.
+
+        Raises MissingFailureError at the scope's end, so that it has to last until they have come.
+        """
+        since = self.cursor
+        with self.tolerating(*patterns):
+            yield
+        self._require(patterns, times, since)
+
+    @contextlib.contextmanager
+    def tolerating(self, *patterns: Pattern) -> Iterator[None]:
+        """Within this scope the given failures may come or not."""
         entry = frozenset(patterns)
         with self._condition:
             self._allowed.append(entry)
@@ -223,7 +236,8 @@ class Journal:
 
     def check(self, what: str) -> None:
         """Raise GuestFailureError where an unexpected failure was seen and not yet reported, and
-        ObserverError where one may have gone unseen."""
+        ObserverError where one may have gone unseen. ``what`` is what it came before.
+        """
         with self._condition:
             self._raise_failure(what, time.monotonic(), None)
             self._raise_broken(what, time.monotonic(), None)
@@ -232,6 +246,20 @@ class Journal:
         """Raise ObserverError where a reader has failed."""
         with self._condition:
             self._raise_broken(what, time.monotonic(), None)
+
+    def _require(self, patterns: Sequence[Pattern], times: int, since: int) -> None:
+        """Raise MissingFailureError unless each pattern came ``times`` times after ``since``."""
+        with self._condition:
+            failures = [event for event in self._events[since:] if event.kind == "failure"]
+        came = Counter(str(event.data["pattern"]) for event in failures)
+        if all(came[pattern.name] >= times for pattern in patterns):
+            return
+        wanted = ", ".join(pattern.name for pattern in patterns)
+        message = f"expected {wanted}{f', {times} times each' if times > 1 else ''}{self._where}: "
+        counts = (f"{name} {number} times" for name, number in came.items())
+        message += ", ".join(counts) or "no failure came"
+        lines = [f"  {event.data['pattern']}: {event.text}" for event in failures]
+        raise self._described(MissingFailureError, [message, *lines])
 
     def _scan(self, position: int, predicate: Predicate) -> Event | None:
         for index in range(position, len(self._events)):
@@ -254,12 +282,17 @@ class Journal:
         self, kind: type[WaitError], what: str, begun: float, event: Event | None, why: str = ""
     ) -> WaitError:
         waited = time.monotonic() - begun
-        where = f" in step {' > '.join(self._steps)!r}" if self._steps else ""
-        lines = [f"waited {waited:.1f} s for {what}{where}: {why or event}"]
+        found = why or str(event)
         if event is not None and event.kind == "failure":
-            lines[0] = (
-                f"waited {waited:.1f} s for {what}{where}: {event.data['pattern']}: {event.text}"
-            )
+            found = f"{event.data['pattern']}: {event.text}"
+        return self._described(kind, [f"waited {waited:.1f} s for {what}{self._where}: {found}"])
+
+    @property
+    def _where(self) -> str:
+        return f" in step {' > '.join(self._steps)!r}" if self._steps else ""
+
+    def _described(self, kind: type[WaitError], lines: list[str]) -> WaitError:
+        """An error with the console's last lines and the command that runs it again."""
         if tail := self.console_tail():
             lines.append(f"last {len(tail)} console lines:")
             lines.extend(f"  {line}" for line in tail)

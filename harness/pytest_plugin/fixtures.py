@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pytest
 
 from harness.faults.http import WebServer
+from harness.journal.journal import Source
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.summary import FAILURE, RESULT
 from harness.qemu import accel
@@ -137,12 +138,21 @@ def nodes(session: Session) -> Callable[..., list[Node]]:
 
 
 @pytest.fixture
-def webserver() -> Iterator[Callable[..., WebServer]]:
-    """Web servers that fail on purpose: a directory, and WebServer's options."""
+def webserver(session: Session) -> Iterator[Callable[..., WebServer]]:
+    """Web servers that fail on purpose: a directory, and WebServer's options.
+
+    What a fault does is in the timeline of each node that has begun.
+    """
+
+    def record(what: str) -> None:
+        for node in session.nodes:
+            if node.started:
+                node.journal.append(Source.FAULT, "fired", what)
+
     with contextlib.ExitStack() as servers:
 
         def serve(directory: Path, **options: Any) -> WebServer:
-            server = WebServer(directory, **options)
+            server = WebServer(directory, record=record, **options)
             servers.callback(server.close)
             return server
 

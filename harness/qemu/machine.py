@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shlex
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +19,6 @@ from harness.console.recorder import Recorder
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LaunchError, UnsupportedError
 from harness.journal.journal import Event, Journal, Source
-from harness.journal.patterns import Pattern
 from harness.qemu import argv, storage
 from harness.qemu.argv import Storage, Streams
 from harness.qemu.process import Process
@@ -261,12 +258,6 @@ class Machine:
         match = compiled.search(event.text)
         assert match is not None  # it was the condition
         return match
-
-    @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern) -> Iterator[None]:
-        """Within this scope the given failures on the console are part of the scenario."""
-        with self.journal.expecting(*patterns):
-            yield
 
     # Snapshots
 

@@ -26,6 +26,7 @@ _READY = 240.0
 _BOOT = 60.0
 _COMMAND = 60.0
 _REBOOT = 45.0
+_END = 30.0
 
 
 class State(enum.StrEnum):
@@ -254,9 +255,18 @@ class Node:
                 position = event.index + 1
 
     @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern) -> Iterator[None]:
-        """Within this scope the given failures on the console are part of the scenario."""
-        with self.journal.expecting(*patterns):
+    def expecting(self, *patterns: Pattern, times: int = 1) -> Iterator[None]:
+        """Within this scope each of the failures comes on the console, at least so many times.
+
+        Raises MissingFailureError at its end.
+        """
+        with self.journal.expecting(*patterns, times=times):
+            yield
+
+    @contextlib.contextmanager
+    def tolerating(self, *patterns: Pattern) -> Iterator[None]:
+        """Within this scope the given failures on the console may come or not."""
+        with self.journal.tolerating(*patterns):
             yield
 
     # Commands
@@ -343,6 +353,19 @@ class Node:
         return self.machine.expect(seconds, since=since)
 
     # End
+
+    def end(self) -> None:
+        """Switch it off, and leave nothing that its console said unread.
+
+        Raises GuestFailureError for a failure that no wait has reported.
+        """
+        self.journal.check("the scenario's end")
+        # A QEMU that does not end in good order is ended all the same.
+        with contextlib.suppress(HarnessError):
+            self.machine.quit()
+        if self.machine.running:
+            self.machine.process.kill(self.machine.deadline(_END))
+        self.journal.check("the scenario's end")
 
     def close(self) -> None:
         """Switch it off, leave its evidence, remove the rest."""

@@ -114,6 +114,12 @@ class Session:
             )
         return list(self.nodes)
 
+    def end(self) -> None:
+        """Switch every node off. Raises GuestFailureError for a failure that no wait reported."""
+        for node in self.nodes:
+            if node.started:
+                node.end()
+
     def close(self, failure: str | None) -> dict[str, Any]:
         """End every node; returns what result.json holds.
 

@@ -16,6 +16,7 @@ from harness.journal.journal import Source
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
+from harness.target.session import Session
 
 NewNodes = Callable[..., list[Node]]
 
@@ -60,6 +61,17 @@ def test_a_panic_ends_a_wait_at_once_and_is_allowed_where_it_is_expected(node: N
     node.wait_ready()
     assert node.succeed("true").exit == 0
     assert node.boots_begun == 3
+
+
+@scenario(backend={"qemu"})
+def test_a_failure_after_the_last_wait_fails_the_scenario(node: Node, session: Session) -> None:
+    node.at(State.READY)
+    node.succeed("echo '<0>Kernel panic - not syncing: as told by a test' > /dev/kmsg")
+    with pytest.raises(GuestFailureError, match=r"the scenario's end: PANIC: .*told by a test"):
+        session.end()
+    # It was said once.
+    session.end()
+    assert not node.machine.running
 
 
 @scenario(backend={"qemu"})
