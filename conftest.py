@@ -25,7 +25,7 @@ def cache() -> Cache:
 
 
 @pytest.fixture(scope="session")
-def host_tools(cache: Cache) -> HostTools:
+def host_tools(cache: Cache, builds_shown: None) -> HostTools:
     """The locked host programs."""
     return HostTools.prepare(cache)
 

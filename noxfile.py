@@ -74,6 +74,13 @@ def python(session: nox.Session, *arguments: str) -> None:
     session.run(project_python(session), *arguments, external=True)
 
 
+def named(words: list[str]) -> bool:
+    """Whether pytest's arguments name tests, as files, folders or node ids."""
+    paths = [Path(word.split("::")[0]) for word in words]
+    folders = {*(Path(name).parts[0] for name in TESTED), "scenarios"}
+    return any(path.parts[:1] and path.parts[0] in folders and path.exists() for path in paths)
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Build, boot, update 0.1.0 to 0.2.0, survive a bad 0.2.1 (-- --arch aarch64)."""
@@ -139,7 +146,7 @@ def unit(session: nox.Session) -> None:
     """Unit tests, beside the code that they test (-- pytest arguments)."""
     allow_drift(session)
     chosen = session.posargs if "tests" not in sys.argv else []
-    paths = [] if any(Path(word.split("::")[0]).exists() for word in chosen) else list(TESTED)
+    paths = [] if named(chosen) else list(TESTED)
     python(session, "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal", *paths, *chosen)
 
 
@@ -160,7 +167,7 @@ def matrix(session: nox.Session) -> None:
 
 
 def _scenarios(session: nox.Session, *chosen: str) -> None:
-    paths = [] if any(word.startswith("scenarios/") for word in chosen) else ["scenarios"]
+    paths = [] if named(list(chosen)) else ["scenarios"]
     python(
         session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",
         "--ignore=scenarios/mutations", "--junitxml=out/scenarios/junit.xml", *paths, *chosen,

@@ -7,6 +7,7 @@ Fixtures ``images`` (architecture to an image with ``disk``, ``kernel``, ``diges
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -83,6 +84,11 @@ def machine_host(
     return Host(host_tools, found.name, found.scale, harness_cache / "runs")
 
 
+def reproduce(identity: str, arch: Arch) -> str:
+    """The command that runs one test again, for a shell in the project's folder."""
+    return f"./noxw -s scenarios -- {shlex.quote(identity)} --arch {arch}"
+
+
 @pytest.fixture
 def session(
     request: pytest.FixtureRequest,
@@ -112,7 +118,7 @@ def session(
         states=states,
         pool=pool,
         artefacts=artefacts,
-        reproduce=f"python -m pytest '{item.nodeid}' --arch {arch}",
+        reproduce=reproduce(item.nodeid, arch),
     )
     yield made
     result = made.close(item.stash.get(FAILURE, None))

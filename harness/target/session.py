@@ -89,6 +89,8 @@ class Session:
             name: MachineSpec.model_validate({**self._spec.model_dump(), **fields, **own})
             for name, own in ((one, {}) if isinstance(one, str) else one for one in nodes)
         }
+        if len(wanted) < len(nodes):
+            raise HarnessError(f"two nodes have the same name among {', '.join(wanted)}")
         if self.nodes:
             present = ", ".join(node.name for node in self.nodes)
             raise HarnessError(

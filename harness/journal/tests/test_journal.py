@@ -74,7 +74,7 @@ def test_no_event_of_many_threads_is_lost() -> None:
 
 def test_a_panic_ends_a_wait_long_before_its_deadline() -> None:
     journal = Journal()
-    journal.reproduce = "python -m pytest x"
+    journal.reproduce = "./noxw -s scenarios -- x"
     for number in range(30):
         say(journal, f"line {number}")
     journal.failure(Pattern.PANIC, "Kernel panic - not syncing: VFS")
@@ -84,7 +84,7 @@ def test_a_panic_ends_a_wait_long_before_its_deadline() -> None:
     for part in ("the prompt", "'boot'", "PANIC", "not syncing: VFS", "line 29", "x"):
         assert part in message
     assert "line 9\n" not in message  # the last 20 lines alone
-    assert caught.value.hint == "run again: python -m pytest x"
+    assert caught.value.hint == "run again: ./noxw -s scenarios -- x"
 
 
 def test_a_failure_between_two_waits_ends_the_second_once() -> None:

@@ -98,6 +98,13 @@ def test_a_node_asked_for_later_is_refused_at_once(new_session: NewSession) -> N
     session.close(None)
 
 
+def test_two_nodes_of_one_name_are_a_mistake(new_session: NewSession) -> None:
+    session = new_session()
+    with pytest.raises(HarnessError, match="same name among one"):
+        session.nodes_at_once("one", ("one", {"memory_mib": 256}))
+    session.close(None)
+
+
 def test_what_never_fits_is_refused_with_its_size(new_session: NewSession, tmp_path: Path) -> None:
     session = new_session()
     with pytest.raises(PoolError, match=r"4 machines need 1312 MiB.*1000 MiB"):
