@@ -153,7 +153,7 @@ def test_the_contract_names_the_lines_that_others_wait_for() -> None:
     contract = (IMAGES.parent / "docs/decisions/0005-kubernetes-payload.md").read_text()
     for module, line in (
         ("node/components.py", "kubesolo: kubernetes ready"),
-        ("agent/trial.py", "ready version="),
+        ("agent/update/trial.py", "ready version="),
     ):
         assert line in (product / module).read_text()
         assert re.search(f"`[^`]*{line}[^`]*`", contract), line
