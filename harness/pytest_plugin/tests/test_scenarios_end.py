@@ -10,19 +10,25 @@ from pathlib import Path
 CONFTEST = """
 import pytest
 from harness.journal.journal import Journal
+from harness.target.node import Node
 from harness.target.session import Session
 
-class Node:
+class Off:
+    running = False
+    def quit(self):
+        pass
+
+class One:
     started = True
+    machine = Off()
     def __init__(self):
         self.journal = Journal()
         self.journal.reproduce = "this command"
-    def end(self):
-        self.journal.check("the scenario's end")
+    end = Node.end
 
 class Alone(Session):
     def __init__(self):
-        self.nodes = [Node()]
+        self.nodes = [One()]
 
 @pytest.fixture
 def session():
@@ -90,6 +96,7 @@ def test_a_failure_after_the_last_wait_fails_the_test(tmp_path: Path) -> None:
     assert "the scenario's end: PANIC: Kernel panic - not syncing: VFS" in output
     assert "the last line" in output
     assert "run again: this command" in output
+    assert "_pytest/runner.py" not in output
     # The test's own error says more.
     assert "KeyError: 'its own error'" in output
     assert "FAILED test_end.py::test_panics" in output
