@@ -28,10 +28,15 @@ def pytest_runtest_makereport(
     Where the harness explains the failure, only the test's own frames are shown.
     """
     if call.excinfo is not None and isinstance(call.excinfo.value, KubesoloError):
-        own = call.excinfo.traceback.filter(lambda entry: _HERE not in Path(entry.path).parents)
-        # Without a frame of the test's, pytest shows the harness's rather than its own.
+        frames = call.excinfo.traceback
+        own = frames.filter(
+            lambda entry: item.path == Path(entry.path) or _HERE not in Path(entry.path).parents
+        )
         if any(item.path == Path(entry.path) for entry in own):
             call.excinfo.traceback = own
+        elif call.when == "call":
+            # The test had returned: no frame says more than the message.
+            call.excinfo.traceback = frames[-1:]
     report = yield
     if report.failed and call.when in ("setup", "call"):
         item.stash[FAILURE] = str(call.excinfo.value) if call.excinfo else "failed"

@@ -10,19 +10,25 @@ from pathlib import Path
 CONFTEST = """
 import pytest
 from harness.journal.journal import Journal
+from harness.target.node import Node
 from harness.target.session import Session
 
-class Node:
+class Off:
+    running = False
+    def quit(self):
+        pass
+
+class One:
     started = True
+    machine = Off()
     def __init__(self):
         self.journal = Journal()
         self.journal.reproduce = "this command"
-    def end(self):
-        self.journal.check("the scenario's end")
+    end = Node.end
 
 class Alone(Session):
     def __init__(self):
-        self.nodes = [Node()]
+        self.nodes = [One()]
 
 @pytest.fixture
 def session():
