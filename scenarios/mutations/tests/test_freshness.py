@@ -87,7 +87,10 @@ def test_comments_docstrings_layout_and_tier_change_nothing(
 ) -> None:
     file = root / "scenarios/rollback/test_failed_boots.py"
     replace(
-        file, '    """Reboot into the armed slot and watch three tries and the return."""\n', ""
+        file,
+        '    """Reboot into the armed slot and watch three tries, each for these causes, and the '
+        'return."""\n',
+        "",
     )
     replace(
         file, '    assert boots.rollbacks == ["A"]\n', "    assert (boots.rollbacks==['A']) # x\n"
@@ -112,8 +115,8 @@ def test_comments_docstrings_layout_and_tier_change_nothing(
         # A parameter's table, named by a decorator alone.
         (
             "scenarios/boot/test_environment.py",
-            '"missing": "rm $env"',
-            '"missing": "true"',
+            '"missing": Damage("rm $env"',
+            '"missing": Damage("true"',
             "scenario",
             {"boot/test_environment.py::test_a_damaged_environment_still_boots[empty]"},
         ),

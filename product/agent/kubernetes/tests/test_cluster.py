@@ -227,7 +227,7 @@ def test_a_cluster_that_cannot_be_asked_is_passed_and_said(
 def test_without_a_payload_the_old_kubeconfig_counts(cluster: Cluster, world: World) -> None:
     cluster.api.labels = {"updates.kubesolo.io/block": "true"}
     os.unlink(world.paths.payload)
-    assert verdict(cluster)[0] == "bypassed"
+    assert verdict(cluster)[0] == "not_applicable"
     world.write_file(world.paths.kubeconfig, json.dumps(cluster.config))
     assert verdict(cluster)[0] == "refuse"
 
