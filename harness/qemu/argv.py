@@ -61,17 +61,18 @@ def build(
         arguments += ["-boot", "menu=on,splash-time=0"]
     arguments += _streams(streams)
     arguments += _block("disk", storage.disk, "qcow2")
-    arguments += ["-device", "virtio-blk-pci,id=disk0,drive=disk,bootindex=0"]
+    for device in spec.disk_bus.devices:
+        arguments += ["-device", device]
     arguments += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     arguments += ["-device", "virtio-rng-pci,rng=entropy"]
     if spec.network:
         arguments += ["-netdev", "user,id=net0"]
-        # Without its ROM the firmware has nothing to try the network with.
-        arguments += ["-device", "virtio-net-pci,id=nic0,netdev=net0,romfile="]
+        for device in spec.network_card.devices("net0"):
+            arguments += ["-device", device]
     if arch.has_generation_id:
         arguments += ["-device", "vmgenid,guid=auto"]
-    if spec.watchdog and arch.watchdog is not None:
-        arguments += ["-device", arch.watchdog, "-action", "watchdog=reset"]
+    if spec.watchdog:
+        arguments += [*spec.watchdog_device.arguments, "-action", "watchdog=reset"]
     for text in spec.smbios:
         arguments += ["-smbios", f"type=11,value={text}"]
     if incoming:
