@@ -33,7 +33,7 @@ _CUTS = {"pci": (len("pci:v00008086"), len("pci:v00008086d000029")), "usb": (len
 _FOLDERS = ("bin", "dev", "proc", "sys", "run", "mnt", "root", "tmp", "etc", "lib")
 
 
-class _Alias(NamedTuple):
+class Alias(NamedTuple):
     """A pattern of devices' names, and the driver that asks for them."""
 
     pattern: str
@@ -62,15 +62,14 @@ def build(
     }
     matchers: dict[str, str] = {}
     for kind, drivers in (("watchdogs", settings.watchdogs), ("drivers", settings.drivers)):
-        asked: dict[str, list[_Alias]] = {}
+        asked: dict[str, list[Alias]] = {}
         for driver in drivers:
             if files := index.closure((driver,)):
                 listings[driver] = files
                 for bus, patterns in _by_bus(index.aliases(driver)).items():
-                    asked.setdefault(bus, []).extend(_Alias(one, driver) for one in patterns)
+                    asked.setdefault(bus, []).extend(Alias(one, driver) for one in patterns)
         for bus, aliases in asked.items():
-            body = _cases(aliases, _CUTS.get(bus, ()))
-            matchers[f"{kind}.{bus}"] = "\n".join([f"match_{bus}() {{", *body, "}", ""])
+            matchers[f"{kind}.{bus}"] = matcher(bus, aliases)
     entries = [cpio.directory(name) for name in _FOLDERS]
     entries += [
         # Without it the kernel gives init no standard streams; devtmpfs comes later.
@@ -102,13 +101,18 @@ def _by_bus(aliases: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _cases(aliases: Iterable[_Alias], cuts: tuple[int, ...]) -> list[str]:
+def matcher(bus: str, aliases: Iterable[Alias]) -> str:
+    """A function of the shell that loads each driver that asks for the device of alias $1."""
+    return "\n".join([f"match_{bus}() {{", *_cases(aliases, _CUTS.get(bus, ())), "}", ""])
+
+
+def _cases(aliases: Iterable[Alias], cuts: tuple[int, ...]) -> list[str]:
     """Lines of the shell that load each driver whose alias $1 fits.
 
     Aliases that begin alike up to the first of ``cuts`` are looked at only where $1 begins so.
     """
     direct: dict[str, list[str]] = {}
-    nested: dict[str, list[_Alias]] = {}
+    nested: dict[str, list[Alias]] = {}
     for alias in aliases:
         prefix = alias.pattern[: cuts[0]] if cuts else "*"
         if re.search(r"[*?[]", prefix):

@@ -32,7 +32,7 @@ def _resets_a_hang(node: Node) -> None:
     """Nothing feeds it from now on: the machine is reset, and boots."""
     with node.expect_boots(1, seconds_each=RESET_SECONDS):
         since = node.journal.cursor
-        node.succeed("sv -w 1 kill watchdog; rm -r /run/service/watchdog; pkill -9 -x watchdog; :")
+        node.succeed("sv pause /run/service/watchdog")
         node.machine.wait_reset("the watchdog", node.machine.deadline(RESET_SECONDS), since)
     node.wait_ready()
 
@@ -55,10 +55,10 @@ def test_the_watchdog_of_the_chip_set_is_found_through_its_bridge(node: Node) ->
 def test_a_watchdog_that_comes_later_takes_over(node: Node) -> None:
     """As where its driver loads after early boot has given up on one."""
     node.boot()
-    node.succeed("sv -w 5 force-stop watchdog; modprobe -r iTCO_wdt && modprobe softdog")
+    node.succeed("sv -w 5 force-stop /run/service/watchdog; modprobe -r iTCO_wdt && modprobe softdog")
     node.succeed(": > /dev/watchdog0")
     assert _fed(node) == {"Software Watchdog": "active"}
-    node.succeed("modprobe iTCO_wdt && sv start watchdog")
+    node.succeed("modprobe iTCO_wdt && sv start /run/service/watchdog")
     node.succeed("until pidof watchdog > /dev/null; do usleep 100000; done")
     assert _fed(node) == {"Software Watchdog": "inactive", "iTCO_wdt": "active"}
 

@@ -21,16 +21,17 @@ has_argument() {
         *) return 1 ;;
     esac
 }
-# Sets watchdog to the device to feed, the hardware's where there is one: the kernel's own, softdog,
+# Sets watchdog to the device to feed, the hardware's first where there is one: the kernel's own, softdog,
 # resets only a machine that still runs. The initramfs says the same.
 find_watchdog() {
     watchdog=''
     for folder in /sys/class/watchdog/*; do
         [ -r "$folder/identity" ] || continue
         read -r identity < "$folder/identity"
-        if [ -z "$watchdog" ] || [ "$identity" != 'Software Watchdog' ]; then
-            watchdog=/dev/${folder##*/}
-        fi
+        [ -n "$watchdog" ] || watchdog=/dev/${folder##*/}
+        [ "$identity" != 'Software Watchdog' ] || continue
+        watchdog=/dev/${folder##*/}
+        break
     done
 }
 # Run a command that may rightly take longer than the watchdog waits, half an hour at most.
