@@ -13,7 +13,7 @@ RESET_SECONDS = 150.0
 SLOW_BYTES_PER_SECOND = 500_000
 SLOW_SECONDS = 200.0
 
-_FED = """
+_STATES = """
 for folder in /sys/class/watchdog/*; do
     read -r identity < $folder/identity
     read -r state < $folder/state
@@ -22,10 +22,14 @@ done
 """
 
 
-def _fed(node: Node) -> dict[str, str]:
+def _watchdogs(node: Node) -> dict[str, str]:
     """Each watchdog's state by what it calls itself."""
-    lines = node.succeed(_FED).text.splitlines()
+    lines = node.succeed(_STATES).text.splitlines()
     return dict(line.split(": ", 1) for line in lines)
+
+
+def _fed(node: Node) -> list[str]:
+    return [name for name, state in _watchdogs(node).items() if state == "active"]
 
 
 def _resets_a_hang(node: Node) -> None:
@@ -40,14 +44,15 @@ def _resets_a_hang(node: Node) -> None:
 @scenario()
 def test_the_watchdog_of_the_machine_is_fed_and_resets_it(node: Node) -> None:
     node.boot()
-    assert _fed(node) == {"i6300ESB timer": "active"}
+    assert _fed(node) == ["i6300ESB timer"]
     _resets_a_hang(node)
 
 
 @scenario(arch="x86_64", watchdog_device=Watchdog.ITCO)
 def test_the_watchdog_of_the_chip_set_is_found_through_its_bridge(node: Node) -> None:
     node.boot()
-    assert _fed(node) == {"iTCO_wdt": "active"}
+    # Early boot found it: the kernel's own was never needed.
+    assert _watchdogs(node) == {"iTCO_wdt": "active"}
     _resets_a_hang(node)
 
 
@@ -57,10 +62,10 @@ def test_a_watchdog_that_comes_later_takes_over(node: Node) -> None:
     node.boot()
     node.succeed("sv -w 5 force-stop /run/service/watchdog; modprobe -r iTCO_wdt && modprobe softdog")
     node.succeed(": > /dev/watchdog0")
-    assert _fed(node) == {"Software Watchdog": "active"}
+    assert _fed(node) == ["Software Watchdog"]
     node.succeed("modprobe iTCO_wdt && sv start /run/service/watchdog")
     node.succeed("until pidof watchdog > /dev/null; do usleep 100000; done")
-    assert _fed(node) == {"Software Watchdog": "inactive", "iTCO_wdt": "active"}
+    assert _watchdogs(node) == {"Software Watchdog": "inactive", "iTCO_wdt": "active"}
 
 
 @scenario()
