@@ -195,8 +195,9 @@ class Builder:
         """The same for every version: it is packed once, and as small as can be."""
         init = (self.recipe.folder / "boot/init").read_bytes()
         key = digest_of(
-            self.recipe.kernel.of(self.arch).model_dump(), self.recipe.source_date, prepared.tree.name,
-            packages.name, hashlib.sha256(init).hexdigest(), self.tools.digest, BUILDER_DIGEST,
+            self.recipe.kernel.of(self.arch).model_dump(), self.recipe.source_date,
+            prepared.tree.name, packages.name, hashlib.sha256(init).hexdigest(),
+            self.tools.digest, BUILDER_DIGEST,
         )  # fmt: skip
 
         def build(tree: Path) -> None:

@@ -145,7 +145,7 @@ def lock(
 ) -> None:
     """Renew lock files from the archive; prints what changed.
 
-    A kernel that lacks a module which the recipe names is an error; the lock is written all the same.
+    A kernel without a module that the recipe names is an error; the lock is written all the same.
     """
     for path, arch in _locks(recipe):
         read, cache = Recipe.load(path, hardware=hardware), Cache()
@@ -153,9 +153,7 @@ def lock(
         _print_changes(path, arch, changes)
         if read.packages.of(arch).kernel:
             made = Lock.load(read.lock_path(arch))
-            kernel.check_modules(
-                kernel.prepare(made, arch, cache, HostTools.prepare(cache)), read
-            )
+            kernel.check_modules(kernel.prepare(made, arch, cache, HostTools.prepare(cache)), read)
     for path in _recipes(recipe):
         payload = payload_of(Recipe.load(path))
         if not isinstance(payload, Relockable):

@@ -28,7 +28,7 @@ _APPLETS = (
     "readlink", "reboot", "setsid", "sh", "sha256sum", "sleep", "stat", "switch_root", "sync", "tr",
     "umount", "usleep",
 )  # fmt: skip
-# Where aliases of a bus are told apart first, in characters: by vendor, by most of the device's number.
+# How many characters tell aliases of a bus apart first: the vendor, most of the device's number.
 _CUTS = {"pci": (len("pci:v00008086"), len("pci:v00008086d000029")), "usb": (len("usb:v0525"),)}
 _FOLDERS = ("bin", "dev", "proc", "sys", "run", "mnt", "root", "tmp", "etc", "lib")
 
@@ -92,7 +92,7 @@ def build(
 
 
 def _by_bus(aliases: Iterable[str]) -> dict[str, list[str]]:
-    """Patterns by what stands before their colon; those that a shell would read otherwise are out."""
+    """Patterns by what stands before their colon, without those that a shell reads otherwise."""
     found: dict[str, list[str]] = {}
     for alias in aliases:
         bus = alias.partition(":")[0].rstrip("*")

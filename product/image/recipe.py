@@ -108,9 +108,7 @@ class Modules(_Model):
 
     def all(self) -> tuple[str, ...]:
         """All names."""
-        return (
-            self.early + self.watchdogs + self.watchdog_fallback + self.drivers + self.modules
-        )
+        return self.early + self.watchdogs + self.watchdog_fallback + self.drivers + self.modules
 
 
 class Kernel(Modules):
@@ -199,7 +197,9 @@ class Recipe(_Model):
         for path in reversed(self.files):
             kernel = tomllib.loads(path.read_text()).get("kernel", {})
             tables = [kernel, *(kernel.get(arch.value, {}) for arch in Arch)]
-            if any(module in table.get(key, ()) for table in tables for key in Modules.model_fields):
+            if any(
+                module in table.get(key, ()) for table in tables for key in Modules.model_fields
+            ):
                 return path
         return self.files[-1]
 
@@ -228,7 +228,9 @@ def _with_parts(path: Path, document: dict[str, Any], files: list[Path]) -> dict
         if named[axis] not in known:
             raise RecipeError(
                 f"recipe {path}: {axis}: there is no {named[axis]!r}",
-                hint=f"there are: {', '.join(known)}" if known else f"{path.parent / axis} is empty",
+                hint=f"there are: {', '.join(known)}"
+                if known
+                else f"{path.parent / axis} is empty",
             )
         file = path.parent / axis / f"{named[axis]}.toml"
         part = _document(file)

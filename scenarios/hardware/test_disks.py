@@ -24,7 +24,7 @@ def _boots_and_updates(node: Node, releases: Releases, serve: Serve, disk: str) 
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     status = node.status()
     assert status.update.phase == "success"
-    assert status.environment.boot_success == "1"
+    assert status.environment.boot_success
 
 
 @scenario(disk_bus=DiskBus.NVME)

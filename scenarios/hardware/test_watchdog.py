@@ -1,4 +1,4 @@
-"""The hardware's watchdog is the one that is fed, and it waits for what is slow, not for what hangs."""
+"""The hardware's watchdog is fed; it waits for what is slow, not for what hangs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def test_the_watchdog_of_the_chip_set_is_found_through_its_bridge(node: Node) ->
 def test_a_watchdog_that_comes_later_takes_over(node: Node) -> None:
     """As where its driver loads after early boot has given up on one."""
     node.boot()
-    node.succeed("sv -w 5 force-stop /run/service/watchdog; modprobe -r iTCO_wdt && modprobe softdog")
+    node.succeed(
+        "sv -w 5 force-stop /run/service/watchdog; modprobe -r iTCO_wdt && modprobe softdog"
+    )
     node.succeed(": > /dev/watchdog0")
     assert _fed(node) == ["Software Watchdog"]
     node.succeed("modprobe iTCO_wdt && sv start /run/service/watchdog")

@@ -170,9 +170,7 @@ def test_an_impossible_machine_says_why(fields: dict[str, Any], reason: str) -> 
 def test_the_disk_hangs_on_the_chosen_bus_under_the_same_name(bus: DiskBus) -> None:
     argv = command(spec(disk_bus=bus, disk_size_mib=4096))
     devices = values(argv, "-device")
-    assert [device for device in devices if "id=disk0,drive=disk" in device] == [
-        bus.devices[-1]
-    ]
+    assert [device for device in devices if "id=disk0,drive=disk" in device] == [bus.devices[-1]]
     for earlier, later in pairwise(bus.devices):
         assert devices.index(earlier) < devices.index(later)
 
@@ -180,9 +178,7 @@ def test_the_disk_hangs_on_the_chosen_bus_under_the_same_name(bus: DiskBus) -> N
 @pytest.mark.parametrize("card", list(NetworkCard))
 def test_the_network_card_is_the_chosen_one(card: NetworkCard) -> None:
     devices = values(command(spec(network_card=card)), "-device")
-    assert [device for device in devices if "netdev=net0" in device] == [
-        card.devices("net0")[-1]
-    ]
+    assert [device for device in devices if "netdev=net0" in device] == [card.devices("net0")[-1]]
 
 
 def test_a_machine_has_one_watchdog() -> None:
