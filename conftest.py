@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ def cache() -> Cache:
 
 
 @pytest.fixture(scope="session")
-def host_tools(cache: Cache) -> HostTools:
+def host_tools(cache: Cache, builds_shown: None) -> HostTools:
     """The locked host programs."""
     return HostTools.prepare(cache)
 
@@ -35,6 +36,40 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("not as locked")
         for line in lines:
             terminalreporter.line(line)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a path or a test that is not there: parallel workers say nothing of it."""
+    if hasattr(config, "workerinput"):
+        return
+    for word in config.args:
+        name, _, test = word.partition("::")
+        path = config.invocation_params.dir / name
+        if not path.exists():
+            raise pytest.UsageError(_no_path(word, path))
+        if test and path.is_file():
+            wanted = test.partition("[")[0].rpartition("::")[2]
+            tests = _tests_in(path)
+            if wanted not in tests:
+                raise pytest.UsageError(f"{word} does not exist; {name} has {', '.join(tests)}")
+
+
+def _no_path(word: str, path: Path) -> str:
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    entries = sorted(
+        entry.name + "/" * entry.is_dir()
+        for entry in folder.iterdir()
+        if entry.name.startswith("test_") or (entry / "__init__.py").is_file()
+    )
+    there = f"{folder} has {', '.join(entries)}" if entries else f"{folder} has no tests"
+    return f"{word} does not exist; {there}"
+
+
+def _tests_in(path: Path) -> list[str]:
+    """Names of the functions and classes that may be chosen in a file of tests."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    nodes = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds))
+    return [node.name for node in nodes if node.name.lower().startswith("test")]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -7,6 +7,7 @@ requirements: a clean clone on a machine that has run before starts at once.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ HERE = Path(__file__).parent.resolve()
 REQUIREMENTS = HERE / "requirements" / "dev.txt"
 # Packages with unit tests. Those that take longest first, the harness's boot machines: whoever has
 # none of them takes the others.
-TESTED = ("harness", "product/image", "product")
+TESTED = ("harness", "product/image", "product", "scenarios/mutations")
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
     "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot",
@@ -31,6 +32,8 @@ SHELL_SCRIPTS = (
 
 nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
+# nox looks for uv whatever the backend, and says so where there is none; nothing here needs it.
+logging.getLogger("nox").addFilter(lambda record: "uv binary" not in record.getMessage())
 
 
 def cache_root() -> Path:
@@ -69,6 +72,13 @@ def allow_drift(session: nox.Session) -> None:
 def python(session: nox.Session, *arguments: str) -> None:
     """Run the project's interpreter with ``arguments``."""
     session.run(project_python(session), *arguments, external=True)
+
+
+def named(words: list[str]) -> bool:
+    """Whether pytest's arguments name tests, as files, folders or node ids."""
+    paths = [Path(word.split("::")[0]) for word in words]
+    folders = {*(Path(name).parts[0] for name in TESTED), "scenarios"}
+    return any(path.parts[:1] and path.parts[0] in folders and path.exists() for path in paths)
 
 
 @nox.session
@@ -116,8 +126,12 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def table(session: nox.Session) -> None:
-    """Whether every scenario has a mutation, every mutation fits, and their document is current."""
-    python(session, "-m", "scenarios.mutate", "--check")
+    """Check the mutations and their results, and count those that are not fresh.
+
+    A release needs all of them fresh: -- --require-fresh.
+    """
+    chosen = session.posargs if "tests" not in sys.argv else []
+    python(session, "-m", "scenarios.mutate", "--check", *chosen)
 
 
 @nox.session
@@ -132,7 +146,7 @@ def unit(session: nox.Session) -> None:
     """Unit tests, beside the code that they test (-- pytest arguments)."""
     allow_drift(session)
     chosen = session.posargs if "tests" not in sys.argv else []
-    paths = [] if any(Path(word.split("::")[0]).exists() for word in chosen) else list(TESTED)
+    paths = [] if named(chosen) else list(TESTED)
     python(session, "-m", "pytest", "-q", "-n", "auto", "--dist", "worksteal", *paths, *chosen)
 
 
@@ -153,10 +167,10 @@ def matrix(session: nox.Session) -> None:
 
 
 def _scenarios(session: nox.Session, *chosen: str) -> None:
-    paths = [] if any(word.startswith("scenarios/") for word in chosen) else ["scenarios"]
+    paths = [] if named(list(chosen)) else ["scenarios"]
     python(
         session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",
-        "--junitxml=out/scenarios/junit.xml", *paths, *chosen,
+        "--ignore=scenarios/mutations", "--junitxml=out/scenarios/junit.xml", *paths, *chosen,
     )  # fmt: skip
 
 
@@ -168,7 +182,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def mutate(session: nox.Session) -> None:
-    """Break each promise on purpose and see its scenarios fail (-- -k NAME, --check)."""
+    """Break each promise on purpose and see its scenarios fail (-- -k NAME, --stale, --list)."""
     python(session, "-m", "scenarios.mutate", *session.posargs)
 
 

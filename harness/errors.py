@@ -14,7 +14,18 @@ class LaunchError(HarnessError):
 
 
 class WaitError(HarnessError):
-    """A wait ended without what it waited for."""
+    """A wait ended without what it waited for.
+
+    ``stdout`` and ``stderr`` are what a command in the guest had printed by then, if it was one's
+    end that was waited for.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, stdout: bytes = b"", stderr: bytes = b""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.stdout = stdout
+        self.stderr = stderr
 
 
 class DeadlineError(WaitError):
@@ -27,6 +38,14 @@ class MachineExitedError(WaitError):
 
 class GuestFailureError(WaitError):
     """The guest's console showed a failure first, such as a kernel panic."""
+
+
+class ObserverError(WaitError):
+    """A reader of the harness failed: what the machine says from then on may go unseen."""
+
+
+class MissingFailureError(WaitError):
+    """A failure that is part of the scenario did not come."""
 
 
 class QmpError(HarnessError):

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,22 @@ APPLY_RATIO = 1.5
 WARM_BUILD_SECONDS = 30.0
 UNCHANGED_SECONDS = 2.0
 HOST_LIMIT = 120.0
+
+
+class Part(StrEnum):
+    """What can be measured by itself."""
+
+    BUILD = "build"
+    SIZE = "size"
+    BOOT = "boot"
+    FORK = "fork"
+    APPLY = "apply"
+    SUITE = "suite"
+    KUBERNETES = "kubernetes"
+
+
+# The parts for which no machine starts.
+_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE}
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -222,26 +239,26 @@ def host_speed(bench: Bench, figures: Figures, when: str) -> None:
     figures.add(f"host: a kernel alone, {when}", seconds, "s")
 
 
-def run(arch: Arch, parts: list[str], selection: str) -> None:
+def run(arch: Arch, parts: list[Part], selection: str) -> None:
     """Measure and print."""
     cache = Cache()
     tools = HostTools.prepare(cache)
     figures = Figures()
     folder = OUTPUT / arch.value
     bench = Bench.prepare(Builder(arch, cache=cache, tools=tools))
-    actions: dict[str, Callable[[], None]] = {
-        "build": lambda: builds(arch, cache, tools, figures),
-        "size": lambda: sizes(bench, figures),
-        "boot": lambda: boots(bench, folder, figures),
-        "fork": lambda: forks(bench, folder, figures),
-        "apply": lambda: applies(bench, folder, figures),
-        "suite": lambda: suites(arch, folder, selection, figures),
-        "kubernetes": lambda: bench_kubernetes.measure(
+    actions: dict[Part, Callable[[], None]] = {
+        Part.BUILD: lambda: builds(arch, cache, tools, figures),
+        Part.SIZE: lambda: sizes(bench, figures),
+        Part.BOOT: lambda: boots(bench, folder, figures),
+        Part.FORK: lambda: forks(bench, folder, figures),
+        Part.APPLY: lambda: applies(bench, folder, figures),
+        Part.SUITE: lambda: suites(arch, folder, selection, figures),
+        Part.KUBERNETES: lambda: bench_kubernetes.measure(
             Bench.prepare(Builder(arch, cache=cache, tools=tools, recipe=RECIPE)), folder, figures
         ),
     }
 
-    machines = not parts or bool({*parts} - {"build", "size"})
+    machines = not parts or bool({*parts} - _WITHOUT_MACHINE)
     if machines:
         host_speed(bench, figures, "before")
     for name, action in actions.items():
@@ -263,7 +280,7 @@ def run(arch: Arch, parts: list[str], selection: str) -> None:
 def main(
     arch: Annotated[Arch | None, typer.Option(help="Both if absent.")] = None,
     part: Annotated[
-        list[str] | None, typer.Option(help="build, size, boot, fork, apply, suite, kubernetes.")
+        list[Part] | None, typer.Option(help="May be repeated; everything if absent.")
     ] = None,
     selection: Annotated[
         str, typer.Option(help="pytest arguments of the suite that is timed.")

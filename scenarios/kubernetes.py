@@ -12,6 +12,7 @@ from harness.commands.channel import CompletedCommand
 from harness.errors import CommandError, DeadlineError
 from harness.target.node import Node
 from scenarios import kubectl
+from scenarios.set_up import set_up
 from scenarios.steps import Update
 
 # What a scenario's node has: enough for the payload, as small edge machines have it.
@@ -35,6 +36,7 @@ until grep -q 'memory is collected at' {LOG}; do sleep 1; done
 """
 
 
+@set_up
 def begin(node: Node) -> Cluster:
     """Begin on a node in slot A that is Ready and has its start behind it."""
 

@@ -51,6 +51,7 @@ class Bench:
         failure: str | None = None
         try:
             yield session
+            session.end()
         except BaseException as error:
             failure = str(error) or type(error).__name__
             raise

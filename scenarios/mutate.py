@@ -1,7 +1,7 @@
 """``python -m scenarios.mutate``: break the product on purpose and see the scenarios fail.
 
-Exit status 0 where every mutation was caught, 1 where one survived or a scenario failed for another
-reason than the mutation, 2 where the table itself is wrong.
+Exit status 0 where every mutation was caught, 1 where one survived, a scenario failed at something
+else than its demand or could not be judged, 2 where the table or its results are wrong.
 """
 
 from __future__ import annotations
@@ -21,48 +21,111 @@ from rich.table import Table
 from product.errors import KubesoloError
 from product.image.recipe import Arch
 from scenarios.mutations import document
-from scenarios.mutations.run import Bench, Result, Store, all_scenarios
-from scenarios.mutations.table import ROOT, Mutation, MutationError, choose, load
+from scenarios.mutations.copies import all_scenarios
+from scenarios.mutations.digests import Sources
+from scenarios.mutations.freshness import Job, Standing, State, jobs, standings, summary, to_renew
+from scenarios.mutations.results import Result, Store, now
+from scenarios.mutations.run import Bench, Ran
+from scenarios.mutations.table import ROOT, Case, Mutation, MutationError, choose, load
 
 OUT = ROOT / "out" / "mutations"
 # Tracked: a table of hours is run in pieces, on several machines.
 RESULTS = ROOT / "fixtures" / "mutation-results.json"
 DOCUMENT = ROOT / "docs" / "mutations.md"
+# So many results of one state are named by --check; --list names all.
+_NAMED = 10
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
 def main(
-    arch: Annotated[Arch, typer.Option(help="Architecture of the machines.")] = Arch.AARCH64,
+    arch: Annotated[
+        Arch | None, typer.Option(help="Only machines of this architecture (default: all needed).")
+    ] = None,
     word: Annotated[
         list[str] | None, typer.Option("-k", help="Mutations whose name contains this.")
     ] = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Only missing results, then stale ones, oldest first.")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin no further mutation after so many minutes.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Check the table, run nothing.")] = False,
-    listing: Annotated[bool, typer.Option("--list", help="Name the mutations.")] = False,
+    require_fresh: Annotated[
+        bool, typer.Option("--require-fresh", help="With --check: fail unless all are fresh.")
+    ] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Say how fresh each result is.")] = False,
     run: Annotated[bool, typer.Option(help="Run; --no-run only writes the document.")] = True,
 ) -> None:
     """Run mutations, judge the scenarios that must notice them, renew docs/mutations.md."""
     mutations = load()
     chosen = choose(mutations, word or [])
+    store = Store(RESULTS)
     if listing:
-        for mutation in chosen:
-            print(f"{mutation.name}: {mutation.promise}")
+        _list(chosen, standings(chosen, store.results(), Sources()))
         return
     scenarios = all_scenarios()
     _require_sound(mutations, scenarios)
-    store = Store(RESULTS)
     if check:
-        _require_caught(mutations, store.results())
-        _require_current(document.render(mutations, store.results(), scenarios))
+        found = standings(mutations, store.results(), Sources())
         print(f"{len(mutations)} mutations fit; each of {len(scenarios)} scenarios has one")
+        for line in report(found):
+            print(line)
+        require_kept(store.results(), found)
+        require_caught(found)
+        _require_current(document.render(mutations, found, scenarios))
+        if require_fresh:
+            require_all_fresh(found)
+        return
+    if not run:
+        for case in store.keep([case for mutation in mutations for case in mutation.cases]):
+            print(f"removed the result of {case}, which nothing needs any more")
+        _renew_document(store)
         return
     try:
-        results = _run(chosen, Bench(arch, OUT), store) if run else []
+        caught = _run(_jobs(chosen, store, arch, stale), store, minutes)
     finally:
-        DOCUMENT.write_text(document.render(mutations, store.results(), scenarios))
-    if any(not result.caught for result in results):
+        _renew_document(store)
+    if not caught:
         raise typer.Exit(1)
+
+
+def _jobs(chosen: Sequence[Mutation], store: Store, arch: Arch | None, stale: bool) -> list[Job]:
+    found = standings(chosen, store.results(), Sources())
+    return jobs(to_renew(found) if stale else found, arch=arch)
+
+
+def _renew_document(store: Store) -> None:
+    """Write it from what is there now: the checkout may have moved on in the hours of a run."""
+    mutations = load()
+    found = standings(mutations, store.results(), Sources())
+    DOCUMENT.write_text(document.render(mutations, found, all_scenarios()))
+
+
+def _list(mutations: Sequence[Mutation], found: Sequence[Standing]) -> None:
+    moment = now()
+    for mutation in mutations:
+        print(f"{mutation.name}: {mutation.promise}")
+        for standing in found:
+            if standing.mutation is mutation:
+                case = standing.case
+                print(f"    {case.scenario} ({case.arch}): {standing.describe(moment)}")
+    print(summary(found, moment))
+
+
+def report(found: Sequence[Standing]) -> list[str]:
+    """How many results are fresh, stale and missing, and some of those that are not fresh."""
+    moment = now()
+    lines = [summary(found, moment)]
+    for state in (State.STALE, State.MISSING):
+        own = [standing for standing in found if standing.state is state]
+        lines += [f"  {s.case}: {s.describe(moment)}" for s in own[:_NAMED]]
+        if len(own) > _NAMED:
+            more = len(own) - _NAMED
+            lines.append(f"  and {more} more are {state}: ./noxw -s mutate -- --list")
+    return lines
 
 
 def _require_sound(mutations: Sequence[Mutation], scenarios: Sequence[str]) -> None:
@@ -79,19 +142,31 @@ def _require_sound(mutations: Sequence[Mutation], scenarios: Sequence[str]) -> N
         )
 
 
-def _require_caught(mutations: Sequence[Mutation], results: Mapping[str, Result]) -> None:
-    """No result shows a promise that nobody keeps watch over. Raises MutationError."""
-    digests = {mutation.name: mutation.digest for mutation in mutations}
-    where = RESULTS.relative_to(ROOT)
-    if gone := sorted(results.keys() - digests.keys()):
+def require_kept(results: Mapping[Case, Result], found: Sequence[Standing]) -> None:
+    """Every result is of a case that is needed. Raises MutationError."""
+    if gone := sorted(results.keys() - {standing.case for standing in found}):
         raise MutationError(
-            f"{where} has results of {', '.join(gone)}, which are no mutations", hint="remove them"
+            f"{RESULTS.name} has results that belong to nothing: {'; '.join(map(str, gone))}",
+            hint="./noxw -s mutate -- --no-run removes them",
         )
-    survived = [n for n, r in results.items() if r.digest == digests[n] and not r.caught]
+
+
+def require_caught(found: Sequence[Standing]) -> None:
+    """No fresh result shows a promise that nobody keeps watch over. Raises MutationError."""
+    survived = [s for s in found if s.state is State.FRESH and not s.caught]
     if survived:
         raise MutationError(
-            f"{where}: nobody noticed {', '.join(survived)}",
+            f"{RESULTS.name}: nobody noticed {'; '.join(str(s.case) for s in survived)}",
             hint="sharpen the scenario or the mutation, and run it again",
+        )
+
+
+def require_all_fresh(found: Sequence[Standing]) -> None:
+    """What a release needs. Raises MutationError."""
+    if any(standing.state is not State.FRESH for standing in found):
+        raise MutationError(
+            f"a release needs every result fresh; {summary(found, now())}",
+            hint="./noxw -s mutate -- --stale renews them",
         )
 
 
@@ -105,7 +180,7 @@ def _require_current(text: str) -> None:
 
 
 def _require_fit(mutation: Mutation, copy: Path) -> None:
-    for name in {edit.file for edit in mutation.edit}:
+    for name in mutation.files:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).exists():
             (copy / name).write_bytes((ROOT / name).read_bytes())
@@ -113,27 +188,46 @@ def _require_fit(mutation: Mutation, copy: Path) -> None:
         edit.apply(copy)
 
 
-def _run(chosen: Sequence[Mutation], bench: Bench, store: Store) -> list[Result]:
-    results = []
+def _run(chosen: Sequence[Job], store: Store, minutes: float | None) -> bool:
+    """Whether every mutation was caught; each result is kept as soon as it is there."""
+    if not chosen:
+        print("nothing to run")
+        return True
     began = time.monotonic()
-    for result in bench.run(chosen):
-        if result.ran:
+    until = None if minutes is None else began + minutes * 60
+    mutations = {job.mutation.name: job.mutation for job in chosen}
+
+    def is_caught(result: Result) -> bool:
+        return result.caught_by(mutations[result.mutation])
+
+    table = Table("mutation", "scenario", "architecture", "outcome", "seconds")
+    done: list[Ran] = []
+    for ran in Bench(OUT).run(chosen, is_caught, until=until):
+        done.append(ran)
+        print(f"[{len(done)}/{len(chosen)}] {ran.job.mutation.name} ({ran.job.arch})", flush=True)
+        for result in ran.results:
             store.add(result)
-        results.append(result)
-        print(f"[{len(results)}/{len(chosen)}] {result.name} ({result.arch})", flush=True)
-        for outcome in result.outcomes:
-            mark = "caught" if outcome.caught else "NOT CAUGHT"
-            print(f"    {mark}: {outcome.scenario}: {outcome.how[:240]}", flush=True)
+            words = result.verdict(ran.job.mutation)
+            mark = "caught" if is_caught(result) else "NOT CAUGHT"
+            print(f"    {mark}: {result.scenario}: {words[:240]}", flush=True)
+            outcome = mark if mark == "caught" else f"{mark}: {words}"
+            table.add_row(*_cells(result.case), outcome, f"{result.seconds:.0f}")
+        for name, why in ran.not_judged.items():
+            print(f"    {name}: {why}", flush=True)
+            table.add_row(*_cells(Case(ran.job.mutation.name, name, ran.job.arch)), why, "")
         print(f"    after {time.monotonic() - began:.0f} s", flush=True)
-    table = Table("mutation", "scenario", "outcome", "seconds")
-    for result in results:
-        for outcome in result.outcomes:
-            verdict = "caught" if outcome.caught else f"NOT CAUGHT: {outcome.how}"
-            table.add_row(result.name, outcome.scenario, verdict, f"{outcome.seconds:.0f}")
     Console().print(table)
-    if failed := [result.name for result in results if not result.caught]:
-        print(f"not caught: {', '.join(failed)}; evidence lies under {OUT}")
-    return results
+    if left := len(chosen) - len(done):
+        print(f"{left} mutations were not begun: the {minutes:g} minutes are over")
+    bad = [r.job for r in done if r.not_judged or not all(map(is_caught, r.results))]
+    if bad:
+        names = ", ".join(f"{job.mutation.name} ({job.arch})" for job in bad)
+        print(f"not caught: {names}; evidence lies under {OUT}")
+    return not bad
+
+
+def _cells(case: Case) -> tuple[str, str, str]:
+    return case.mutation, case.scenario, case.arch
 
 
 def entry() -> int:

@@ -15,6 +15,7 @@ from harness.journal.boots import Ready
 from harness.qemu.arch import Arch
 from harness.target.node import Node
 from scenarios.releases import Release
+from scenarios.set_up import set_up
 
 KEY_PATH = "/etc/kubesolo/update.pem"
 CONF_PATH = "/etc/kubesolo/update.conf"
@@ -26,6 +27,7 @@ APPLY_SECONDS = 180.0
 _DEVICES = {"A": "/dev/vda2", "B": "/dev/vda3"}
 
 
+@set_up
 def offer(node: Node, release: Release, server: WebServer, **settings: str) -> None:
     """Write the node's configuration, as an operator does."""
     node.put(release.pubkey, KEY_PATH)
@@ -34,6 +36,7 @@ def offer(node: Node, release: Release, server: WebServer, **settings: str) -> N
     node.succeed("sync")
 
 
+@set_up
 def configure(node: Node, **settings: str) -> None:
     """Add settings to the node's configuration, from now on."""
     node.succeed(f"cat >> {CONF_PATH}", stdin=_lines(settings).encode())
@@ -118,6 +121,7 @@ def _sectors_written(node: Node) -> dict[str, tuple[str, str]]:
     return {slot: (row[6], row[13]) for slot, row in zip(_DEVICES, numbers, strict=True)}
 
 
+@set_up
 def write_data(node: Node, text: str, name: str = "proof") -> None:
     """Put something on the data partition that must survive, and flush it."""
     node.put(text, f"/var/lib/kubesolo/{name}")
@@ -146,6 +150,7 @@ def boot_environment(node: Node) -> bytes:
     return base64.b64decode(node.succeed(script).stdout)
 
 
+@set_up
 def write_boot_environment(node: Node, shell: str) -> None:
     """Run a shell command that damages ``$env``, the block's file, then unmount cleanly."""
     node.succeed(

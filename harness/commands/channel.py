@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import secrets
 import shlex
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 
 from harness.console.expect import type_in
 from harness.deadline import Deadline
-from harness.errors import ChannelError
+from harness.errors import ChannelError, WaitError
 from harness.journal.journal import Event, Journal, Source
 from product.channel.framing import Decoder, Message, encode
 
@@ -25,6 +24,9 @@ _PUT_CHUNK = 1024 * 1024
 # A command's own time limit ends this long before the caller's, so that its output still arrives.
 _MARGIN = 2.0
 _MARGIN_SHARE = 0.1
+
+# Bytes of each stream that a message repeats of a command without an end.
+_LAST_WORDS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,8 @@ class CompletedCommand:
         return self.stdout.decode("utf-8", "replace").removesuffix("\n")
 
     def __str__(self) -> str:
-        parts = [f"{shlex.join(self.argv)} exited with {self.exit}"]
-        for name, data in (("stdout", self.stdout), ("stderr", self.stderr)):
-            if text := data.decode("utf-8", "replace").rstrip():
-                parts.append(f"{name}:\n{text}")
-        return "\n".join(parts)
+        first = f"{shlex.join(self.argv)} exited with {self.exit}"
+        return "\n".join([first, *_printed(self.stdout, self.stderr)])
 
 
 @dataclass
@@ -60,24 +59,54 @@ class _Request:
     stderr: bytearray = field(default_factory=bytearray)
     reply: Message | None = None
 
+    @property
+    def printed(self) -> str:
+        """The end of both streams so far, for messages; begins with a line end unless empty."""
+        last = (bytes(stream[-_LAST_WORDS:]) for stream in (self.stdout, self.stderr))
+        return "".join(f"\n{part}" for part in _printed(*last))
+
 
 class PendingCommand:
     """A command that runs in the guest meanwhile."""
 
-    def __init__(self, channel: Channel, identity: str, argv: tuple[str, ...], since: int) -> None:
+    def __init__(
+        self, channel: Channel, identity: str, request: _Request, argv: tuple[str, ...], since: int
+    ) -> None:
         self.argv = argv
         self._channel = channel
         self._identity = identity
+        self._request = request
         self._since = since
+        self._done: CompletedCommand | None = None
 
     def wait(self, deadline: Deadline) -> CompletedCommand:
-        """Its end. Raises ChannelError where it could not run, ran out of time or lost its guest,
-        and whatever a wait of the journal raises."""
-        return self._channel.complete(self._identity, self.argv, deadline, self._since)
+        """Its end, as often as it is asked for.
+
+        Raises ChannelError where it could not run, ran out of time or lost its guest, and whatever
+        a wait of the journal raises, with what the command has printed; after a DeadlineError it
+        can be waited for again.
+        """
+        if self._done is None:
+            request = self._request
+            try:
+                self._channel.answer(self._identity, request, deadline, self._since)
+            except WaitError as error:
+                raise type(error)(
+                    f"{error.message}{request.printed}",
+                    hint=error.hint,
+                    stdout=bytes(request.stdout),
+                    stderr=bytes(request.stderr),
+                ) from error
+            self._done = self._channel.completed(request, self.argv)
+        return self._done
+
+    def give_up(self) -> None:
+        """Take no more of its output, and no reply."""
+        self._channel.forget(self._identity)
 
     def output(self) -> bytes:
         """Standard output so far."""
-        return self._channel.output(self._identity)
+        return self._channel.output(self._request)
 
 
 class Channel:
@@ -108,15 +137,15 @@ class Channel:
         if "hello" in message:
             with self._lock:
                 for request in self._requests.values():
-                    if request.reply is None:
-                        request.reply = {"error": "the guest's end was restarted"}
+                    request.reply = {"error": "the guest's end was restarted"}
+                self._requests.clear()
             hello = message["hello"]
             data = hello if isinstance(hello, dict) else {}
             self._journal.append(Source.CHANNEL, "hello", str(data.get("boot_id", "")), **data)
             return
-        identity = message.get("id")
+        identity = str(message.get("id"))
         with self._lock:
-            request_ = self._requests.get(identity) if isinstance(identity, str) else None
+            request_ = self._requests.get(identity)
             if request_ is None:
                 return  # A reply to a request that was given up.
             if "stream" in message:
@@ -125,6 +154,7 @@ class Channel:
                 kind = "output"
             else:
                 request_.reply = message
+                del self._requests[identity]
                 kind = "reply"
         if kind == "reply":
             self._journal.append(Source.CHANNEL, "reply", request_.what, id=identity)
@@ -181,8 +211,8 @@ class Channel:
         if env:
             message["env"] = dict(env)
         since = self._journal.cursor
-        identity = self._send(message, shlex.join(command))
-        return PendingCommand(self, identity, command, since)
+        identity, request = self._send(message, shlex.join(command))
+        return PendingCommand(self, identity, request, command, since)
 
     def exec(
         self,
@@ -195,7 +225,11 @@ class Channel:
         """Run a command in the guest to its end, whatever its status."""
         left = deadline.remaining
         limit = max(left - min(_MARGIN, left * _MARGIN_SHARE), 0.1)
-        return self.start(argv, limit=limit, stdin=stdin, env=env).wait(deadline)
+        pending = self.start(argv, limit=limit, stdin=stdin, env=env)
+        try:
+            return pending.wait(deadline)
+        finally:
+            pending.give_up()
 
     def put(self, data: bytes, path: str, deadline: Deadline, *, mode: int = 0o644) -> None:
         """Write a file in the guest; it appears whole, under its name, when it is complete."""
@@ -221,78 +255,85 @@ class Channel:
 
     # Replies
 
-    def complete(
-        self, identity: str, argv: tuple[str, ...], deadline: Deadline, since: int
-    ) -> CompletedCommand:
-        """The end of a command that was started as ``identity``."""
-        request = self._await(identity, deadline, since)
+    def completed(self, request: _Request, argv: tuple[str, ...]) -> CompletedCommand:
+        """What a request that was answered came to. Raises ChannelError where it has no status."""
         seconds = time.monotonic() - request.begun
         reply = request.reply or {}
         status = reply.get("exit")
         text = shlex.join(argv)
         if not isinstance(status, int):
             reason = reply.get("error", "a reply without a status")
-            raise ChannelError(f"{text}: {reason}; output: {bytes(request.stdout[-500:])!r}")
+            raise ChannelError(f"{text}: {reason}{request.printed}")
         self._journal.append(
             Source.CHANNEL, "command", text, exit=status, seconds=round(seconds, 4)
         )
         return CompletedCommand(argv, status, bytes(request.stdout), bytes(request.stderr), seconds)
 
-    def output(self, identity: str) -> bytes:
+    def output(self, request: _Request) -> bytes:
         """Standard output of a request so far."""
         with self._lock:
-            request = self._requests.get(identity)
-            return bytes(request.stdout) if request is not None else b""
+            return bytes(request.stdout)
+
+    def forget(self, identity: str) -> None:
+        """Drop whatever arrives for this request from now on."""
+        with self._lock:
+            self._requests.pop(identity, None)
 
     def _call(self, message: Message, what: str, deadline: Deadline) -> Message:
         since = self._journal.cursor
-        identity = self._send(message, what)
-        reply = self._await(identity, deadline, since).reply or {}
+        identity, request = self._send(message, what)
+        try:
+            self.answer(identity, request, deadline, since)
+        finally:
+            self.forget(identity)
+        reply = request.reply or {}
         if "error" in reply:
             raise ChannelError(f"{what}: {reply['error']}")
         return reply
 
-    def _send(self, message: Message, what: str) -> str:
+    def _send(self, message: Message, what: str) -> tuple[str, _Request]:
         if not self.up:
             raise ChannelError(
                 f"{what}: the guest has not opened the channel since its last start",
                 hint="wait until it is ready first",
             )
         identity = secrets.token_hex(6)
+        request = _Request(what)
         with self._lock:
-            self._requests[identity] = _Request(what)
+            self._requests[identity] = request
         self._journal.append(Source.CHANNEL, "request", what, id=identity)
         frame = encode({"id": identity, **message})
         try:
             with self._send_lock:
                 type_in(self._stream, frame)
         except OSError as error:
-            with self._lock:
-                del self._requests[identity]
+            self.forget(identity)
             raise ChannelError(f"{what}: the channel takes no request: {error}") from error
-        return identity
+        return identity, request
 
-    def _await(self, identity: str, deadline: Deadline, since: int) -> _Request:
+    def answer(self, identity: str, request: _Request, deadline: Deadline, since: int) -> None:
+        """Return once ``request`` has its reply. Raises what a wait of the journal raises."""
+
         def answered(event: Event) -> bool:
             return event.source is Source.CHANNEL and (
                 (event.kind == "reply" and event.data.get("id") == identity)
                 or event.kind == "hello"
             )
 
-        try:
-            with self._lock:
-                request = self._requests[identity]
-            position = since
-            while request.reply is None:
-                event = self._journal.wait(
-                    answered, f"the reply to {request.what!r}", deadline, since=position
-                )
-                position = event.index + 1
-            self._journal.check(request.what)
-            return request
-        finally:
-            with contextlib.suppress(KeyError), self._lock:
-                del self._requests[identity]
+        position = since
+        while request.reply is None:
+            event = self._journal.wait(
+                answered, f"the reply to {request.what!r}", deadline, since=position
+            )
+            position = event.index + 1
+        self._journal.check(request.what)
+
+
+def _printed(stdout: bytes, stderr: bytes) -> list[str]:
+    """A part for each stream that has anything."""
+    named = (("stdout", stdout), ("stderr", stderr))
+    texts = ((name, data.decode("utf-8", "replace").rstrip()) for name, data in named)
+    return [f"{name}:\n{text}" for name, text in texts if text]
 
 
 def _opens_channel(event: Event) -> bool:

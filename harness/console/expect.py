@@ -31,8 +31,8 @@ else:
 class ConsoleExpect(_Spawn):
     """A pexpect session that sees the console from byte ``since`` on.
 
-    ``expect`` and its kin raise pexpect.TIMEOUT and pexpect.EOF (the machine ended). Use it as a
-    context manager, so that it stops listening.
+    ``expect`` and its kin raise pexpect.TIMEOUT, pexpect.EOF (the machine ended) and ObserverError.
+    Use it as a context manager, so that it stops listening.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class ConsoleExpect(_Spawn):
             if self._pending == _END:
                 self.flag_eof = True
                 self._queue.put(_END)
+                self._recorder.check()
                 raise pexpect.EOF("the machine's console ended")
         data, self._pending = self._pending[:size], self._pending[size:]
         # pexpect's own, which its type stubs leave out.

@@ -9,6 +9,8 @@ import socket
 import threading
 from collections.abc import Callable
 
+from harness.journal.journal import Journal
+
 _READ = 64 * 1024
 
 OnData = Callable[[bytes], None]
@@ -19,10 +21,13 @@ class Pump:
     """Calls a stream's handlers from its own thread; a handler must not block.
 
     Streams may be added and removed while it runs. A stream that ends is removed after its last
-    call.
+    call. So is one whose handler raises: the error goes to ``journal``, whose waits end with it,
+    and the other streams go on.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, journal: Journal) -> None:
+        self._name = name
+        self._journal = journal
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -58,24 +63,38 @@ class Pump:
             os.write(self._wake_write, b"x")
 
     def _run(self) -> None:
-        while not self._stopping:
-            # epoll picks up registrations made while it waits; no lock is held meanwhile.
-            for key, _ in self._selector.select():
-                if key.data is None:
-                    os.read(self._wake_read, _READ)
-                    continue
-                on_data, on_end = key.data
-                stream = key.fileobj
-                assert isinstance(stream, socket.socket)  # add() takes nothing else
-                try:
-                    data = stream.recv(_READ)
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    data = b""
-                if data:
-                    on_data(data)
-                    continue
-                with self._lock, contextlib.suppress(KeyError, ValueError):
-                    self._selector.unregister(stream)
-                on_end()
+        try:
+            while not self._stopping:
+                # epoll picks up registrations made while it waits; no lock is held meanwhile.
+                for key, _ in self._selector.select():
+                    if key.data is None:
+                        os.read(self._wake_read, _READ)
+                    else:
+                        stream = key.fileobj
+                        assert isinstance(stream, socket.socket)  # add() takes nothing else
+                        self._serve(stream, *key.data)
+        except Exception as error:
+            self._tell(error)
+
+    def _serve(self, stream: socket.socket, on_data: OnData, on_end: OnEnd) -> None:
+        try:
+            data = stream.recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            try:
+                on_data(data)
+            except Exception as error:
+                self._tell(error)
+            else:
+                return
+        self.remove(stream)
+        try:
+            on_end()
+        except Exception as error:
+            self._tell(error)
+
+    def _tell(self, error: Exception) -> None:
+        self._journal.broken(f"the reader of {self._name}'s streams", error)

@@ -81,17 +81,22 @@ class Recorder:
 
     def end(self) -> None:
         """The machine's console ended: subscribers get an empty piece."""
-        self.flush()
-        with self._lock:
-            subscribers = list(self._subscribers)
-        for subscriber in subscribers:
-            subscriber(b"")
+        try:
+            self.flush()
+        finally:
+            with self._lock:
+                subscribers = list(self._subscribers)
+            for subscriber in subscribers:
+                subscriber(b"")
 
     def close(self) -> None:
         """Close both logs."""
-        self.flush()
-        self._raw.close()
-        self._log.close()
+        with self._raw, self._log:
+            self.flush()
+
+    def check(self) -> None:
+        """Raise ObserverError where the console is no longer read."""
+        self._journal.check_readers("the console")
 
     @property
     def position(self) -> int:

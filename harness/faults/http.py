@@ -1,7 +1,9 @@
 """A static web server on loopback that fails on purpose.
 
 The guest reaches it at 10.0.2.2, QEMU's name for the host in its user network. Each fault counts
-the requests it changed and tells when it has fired, so that a scenario can prove it.
+the answers it changed and tells when it has fired, so that a scenario can prove it. A request that
+it applies to and whose answer is what it would be anyway, such as one for a part of the file that
+it leaves alone, does not count.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import http.server
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +23,6 @@ from urllib.parse import unquote, urlsplit
 
 from harness.deadline import Deadline
 from harness.errors import DeadlineError
-from harness.journal.journal import Journal, Source
 
 GUEST_ADDRESS = "10.0.2.2"
 
@@ -44,7 +46,8 @@ class Request:
 class Fault:
     """What goes wrong with requests whose path matches ``pattern`` (shell style).
 
-    Exactly one of the kinds is set. ``times`` limits how many requests it changes; None is all.
+    Exactly one of the kinds is set. ``times`` limits how many answers it changes; None is all.
+    ``count`` is how many it has changed.
     """
 
     pattern: str
@@ -58,9 +61,15 @@ class Fault:
     fired: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     count: int = 0
+    pending: int = 0  # requests that it applies to and that it has not changed yet
+
+    @property
+    def applies(self) -> bool:
+        """Whether it is for another request, too."""
+        return self.times is None or self.count + self.pending < self.times
 
     def wait_fired(self, deadline: Deadline) -> None:
-        """Return once it has changed a request. Raises DeadlineError."""
+        """Return once it has changed an answer. Raises DeadlineError."""
         if not self.fired.wait(deadline.remaining):
             raise DeadlineError(
                 f"no request for {self.pattern} met its fault within {deadline.seconds:.0f} s"
@@ -74,15 +83,15 @@ class Fault:
 class WebServer:
     """Serves ``directory``, with ranges unless ``ranges`` is False, on a port of its own.
 
-    Use as a context manager.
+    ``record`` is called with what a fault does when it does so first. Use as a context manager.
     """
 
     def __init__(
-        self, directory: Path, *, ranges: bool = True, journal: Journal | None = None
+        self, directory: Path, *, ranges: bool = True, record: Callable[[str], None] | None = None
     ) -> None:
         self.directory = directory
         self.ranges = ranges
-        self._journal = journal
+        self._record = record
         self._lock = threading.Condition()
         self._faults: list[Fault] = []
         self._requests: list[Request] = []
@@ -182,21 +191,28 @@ class WebServer:
         return fault
 
     def take_fault(self, path: str) -> Fault | None:
-        """The first fault that applies to a request for ``path``; counts it."""
+        """The first fault that applies to a request for ``path``, which is to be returned."""
         with self._lock:
             for fault in self._faults:
-                if not fnmatch.fnmatchcase(path, fault.pattern):
-                    continue
-                if fault.times is None or fault.count < fault.times:
-                    fault.count += 1
+                if fnmatch.fnmatchcase(path, fault.pattern) and fault.applies:
+                    fault.pending += 1
                     return fault
         return None
 
     def fire(self, fault: Fault, what: str) -> None:
-        """Record that a fault has had its effect."""
-        if not fault.fired.is_set() and self._journal is not None:
-            self._journal.append(Source.FAULT, "fired", what)
-        fault.fired.set()
+        """Count and record that a fault changes the answer to a request that took it."""
+        with self._lock:
+            fault.pending -= 1
+            fault.count += 1
+            first = not fault.fired.is_set()
+            if first and self._record is not None:
+                self._record(what)
+            fault.fired.set()
+
+    def return_fault(self, fault: Fault) -> None:
+        """The answer to a request that took it is what it would be anyway."""
+        with self._lock:
+            fault.pending -= 1
 
     def log(self, request: Request) -> None:
         """Record an answered request."""
@@ -216,6 +232,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._web = web
         self._status = 0
         self._sent = 0
+        self._fired = False
         # Whatever socketserver hands over is passed on as it is.
         super().__init__(*arguments)  # type: ignore[arg-type]
 
@@ -233,6 +250,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self, *, body: bool) -> None:
         begun = time.monotonic()
         self._status = self._sent = 0
+        self._fired = False
         path = unquote(urlsplit(self.path).path)
         fault = self._web.take_fault(path)
         try:
@@ -240,13 +258,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
         finally:
+            if fault is not None and not self._fired:
+                self._web.return_fault(fault)
             asked = self.headers.get("Range")
             entry = Request(begun, self.command, path, asked, self._status, self._sent)
             self._web.log(entry)
 
     def _answer(self, path: str, fault: Fault | None, *, body: bool) -> None:
         if fault is not None and fault.status is not None:
-            self._web.fire(fault, f"status {fault.status} for {path}")
+            self._fire(fault, f"status {fault.status} for {path}")
             self._refuse(fault.status)
             return
         root = self._web.directory.resolve()
@@ -256,9 +276,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         with file.open("rb") as stream:
             size = file.stat().st_size
-            if fault is not None and fault.truncate_to is not None:
-                size = min(size, fault.truncate_to)
-                self._web.fire(fault, f"{path} truncated to {size} bytes")
+            shorter = None if fault is None else fault.truncate_to
+            if fault is not None and shorter is not None and shorter < size:
+                size = shorter
+                self._fire(fault, f"{path} truncated to {size} bytes")
             start, stop = 0, size
             asked = self.headers.get("Range") if self._web.ranges else None
             if asked is not None and (match := _RANGE.match(asked)) is not None:
@@ -289,10 +310,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             elif limit is not None and fault is not None:
                 self.wfile.flush()
                 if fault.cut_after is not None:
-                    self._web.fire(fault, f"connection cut after {self._sent} bytes of {path}")
+                    self._fire(fault, f"connection cut after {self._sent} bytes of {path}")
                     self.close_connection = True
                     return
-                self._web.fire(fault, f"{path} held after {self._sent} bytes")
+                self._fire(fault, f"{path} held after {self._sent} bytes")
                 fault.released.wait()
                 fault = None
                 continue
@@ -306,7 +327,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             position += len(data)
             self._sent += len(data)
             if fault is not None and fault.rate is not None:
-                self._web.fire(fault, f"{path} at {fault.rate} bytes a second")
+                self._fire(fault, f"{path} at {fault.rate} bytes a second")
                 fault.released.wait(max(0.0, begun + self._sent / fault.rate - time.monotonic()))
 
     def _changed(self, data: bytes, position: int, path: str, fault: Fault) -> bytes:
@@ -315,8 +336,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return data
         changed = bytearray(data)
         changed[at - position] ^= 0xFF
-        self._web.fire(fault, f"byte {at} of {path} inverted")
+        self._fire(fault, f"byte {at} of {path} inverted")
         return bytes(changed)
+
+    def _fire(self, fault: Fault, what: str) -> None:
+        """Once a request, before the client can see the change: it may ask the fault at once."""
+        if not self._fired:
+            self._fired = True
+            self._web.fire(fault, what)
 
     def _begin(self, status: int, length: int, headers: dict[str, str]) -> None:
         self._status = status

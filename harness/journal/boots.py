@@ -11,6 +11,13 @@ from harness.journal.journal import Event, Source
 
 _BOOT = re.compile(r"kubesolo: boot slot=([AB]) counter=(\d) success=([01])")
 _ROLLBACK = re.compile(r"kubesolo: rollback to slot=([AB])")
+# Who gives a boot up says so: boot loader, early boot, the service health, the agent that tries
+# again or returns, the stop; and the kernel's watchdog where the machine has none.
+_GIVEN_UP = re.compile(
+    r"kubesolo: boot failed|this try is given up|kubesolo-update: unhealthy |"
+    r"kubesolo-update: rolled back .*failed health check|the stop takes too long: forced|"
+    r"softdog: Initiating system reboot"
+)
 _READY = re.compile(r"kubesolo-update: ready version=(\S+) slot=([AB]) confirmed=([01])")
 
 
@@ -101,5 +108,42 @@ class Boots:
         """Whether each boot was of a confirmed slot."""
         return [boot.success for boot in self.all]
 
+    @property
+    def causes(self) -> list[list[str]]:
+        """Why each boot failed, as its console says it, and ``WATCHDOG`` where that ended it.
+
+        Failures count wherever they were expected. A boot that did not fail has none.
+        """
+        return [[text for event in events if (text := _cause(event))] for events in self._each]
+
+    def saying(self, expression: str) -> list[bool]:
+        """Whether a console line of each boot, from the decision on, matches."""
+        compiled = re.compile(expression)
+        return [
+            any(event.kind == "line" and compiled.search(event.text) for event in events)
+            for events in self._each
+        ]
+
+    @property
+    def _each(self) -> list[list[Event]]:
+        """Each boot's events, up to the next one's decision."""
+        found: list[list[Event]] = []
+        for event in self.events():
+            if Boot.from_event(event) is not None:
+                found.append([])
+            if found:
+                found[-1].append(event)
+        return found
+
     def __len__(self) -> int:
         return len(self.all)
+
+
+def _cause(event: Event) -> str | None:
+    """What an event tells of why a boot failed, or None."""
+    if event.source is Source.QMP and (event.kind, event.text) == ("event", "WATCHDOG"):
+        return event.text
+    if event.source is not Source.CONSOLE:
+        return None
+    given_up = event.kind == "line" and _GIVEN_UP.search(event.text)
+    return event.text if given_up or event.kind == "failure" else None

@@ -14,6 +14,7 @@ qmp        event (text: its name, data: its data); command (text: its name, data
 channel    hello, request, output, reply, command (text: argv, data: exit, seconds), dropped
 harness    start, restored, exit (data: status, cpu_seconds), note,
            step (data: depth, phase begin|end, seconds),
+           broken (a reader failed; data: traceback),
            command (one on the host; data: exit, seconds)
 fault      fired (text: what)
 =========  ================================================================================
@@ -27,13 +28,22 @@ import enum
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineError, GuestFailureError, MachineExitedError, WaitError
+from harness.errors import (
+    DeadlineError,
+    GuestFailureError,
+    MachineExitedError,
+    MissingFailureError,
+    ObserverError,
+    WaitError,
+)
 from harness.journal.patterns import Pattern
 
 SCHEMA = 1
@@ -73,8 +83,8 @@ class Journal:
 
     A wait starts at a cursor, so that what happened between two calls counts. It ends at the first
     matching event, or with an error at the first of: a failure on the guest's console that nobody
-    expected, the machine's end, the deadline. A failure seen while nobody waited ends the next
-    wait.
+    expected, the machine's end, a reader of the harness that failed, the deadline. A failure seen
+    while nobody waited ends the next wait, or the scenario (``check``).
     """
 
     def __init__(self, machine: str = "node", arch: str = "") -> None:
@@ -88,6 +98,7 @@ class Journal:
         self._allowed: list[frozenset[Pattern]] = []
         self._failures: list[Event] = []  # not yet reported to anybody
         self._exit: Event | None = None
+        self._broken: Event | None = None
         self._steps: list[str] = []
 
     # Writing
@@ -115,9 +126,28 @@ class Journal:
                 self._failures.append(event)
             return event
 
+    def broken(self, reader: str, error: Exception) -> None:
+        """Record that ``reader`` failed; every wait for what comes later ends with the error."""
+        text = f"{reader} failed: {type(error).__name__}: {error}"
+        trace = "".join(traceback.format_exception(error))
+        with self._condition:
+            event = self.append(Source.HARNESS, "broken", text, traceback=trace)
+            self._broken = self._broken or event
+
     @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern) -> Iterator[None]:
-        """Within this scope the given failures are part of the scenario."""
+    def expecting(self, *patterns: Pattern, times: int = 1) -> Iterator[None]:
+        """Within this scope each of the given failures comes, at least so many times.
+
+        Raises MissingFailureError at the scope's end, so that it has to last until they have come.
+        """
+        since = self.cursor
+        with self.tolerating(*patterns):
+            yield
+        self._require(patterns, times, since)
+
+    @contextlib.contextmanager
+    def tolerating(self, *patterns: Pattern) -> Iterator[None]:
+        """Within this scope the given failures may come or not."""
         entry = frozenset(patterns)
         with self._condition:
             self._allowed.append(entry)
@@ -185,7 +215,7 @@ class Journal:
         """The first event from ``since`` (default: now) on that matches.
 
         ``survive_exit`` keeps waiting when the machine ends. Raises DeadlineError,
-        MachineExitedError or GuestFailureError.
+        MachineExitedError, GuestFailureError or ObserverError.
         """
         begun = time.monotonic()
         with self._condition:
@@ -193,6 +223,7 @@ class Journal:
             while True:
                 found = self._scan(position, predicate)
                 self._raise_failure(what, begun, found)
+                self._raise_broken(what, begun, found)
                 if found is not None:
                     return found
                 position = max(position, len(self._events))
@@ -204,9 +235,31 @@ class Journal:
                 self._condition.wait(deadline.remaining)
 
     def check(self, what: str) -> None:
-        """Raise GuestFailureError where an unexpected failure was seen and not yet reported."""
+        """Raise GuestFailureError where an unexpected failure was seen and not yet reported, and
+        ObserverError where one may have gone unseen. ``what`` is what it came before.
+        """
         with self._condition:
             self._raise_failure(what, time.monotonic(), None)
+            self._raise_broken(what, time.monotonic(), None)
+
+    def check_readers(self, what: str) -> None:
+        """Raise ObserverError where a reader has failed."""
+        with self._condition:
+            self._raise_broken(what, time.monotonic(), None)
+
+    def _require(self, patterns: Sequence[Pattern], times: int, since: int) -> None:
+        """Raise MissingFailureError unless each pattern came ``times`` times after ``since``."""
+        with self._condition:
+            failures = [event for event in self._events[since:] if event.kind == "failure"]
+        came = Counter(str(event.data["pattern"]) for event in failures)
+        if all(came[pattern.name] >= times for pattern in patterns):
+            return
+        wanted = ", ".join(pattern.name for pattern in patterns)
+        message = f"expected {wanted}{f', {times} times each' if times > 1 else ''}{self._where}: "
+        counts = (f"{name} {number} times" for name, number in came.items())
+        message += ", ".join(counts) or "no failure came"
+        lines = [f"  {event.data['pattern']}: {event.text}" for event in failures]
+        raise self._described(MissingFailureError, [message, *lines])
 
     def _scan(self, position: int, predicate: Predicate) -> Event | None:
         for index in range(position, len(self._events)):
@@ -221,16 +274,25 @@ class Journal:
             self._failures.clear()  # Evidence can still be collected afterwards.
             raise self._error(GuestFailureError, what, begun, failure)
 
+    def _raise_broken(self, what: str, begun: float, found: Event | None) -> None:
+        if self._broken is not None and (found is None or self._broken.index < found.index):
+            raise self._error(ObserverError, what, begun, self._broken)
+
     def _error(
         self, kind: type[WaitError], what: str, begun: float, event: Event | None, why: str = ""
     ) -> WaitError:
         waited = time.monotonic() - begun
-        where = f" in step {' > '.join(self._steps)!r}" if self._steps else ""
-        lines = [f"waited {waited:.1f} s for {what}{where}: {why or event}"]
+        found = why or str(event)
         if event is not None and event.kind == "failure":
-            lines[0] = (
-                f"waited {waited:.1f} s for {what}{where}: {event.data['pattern']}: {event.text}"
-            )
+            found = f"{event.data['pattern']}: {event.text}"
+        return self._described(kind, [f"waited {waited:.1f} s for {what}{self._where}: {found}"])
+
+    @property
+    def _where(self) -> str:
+        return f" in step {' > '.join(self._steps)!r}" if self._steps else ""
+
+    def _described(self, kind: type[WaitError], lines: list[str]) -> WaitError:
+        """An error with the console's last lines and the command that runs it again."""
         if tail := self.console_tail():
             lines.append(f"last {len(tail)} console lines:")
             lines.extend(f"  {line}" for line in tail)

@@ -12,8 +12,8 @@ class Pattern(enum.Enum):
     The order decides where a line fits several: the first match names it.
     """
 
-    PANIC = r"Kernel panic - not syncing"
     INIT_EXITED = r"Attempted to kill init"
+    PANIC = r"Kernel panic - not syncing"
     KERNEL_BUG = r"kernel BUG at |\bBUG: (?!soft lockup)"
     OOPS = r"\bOops: |Internal error: Oops|Unable to handle kernel|general protection fault"
     SOFT_LOCKUP = r"soft lockup - CPU#"

@@ -6,6 +6,8 @@ Fixtures ``images`` (architecture to an image with ``disk``, ``kernel``, ``diges
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, Protocol
 import pytest
 
 from harness.faults.http import WebServer
+from harness.journal.journal import Source
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.summary import FAILURE, RESULT
 from harness.qemu import accel
@@ -81,6 +84,11 @@ def machine_host(
     return Host(host_tools, found.name, found.scale, harness_cache / "runs")
 
 
+def reproduce(identity: str, arch: Arch) -> str:
+    """The command that runs one test again, for a shell in the project's folder."""
+    return f"./noxw -s scenarios -- {shlex.quote(identity)} --arch {arch}"
+
+
 @pytest.fixture
 def session(
     request: pytest.FixtureRequest,
@@ -110,7 +118,7 @@ def session(
         states=states,
         pool=pool,
         artefacts=artefacts,
-        reproduce=f"python -m pytest '{item.nodeid}' --arch {arch}",
+        reproduce=reproduce(item.nodeid, arch),
     )
     yield made
     result = made.close(item.stash.get(FAILURE, None))
@@ -125,20 +133,33 @@ def node(session: Session) -> Node:
 
 @pytest.fixture
 def machine_factory(session: Session) -> Callable[..., Node]:
-    """Further nodes: a name, and fields of MachineSpec that differ."""
+    """One node that the test describes: a name, and fields of MachineSpec that differ."""
     return session.node
 
 
 @pytest.fixture
-def webserver() -> Iterator[Callable[..., WebServer]]:
-    """Web servers that fail on purpose: a directory, and WebServer's options."""
-    servers: list[WebServer] = []
+def nodes(session: Session) -> Callable[..., list[Node]]:
+    """Several nodes at once: their names, or each with fields of its own; fields of all."""
+    return session.nodes_at_once
 
-    def serve(directory: Path, **options: Any) -> WebServer:
-        server = WebServer(directory, **options)
-        servers.append(server)
-        return server
 
-    yield serve
-    for server in servers:
-        server.close()
+@pytest.fixture
+def webserver(session: Session) -> Iterator[Callable[..., WebServer]]:
+    """Web servers that fail on purpose: a directory, and WebServer's options.
+
+    What a fault does is in the timeline of each node that has begun.
+    """
+
+    def record(what: str) -> None:
+        for node in session.nodes:
+            if node.started:
+                node.journal.append(Source.FAULT, "fired", what)
+
+    with contextlib.ExitStack() as servers:
+
+        def serve(directory: Path, **options: Any) -> WebServer:
+            server = WebServer(directory, record=record, **options)
+            servers.callback(server.close)
+            return server
+
+        yield serve

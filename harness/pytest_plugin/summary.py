@@ -11,6 +11,7 @@ import pytest
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.tier import record
 from harness.report.html import write_report
+from harness.target.session import Session
 from product.errors import KubesoloError
 
 _HERE = Path(__file__).resolve().parents[1]
@@ -34,6 +35,16 @@ def pytest_runtest_makereport(
     if report.failed and call.when in ("setup", "call"):
         item.stash[FAILURE] = str(call.excinfo.value) if call.excinfo else "failed"
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """A failure on a console after the last wait fails the test, too."""
+    result = yield
+    session = pyfuncitem.funcargs.get("session")
+    if isinstance(session, Session):
+        session.end()
+    return result
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

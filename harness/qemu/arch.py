@@ -19,6 +19,22 @@ _X86_64 = (
 _Q35 = "q35,smm=off,vmport=off,sata=off,smbus=off,i8042=off"
 
 
+# What /proc/cpuinfo says of a processor's kind, on x86_64 and on aarch64; the rest changes by the
+# minute or by the core.
+_KIND = frozenset(
+    {"vendor_id", "cpu family", "model", "model name", "stepping", "flags"}
+    | {"CPU implementer", "CPU architecture", "CPU variant", "CPU part", "CPU revision", "Features"}
+)
+
+
+def host_processor() -> str:
+    """The host's kinds of processor, with what they can do."""
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        fields = (line.partition(":") for line in file)
+        kinds = {f"{name.strip()}: {value.strip()}" for name, _, value in fields}
+    return "\n".join(sorted(kind for kind in kinds if kind.partition(":")[0] in _KIND))
+
+
 class Firmware(enum.StrEnum):
     """What a machine runs before its boot loader."""
 

@@ -26,9 +26,9 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What a machine writes: its disk's overlay, and one for UEFI's variables where it has them."""
+    """What a machine writes: overlays of its disk and of UEFI's variables, where it has them."""
 
-    disk: Path
+    disk: Path | None
     variables: Path | None
 
 
@@ -60,9 +60,15 @@ def build(
         # The firmware waits five seconds for a key unless its splash time is set.
         arguments += ["-boot", "menu=on,splash-time=0"]
     arguments += _streams(streams)
-    arguments += _block("disk", storage.disk, "qcow2")
-    for device in spec.disk_bus.devices:
-        arguments += ["-device", device]
+    if storage.disk is not None:
+        arguments += _block("disk", storage.disk, "qcow2")
+        # QEMU gives a kernel of its own the first place in the firmware's order.
+        for device in spec.disk_bus.devices(first=spec.kernel is None):
+            arguments += ["-device", device]
+    if spec.kernel is not None:
+        arguments += ["-kernel", str(spec.kernel), "-append", spec.append]
+    if spec.initrd is not None:
+        arguments += ["-initrd", str(spec.initrd)]
     arguments += ["-object", "rng-random,id=entropy,filename=/dev/urandom"]
     arguments += ["-device", "virtio-rng-pci,rng=entropy"]
     if spec.network:

@@ -20,18 +20,18 @@ class DiskBus(enum.StrEnum):
     USB = "usb"
     SD = "sd"
 
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """QEMU's devices, the controller first. An SD card's size must be a power of two."""
+    def devices(self, *, first: bool = True) -> tuple[str, ...]:
+        """QEMU's devices, the controller before the disk, which the firmware tries ``first``.
+
+        An SD card's size must be a power of two, and it has no place in the firmware's order.
+        """
+        disk = f"{_DISK},bootindex=0" if first else _DISK
         return {
-            DiskBus.VIRTIO: (f"virtio-blk-pci,{_DISK},bootindex=0",),
-            DiskBus.VIRTIO_SCSI: (
-                "virtio-scsi-pci,id=scsi0",
-                f"scsi-hd,bus=scsi0.0,{_DISK},bootindex=0",
-            ),
-            DiskBus.NVME: (f"nvme,serial=disk0,{_DISK},bootindex=0",),
-            DiskBus.AHCI: ("ich9-ahci,id=ahci0", f"ide-hd,bus=ahci0.0,{_DISK},bootindex=0"),
-            DiskBus.USB: ("qemu-xhci,id=usb0", f"usb-storage,bus=usb0.0,{_DISK},bootindex=0"),
+            DiskBus.VIRTIO: (f"virtio-blk-pci,{disk}",),
+            DiskBus.VIRTIO_SCSI: ("virtio-scsi-pci,id=scsi0", f"scsi-hd,bus=scsi0.0,{disk}"),
+            DiskBus.NVME: (f"nvme,serial=disk0,{disk}",),
+            DiskBus.AHCI: ("ich9-ahci,id=ahci0", f"ide-hd,bus=ahci0.0,{disk}"),
+            DiskBus.USB: ("qemu-xhci,id=usb0", f"usb-storage,bus=usb0.0,{disk}"),
             DiskBus.SD: ("sdhci-pci,id=sd0", f"sd-card,bus=sd-bus,{_DISK}"),
         }[self]
 

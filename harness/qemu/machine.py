@@ -8,7 +8,6 @@ import shlex
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,6 @@ from harness.console.recorder import Recorder
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LaunchError, UnsupportedError
 from harness.journal.journal import Event, Journal, Source
-from harness.journal.patterns import Pattern
 from harness.qemu import argv, storage
 from harness.qemu.argv import Storage, Streams
 from harness.qemu.process import Process
@@ -85,7 +83,7 @@ class Machine:
         self.journal = Journal(name, spec.arch.value)
         self.console = Recorder(artefacts, self.journal)
         self.process = Process(host.runs, self.journal, self._drain)
-        self._pump = Pump(name)
+        self._pump = Pump(name, self.journal)
         self._ended: list[threading.Event] = []
         self._qmp: Qmp | None = None
         self._channel: Channel | None = None
@@ -262,12 +260,6 @@ class Machine:
         assert match is not None  # it was the condition
         return match
 
-    @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern) -> Iterator[None]:
-        """Within this scope the given failures on the console are part of the scenario."""
-        with self.journal.expecting(*patterns):
-            yield
-
     # Snapshots
 
     def save(self, directory: Path) -> Saved:
@@ -282,11 +274,11 @@ class Machine:
         self.qmp("stop")
         self._migrate("migrate", memory)
         self.quit()
-        disk = self.storage.disk.rename(directory / self.storage.disk.name)
-        variables = self.storage.variables
-        if variables is not None:
-            variables = variables.rename(directory / variables.name)
-        return Saved(memory, Storage(disk, variables))
+        moved = (
+            None if file is None else file.rename(directory / file.name)
+            for file in (self.storage.disk, self.storage.variables)
+        )
+        return Saved(memory, Storage(*moved))
 
     def _restore(self, saved: Saved) -> None:
         self._migrate("migrate-incoming", saved.memory)
@@ -306,23 +298,28 @@ class Machine:
     # End
 
     def keep_disk(self) -> Path | None:
-        """Move the disk's overlay to the artefacts; the machine must be off. Raises LaunchError."""
-        disk = self._first_disk
-        if self.running or not disk.exists():
+        """Keep the disk in the artefacts, as a file that can be opened elsewhere, and beside it in
+        disk.txt how; the machine must be off. Raises LaunchError."""
+        first, top = self._first_disk, self.storage.disk
+        if self.running or first is None or top is None or not first.exists():
             return None
-        if self.storage.disk != disk:
-            storage.fold(self.storage.disk, disk, self.host.tools)
-        import shutil  # A failure's path only.
-
-        return Path(shutil.move(disk, self.artefacts / disk.name))
+        assert self.spec.image is not None  # its disk lies over it
+        disk = self.artefacts / first.name
+        said = storage.keep(
+            (first, top), self.spec.image, disk, self.spec.arch.value, self.host.tools
+        )
+        disk.with_suffix(".txt").write_text(f"{said}\n")
+        self.journal.append(Source.HARNESS, "note", said.partition("\n")[0])
+        return disk
 
     def close(self) -> None:
         """End QEMU whatever it does, write the timeline, remove the run directory."""
-        self.process.close()
-        self._disconnect()
-        self._pump.close()
-        self.console.close()
-        self.journal.save(self.artefacts / "timeline.json")
+        with contextlib.ExitStack() as steps:  # Each whatever becomes of those before it.
+            steps.callback(self.journal.save, self.artefacts / "timeline.json")
+            steps.callback(self.console.close)
+            steps.callback(self._pump.close)
+            steps.callback(self._disconnect)
+            steps.callback(self.process.close)
 
     def __enter__(self) -> Self:
         return self

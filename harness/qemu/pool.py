@@ -9,6 +9,8 @@ cores boot four times as slowly, because processors spin while they wait for one
 They leave a good part of their processors idle, though, so that beside machines with one processor,
 which give way to them (MachineSpec.nice), each counts half. Half as much again as there are cores
 is given out: a machine waits for its disk, its timers or its test a third of the time.
+
+Nobody who holds a lease may ask for another: two such holders would wait for each other.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import json
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -38,14 +40,26 @@ _KEPT = 5.0
 
 
 class _Entry(TypedDict):
-    """One lease or one place in the queue, and the process that it belongs to."""
+    """One lease or one place in the queue, and the process that it belongs to.
+
+    ``several`` are the processors of its machines with more than one, ``single`` its machines with
+    one.
+    """
 
     ticket: str
     pid: int
     started: int
+    several: int
+    single: int
+    mib: int
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one machine takes."""
+
     cores: int
     mib: int
-    further: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,61 +91,52 @@ class Pool:
         self._budget = budget
 
     @contextlib.contextmanager
-    def lease(
-        self, cores: int, mib: int, deadline: Deadline, *, further: bool = False
-    ) -> Iterator[None]:
-        """Hold ``cores`` and ``mib`` within this scope, in the order of asking; but a machine with
-        several processors that waits for its like is passed by those with one, and passes those
-        that wait for the place that is kept for it.
+    def lease(self, machines: Sequence[Need], deadline: Deadline) -> Iterator[None]:
+        """Hold what ``machines`` need within this scope, all at once, in the order of asking; but
+        a machine with several processors that waits for its like is passed by those with one, and
+        passes those that wait for the place that is kept for it.
 
-        More cores than the host has are allowed to a machine that runs alone. ``further`` is for
-        who holds a lease already and gives it back only after this one: it waits for memory alone,
-        ahead of all others, because two such holders would wait for each other's cores for ever.
-        Raises PoolError where the host can never give as much memory, DeadlineError.
+        More cores than the host has are allowed to who runs alone. Raises PoolError where the host
+        can never give as much memory, DeadlineError.
         """
-        ticket = f"{os.getpid()}-{next(self._numbers)}"
-        self._acquire(ticket, cores, mib, deadline, further)
+        entry = _Entry(
+            ticket=f"{os.getpid()}-{next(self._numbers)}",
+            pid=os.getpid(),
+            started=start_time(os.getpid()) or 0,
+            several=sum(machine.cores for machine in machines if machine.cores > 1),
+            single=sum(machine.cores == 1 for machine in machines),
+            mib=sum(machine.mib for machine in machines),
+        )
+        self._acquire(entry, len(machines), deadline)
         try:
             yield
         finally:
             with self._state() as state:
-                state["leases"] = [e for e in state["leases"] if e["ticket"] != ticket]
-                if cores > 1:
+                state["leases"] = [e for e in state["leases"] if e["ticket"] != entry["ticket"]]
+                if entry["several"]:
                     state["kept"] = time.monotonic() + _KEPT
 
-    def _acquire(
-        self, ticket: str, cores: int, mib: int, deadline: Deadline, further: bool
-    ) -> None:
-        entry = _Entry(
-            ticket=ticket,
-            pid=os.getpid(),
-            started=start_time(os.getpid()) or 0,
-            cores=cores,
-            mib=mib,
-            further=further,
-        )
-        path = self._directory / f"{ticket}.wake"
+    def _acquire(self, entry: _Entry, machines: int, deadline: Deadline) -> None:
+        path = self._directory / f"{entry['ticket']}.wake"
         os.mkfifo(path)
         # Open for both, so that it never reports an end while nobody writes.
         pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             with self._state() as state:
-                self._check(entry, state)
-                state["queue"].insert(0 if further else len(state["queue"]), entry)
+                if entry["mib"] > state["mib"]:
+                    need = "a machine needs" if machines == 1 else f"{machines} machines need"
+                    raise PoolError(
+                        f"{need} {entry['mib']} MiB, this host has {state['mib']} MiB for all",
+                        hint="use a host with more memory, or smaller or fewer machines",
+                    )
+                state["queue"].append(entry)
             while not self._granted(entry):
                 self._wait(pipe, deadline, entry)
         finally:
             with self._state() as state:
-                state["queue"] = [e for e in state["queue"] if e["ticket"] != ticket]
+                state["queue"] = [e for e in state["queue"] if e["ticket"] != entry["ticket"]]
             os.close(pipe)
             path.unlink(missing_ok=True)
-
-    def _check(self, entry: _Entry, state: dict[str, Any]) -> None:
-        if entry["mib"] > state["mib"]:
-            raise PoolError(
-                f"a machine needs {entry['mib']} MiB, this host has {state['mib']} MiB for all",
-                hint="use a host with more memory, or a smaller machine",
-            )
 
     def _granted(self, entry: _Entry) -> bool:
         """Take the lease if it is this entry's turn and there is room."""
@@ -158,9 +163,10 @@ class Pool:
                 watched.append(descriptor)
             limit = min(deadline.remaining, kept or deadline.remaining)
             if not select.select(watched, [], [], limit)[0] and not deadline.remaining:
+                cores, holders = entry["several"] + entry["single"], {e["pid"] for e in before}
                 raise DeadlineError(
-                    f"waited {deadline.seconds:.0f} s for {entry['cores']} cores and "
-                    f"{entry['mib']} MiB; processes {sorted({e['pid'] for e in before})} have them"
+                    f"waited {deadline.seconds:.0f} s for {cores} cores and {entry['mib']} MiB; "
+                    f"processes {sorted(holders)} have them"
                 )
         with contextlib.suppress(BlockingIOError):
             os.read(pipe, 4096)
@@ -170,7 +176,7 @@ class Pool:
         """The state under its lock; without dead owners' entries. A change wakes every waiter."""
         with (self._directory / "pool.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            path = self._directory / "pool.json"
+            path = self._directory / "machines.json"
             try:
                 state = json.loads(path.read_text())
             except (OSError, ValueError):
@@ -213,10 +219,10 @@ def _next(state: dict[str, Any]) -> _Entry | None:
     cores: int = state["cores"]
     for entry in state["queue"]:
         after = [*leases, entry]
-        several = sum(e["cores"] for e in after if e["cores"] > 1)
-        single = sum(e["cores"] == 1 for e in after)
-        free = entry["further"] or not leases
-        wide = 1 < entry["cores"] <= cores
+        several = sum(e["several"] for e in after)
+        single = sum(e["single"] for e in after)
+        free = not leases
+        wide = 0 < entry["several"] <= cores
         if wide and several > cores and not free:
             continue  # Those behind it with one processor do not make it wait for longer.
         kept = not several and _kept_for(state) > 0

@@ -142,7 +142,10 @@ class Process:
                 packet = b""
             notice = json.loads(packet) if packet else {"gone": True}
             if "started" not in notice and "refused" not in notice:
-                self._drain()
+                try:
+                    self._drain()
+                except Exception as error:
+                    self._journal.broken("the wait for QEMU's last output", error)
             with self._condition:
                 if "started" in notice:
                     self._pid = int(notice["started"])

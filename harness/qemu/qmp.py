@@ -54,8 +54,9 @@ class _Loop:
 class _Client(QMPClient):
     """A client that writes every message to a transcript: time, direction, JSON."""
 
-    def __init__(self, name: str, transcript: Path) -> None:
+    def __init__(self, name: str, transcript: Path, journal: Journal) -> None:
         super().__init__(name)
+        self._journal = journal
         self._transcript = transcript.open("a", buffering=1, encoding="utf-8")
         self._begun = time.monotonic()
 
@@ -71,7 +72,10 @@ class _Client(QMPClient):
         seconds = time.monotonic() - self._begun
         text = json.dumps(dict(msg), separators=(",", ":"))
         if not self._transcript.closed:
-            self._transcript.write(f"[{seconds:10.3f}] {direction} {text}\n")
+            try:
+                self._transcript.write(f"[{seconds:10.3f}] {direction} {text}\n")
+            except OSError as error:  # It would end the connection, which nobody is told.
+                self._journal.broken("QMP's transcript", error)
 
     def close_transcript(self) -> None:
         self._transcript.close()
@@ -83,7 +87,7 @@ class Qmp:
     def __init__(self, name: str, journal: Journal, transcript: Path) -> None:
         self._journal = journal
         self._loop = _Loop.get()
-        self._client = _Client(name, transcript)
+        self._client = _Client(name, transcript, journal)
         self._watcher: asyncio.Task[None] | None = None
 
     def connect(self, stream: socket.socket, deadline: Deadline) -> None:

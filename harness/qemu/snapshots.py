@@ -14,8 +14,10 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,9 @@ from typing import Any, TextIO
 
 from harness.errors import StateError
 from harness.journal.journal import Source
-from harness.qemu.argv import Storage
+from harness.qemu import argv
+from harness.qemu.arch import host_processor
+from harness.qemu.argv import Storage, Streams
 from harness.qemu.machine import Host, Machine, Saved
 from harness.qemu.spec import MachineSpec
 
@@ -42,21 +46,39 @@ _REPLY = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a snapshot depends on: image content, machine, QEMU and its command line, and how it was
-    prepared."""
+    """What a snapshot depends on: image content, machine, QEMU and its command line, how it was
+    prepared, and the host's ``processor`` where the guest sees that one."""
 
     image: str
     spec: MachineSpec
     command: str
     name: str
     inputs: str = ""
+    processor: str = ""
+
+    @classmethod
+    def on(cls, host: Host, spec: MachineSpec, image: str, name: str, inputs: str) -> Key:
+        """The key on this host of what is prepared as ``name`` from ``inputs``."""
+        # QEMU lies in a folder that is named by its packages' digests.
+        storage = Storage(Path("disk"), Path("variables"))
+        command = argv.build(spec, host.tools, host.accelerator, storage, Streams(3, 4, 5))
+        processor = host_processor() if host.accelerator == "kvm" else ""
+        return cls(image, spec, shlex.join(command), name, inputs, processor)
 
     @property
     def digest(self) -> str:
         """32 hex digits."""
-        # The image's path is no part of it: its content is.
-        spec = self.spec.model_dump(mode="json", exclude={"image"})
+        # No file's path is part of it: its content is.
+        files = {"image", "kernel", "initrd"}
+        if self.spec.kernel is None:
+            spec = self.spec.model_dump(mode="json", exclude={*files, "append"})
+        else:
+            spec = self.spec.model_dump(mode="json", exclude=files)
+            spec["kernel"] = _content(self.spec.kernel)
+            spec["initrd"] = _content(self.spec.initrd)
         parts = [VERSION, self.image, spec, self.command, self.name, self.inputs]
+        if self.processor:
+            parts.append(self.processor)
         text = json.dumps(parts, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -78,6 +100,7 @@ class States:
         root.mkdir(parents=True, exist_ok=True)
         self._root = root
         self._failed: dict[str, str] = {}  # by key, why making it failed in this process
+        self._held: Counter[str] = Counter()  # by key, how many scopes of this process use it
 
     @contextlib.contextmanager
     def obtain(
@@ -98,7 +121,22 @@ class States:
                 fcntl.flock(lock, fcntl.LOCK_UN)
                 state = self._make_first(folder, key, make, lock)
             self._touch(folder)
-            yield state
+            self._held[key.digest] += 1
+            try:
+                yield state
+            finally:
+                self._held[key.digest] -= 1
+
+    def discard(self, key: Key, state: SavedState) -> None:
+        """Let nobody begin from ``state`` any more, nor from what lies over it.
+
+        Those who have begun from it go on. To be called within the scope that ``obtain`` gave it
+        in: the next one makes the state anew once the others' scopes have ended.
+        """
+        folder = self._root / key.digest
+        # Another one may be there already only if its maker waited for this scope's end.
+        if self._meta(folder.name).get("nonce") == state.nonce:
+            (folder / "state.json").unlink(missing_ok=True)
 
     def _make_first(
         self,
@@ -112,6 +150,12 @@ class States:
         Who wants to make it waits for who makes it, and not for the end of what that one then does
         with it.
         """
+        if self._held[key.digest]:
+            raise StateError(
+                f"state {key.name} cannot be made anew: another node of this scenario runs on what "
+                "was discarded",
+                hint="run it again: the state is made first then",
+            )
         with (self._root / f"{key.digest}.make").open("a") as makers:
             fcntl.flock(makers, fcntl.LOCK_EX)
             fcntl.flock(lock, fcntl.LOCK_SH)
@@ -130,13 +174,15 @@ class States:
             meta = json.loads((folder / "state.json").read_text())
         except (OSError, ValueError):
             return None
-        if meta["image"] != str(key.spec.image.resolve()) or not key.spec.image.exists():
+        image = key.spec.image
+        if meta["image"] != _resolved(image) or (image is not None and not image.exists()):
             return None  # Its disk lies over an image at another place.
         below = meta.get("below")
         if below is not None and self._nonce(below["state"]) != below["nonce"]:
             return None  # Its disk lies over a state that was made anew since.
         variables = folder / "variables.qcow2"
-        storage = Storage(folder / "disk.qcow2", variables if variables.exists() else None)
+        disk = None if image is None else folder / "disk.qcow2"
+        storage = Storage(disk, variables if variables.exists() else None)
         saved = Saved(folder / "memory", storage)
         return SavedState(saved, meta["boot_id"], meta["nonce"], meta["facts"])
 
@@ -183,10 +229,7 @@ class States:
         shutil.rmtree(partial, ignore_errors=True)
         machine, facts = make()
         partial.mkdir()
-        below = None
-        if machine.base is not None and machine.base.disk.parent.parent == self._root:
-            state = machine.base.disk.parent.name
-            below = {"state": state, "nonce": self._nonce(state)}
+        below = self._below(machine.base)
         try:
             nonce = secrets.token_hex(16)
             deadline = machine.deadline(_REPLY)
@@ -201,18 +244,30 @@ class States:
         meta = {
             "key": key.spec.model_dump(mode="json"),
             "name": key.name,
-            "image": str(key.spec.image.resolve()),
+            "image": _resolved(key.spec.image),
             "boot_id": boot_id,
             "nonce": nonce,
             "below": below,
             "facts": facts,
         }
         (partial / "state.json").write_text(json.dumps(meta, indent=1) + "\n")
+        # A name that outlives the host's power cut must not name what did not.
+        for file in (*partial.iterdir(), partial):
+            _sync(file)
         partial.rename(folder)
+        _sync(self._root)
         made = self._load(folder, key)
         if made is None:
             raise StateError(f"the state just written to {folder} cannot be read")
         return made
+
+    def _below(self, base: Storage | None) -> dict[str, str | None] | None:
+        """The state of this store whose files ``base`` are."""
+        files = [] if base is None else [file for file in (base.disk, base.variables) if file]
+        if not files or files[0].parent.parent != self._root:
+            return None
+        state = files[0].parent.name
+        return {"state": state, "nonce": self._nonce(state)}
 
     def _evict(self) -> None:
         """Remove the states that nobody uses now and nobody has used for eight days, or for one
@@ -237,6 +292,23 @@ class States:
         with path.open("a") as lock, contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Have a file or a directory on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _content(file: Path | None) -> str | None:
+    return None if file is None else hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _resolved(image: Path | None) -> str | None:
+    return None if image is None else str(image.resolve())
 
 
 def fork(state: SavedState, spec: MachineSpec, host: Host, artefacts: Path, name: str) -> Machine:

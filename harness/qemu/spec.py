@@ -21,15 +21,20 @@ class MachineSpec(BaseModel):
     """A virtual machine; two equal specs behave alike.
 
     ``image`` is a raw disk image and is never written: the machine writes into an overlay of
-    ``disk_size_mib``. ``smbios`` are OEM strings (SMBIOS type 11), the guest's credentials; the
-    offer of the command channel is one of them. ``rtc`` is what the hardware clock shows at the
-    start: "utc" or a date like 2020-01-01T00:00:00. ``extra`` goes onto QEMU's command line as is.
+    ``disk_size_mib``. With ``kernel`` QEMU loads that one, its ``initrd`` and its command line
+    ``append`` in place of what the disk would boot, and may go without a disk. ``smbios`` are OEM
+    strings (SMBIOS type 11), the guest's credentials; the offer of the command channel is one of
+    them. ``rtc`` is what the hardware clock shows at the start: "utc" or a date like
+    2020-01-01T00:00:00. ``extra`` goes onto QEMU's command line as is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     arch: Arch
-    image: Path
+    image: Path | None = None
+    kernel: Path | None = None
+    initrd: Path | None = None
+    append: str = ""
     memory_mib: Annotated[int, Field(ge=128)] = 512
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     disk_size_mib: Annotated[int, Field(ge=64)] = 2560
@@ -51,6 +56,10 @@ class MachineSpec(BaseModel):
             raise ValueError(f"{self.arch} machines have no watchdog {self.watchdog_device}")
         if self.disk_bus is DiskBus.SD and self.disk_size_mib.bit_count() != 1:
             raise ValueError(f"an SD card's size is a power of two, not {self.disk_size_mib} MiB")
+        if self.image is None and self.kernel is None:
+            raise ValueError("a machine needs an image or a kernel to boot from")
+        if self.kernel is None and (self.initrd is not None or self.append):
+            raise ValueError("initrd and append need a kernel that they are for")
         for text in self.smbios:
             if "," in text or "\n" in text:
                 raise ValueError(f"an SMBIOS string cannot hold commas or line ends: {text!r}")

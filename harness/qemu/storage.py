@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,32 +21,22 @@ _GPT_OFFSET, _GPT_SIGNATURE = 512, b"EFI PART"
 # would make QEMU write out its cache, and a power cut would lose nothing from before it.
 _DISK_OPTIONS = ("-o", "cluster_size=512k,extended_l2=on")
 
+# A disk that is kept as evidence is one file up to this size before its compression: each failed
+# scenario leaves one.
+WHOLE_BYTES = 4 << 30
+
 
 def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
-    """Overlays over the image and over the firmware's empty variables."""
-    if not spec.image.is_file():
-        raise LaunchError(
-            f"there is no disk image {spec.image}",
-            hint="build it: ./noxw -s image -- --recipe images/debian.toml",
-        )
-    with spec.image.open("rb") as stream:
-        head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
-    if not head.endswith(_GPT_SIGNATURE):
-        raise LaunchError(
-            f"{spec.image} is no disk image: it has no partition table",
-            hint="build one: ./noxw -s image -- --recipe images/debian.toml",
-        )
-    size = spec.disk_size_mib * 1024 * 1024
-    smallest = spec.image.stat().st_size
-    if size < smallest:
-        raise LaunchError(
-            f"the disk of {spec.disk_size_mib} MiB is smaller than its image {spec.image} of "
-            f"{smallest} bytes",
-            hint="give the machine a larger disk",
-        )
+    """Overlays over the image and over the firmware's empty variables. Raises LaunchError."""
+    for what, file in (("kernel", spec.kernel), ("initrd", spec.initrd)):
+        if file is not None and not file.is_file():
+            raise LaunchError(f"there is no {what} {file}")
     commands = []
-    disk = directory / "disk.qcow2"
-    commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
+    disk = None
+    if spec.image is not None:
+        disk = directory / "disk.qcow2"
+        size = _disk_size(spec, spec.image)
+        commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
     variables = None
     if spec.firmware is Firmware.UEFI:
         # Raw variables could not be part of a snapshot's forks.
@@ -54,10 +47,39 @@ def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
     return Storage(disk, variables)
 
 
+def _disk_size(spec: MachineSpec, image: Path) -> int:
+    """Bytes of the disk over ``image``. Raises LaunchError where there cannot be one."""
+    if not image.is_file():
+        raise LaunchError(
+            f"there is no disk image {image}",
+            hint="build it: ./noxw -s image -- --recipe images/debian.toml",
+        )
+    with image.open("rb") as stream:
+        head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
+    # A kernel may have a disk without partitions.
+    if spec.kernel is None and not head.endswith(_GPT_SIGNATURE):
+        raise LaunchError(
+            f"{image} is no disk image: it has no partition table",
+            hint="build one: ./noxw -s image -- --recipe images/debian.toml",
+        )
+    size = spec.disk_size_mib * 1024 * 1024
+    smallest = image.stat().st_size
+    if size < smallest:
+        raise LaunchError(
+            f"the disk of {spec.disk_size_mib} MiB is smaller than its image {image} of "
+            f"{smallest} bytes",
+            hint="give the machine a larger disk",
+        )
+    return size
+
+
 def over(base: Storage, tools: HostTools, directory: Path) -> Storage:
     """Overlays over another machine's overlays, which nobody may write from now on."""
-    disk = directory / "disk.qcow2"
-    commands = [_create(tools, base.disk, "qcow2", disk, options=_DISK_OPTIONS)]
+    commands = []
+    disk = None
+    if base.disk is not None:
+        disk = directory / "disk.qcow2"
+        commands.append(_create(tools, base.disk, "qcow2", disk, options=_DISK_OPTIONS))
     variables = None
     if base.variables is not None:
         variables = directory / "variables.qcow2"
@@ -73,15 +95,56 @@ def after_cut(cut: Storage, tools: HostTools, number: int) -> Storage:
     already is the host's at once. In an overlay that has nothing yet, whatever is not flushed is
     lost at the next cut. A flash has no cache and goes on as it is.
     """
+    if cut.disk is None:
+        return cut
     disk = cut.disk.with_name(f"after-cut-{number}.qcow2")
     _run([_create(tools, cut.disk, "qcow2", disk, options=_DISK_OPTIONS)])
     return Storage(disk, cut.variables)
 
 
-def fold(top: Path, into: Path, tools: HostTools) -> None:
-    """Write what ``top`` and all below it have that ``into`` has not into that one, an overlay
-    further down; nothing is left to be used of those above. Raises LaunchError."""
-    _run([tools.argv("qemu-img", "commit", "-q", "-b", str(into), str(top))])
+def keep(overlays: tuple[Path, Path], image: Path, into: Path, arch: str, tools: HostTools) -> str:
+    """Keep a disk as the file ``into``, away from the run directory and the cache; returns what
+    those who open it have to know.
+
+    ``overlays`` are the machine's first one and the one on top. One file has everything, unless
+    that would be larger than ``WHOLE_BYTES`` or than the room there is: then it lies over the image
+    alone. Raises LaunchError.
+    """
+    first, top = overlays
+    size = _whole_size(top, tools)
+    limit = min(WHOLE_BYTES, shutil.disk_usage(into.parent).free // 2)
+    if size <= limit:
+        partial = into.with_name(f"{into.name}.part")
+        convert = ["convert", "-q", "-c", "-O", "qcow2", "-o", "compression_type=zstd"]
+        _run([tools.argv("qemu-img", *convert, str(top), str(partial))])
+        partial.rename(into)
+        return f"{into.name} is the whole disk, compressed with zstd: it needs no other file."
+    if top != first:
+        _run([tools.argv("qemu-img", "commit", "-q", "-b", str(first), str(top))])
+    base = str(image.resolve())
+    # What snapshots between it and the image have is copied, because they do not stay.
+    _run([tools.argv("qemu-img", "rebase", "-q", "-F", "raw", "-b", base, str(first))])
+    shutil.move(first, into)
+    with image.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return (
+        f"{into.name} lies over its image; whole it would take up to {size >> 20} MiB, where "
+        f"{limit >> 20} MiB are the most.\n"
+        f"  image: {base}\n"
+        f"  sha256 of the image: {digest}\n"
+        "The same commit builds the same image (name its recipe); then the disk is told of it:\n"
+        f"  ./noxw -s image -- --arch {arch} --output IMAGE\n"
+        f"  qemu-img rebase -u -F raw -b IMAGE {into.name}"
+    )
+
+
+def _whole_size(top: Path, tools: HostTools) -> int:
+    """Bytes that a disk and all below it take at most in one file. Raises LaunchError."""
+    argv = tools.argv("qemu-img", "measure", "--output=json", "-O", "qcow2", str(top))
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        raise LaunchError(f"{top} cannot be measured: {done.stderr.decode(errors='replace')}")
+    return int(json.loads(done.stdout)["required"])
 
 
 def _create(
@@ -108,4 +171,4 @@ def _run(commands: Sequence[list[str]]) -> None:
     words = [process.communicate()[1].decode(errors="replace").strip() for process in running]
     for process, text in zip(running, words, strict=True):
         if process.returncode != 0:
-            raise LaunchError(f"a disk overlay could not be made or folded: {text}")
+            raise LaunchError(f"a disk could not be made or kept: {text}")

@@ -14,6 +14,7 @@ and the processors' time that QEMU took.
 The standard library's cheapest modules alone: it starts before every machine.
 """
 
+import array
 import contextlib
 import ctypes
 import json
@@ -58,9 +59,7 @@ class Supervisor:
         if self._control.fileno() not in ready:
             return True
         try:
-            packet, descriptors, _, _ = socket.recv_fds(
-                self._control, _PACKET, _MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            packet, descriptors = _receive(self._control)
         except ConnectionResetError:
             return False
         if not packet:
@@ -124,6 +123,7 @@ class Supervisor:
             base = max([*descriptors, failure, 2]) + 1
             moved = {n: _duplicate(fd, base) for n, fd in descriptors.items()}
             failure = _duplicate(failure, base)
+            _close_on_exec()
             for number, descriptor in moved.items():
                 os.dup2(descriptor, number, inheritable=True)
             null = os.open("/dev/null", os.O_RDONLY)
@@ -161,6 +161,29 @@ class Supervisor:
         # Where the runner is gone, the next receive sees it.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._control.send(json.dumps(notice).encode())
+
+
+def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    """One packet and its descriptors, which no program inherits; empty where nobody sends any more.
+
+    socket.recv_fds() ignores its flags.
+    """
+    descriptors = array.array("i")
+    room = socket.CMSG_LEN(_MOST_DESCRIPTORS * descriptors.itemsize)
+    packet, messages, _, _ = control.recvmsg(_PACKET, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in messages:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return packet, list(descriptors)
+
+
+def _close_on_exec() -> None:
+    """Keep every descriptor of this process but the standard ones from the next program."""
+    for name in os.listdir("/proc/self/fd"):
+        # The listing's own is closed by now.
+        with contextlib.suppress(OSError):
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
 
 
 def _give_way(nice: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,9 @@ from harness.errors import CommandError, HarnessError, StateError
 from harness.journal.boots import Boot, Boots, Ready
 from harness.journal.journal import Event, Journal, Source
 from harness.journal.patterns import Pattern
-from harness.qemu import argv, snapshots
-from harness.qemu.argv import Storage, Streams
+from harness.qemu import snapshots
 from harness.qemu.machine import Host, Machine
-from harness.qemu.snapshots import Key, States
+from harness.qemu.snapshots import Key, SavedState, States
 from harness.qemu.spec import MachineSpec
 from harness.target.view import View
 
@@ -28,6 +26,7 @@ _READY = 240.0
 _BOOT = 60.0
 _COMMAND = 60.0
 _REBOOT = 45.0
+_END = 30.0
 
 
 class State(enum.StrEnum):
@@ -125,25 +124,45 @@ class Node:
                 maker.close()
                 raise
 
-        # QEMU lies in a folder that is named by its packages' digests.
-        command = argv.build(
-            self.spec, self._host.tools, self._host.accelerator,
-            Storage(Path("disk"), Path("variables")), Streams(3, 4, 5),
-        )  # fmt: skip
-        key = Key(self._image, self.spec, shlex.join(command), name, inputs)
-        begun = time.monotonic()
-        try:
-            state = self._scope.enter_context(self._states.obtain(key, make))
-        finally:
-            self.make_seconds += time.monotonic() - begun
+        key = Key.on(self._host, self.spec, self._image, name, inputs)
+        state, machine = self._forked(key, make)
         ready = Ready.parse(state.facts["ready"])
+        self._adopt(machine)
         if ready is None:
             raise StateError(f"state {name} was saved without a ready line: {state.facts}")
-        self._adopt(snapshots.fork(state, self.spec, self._host, self._artefacts, self.name))
         self._ready = ready
         # The picture of this boot cannot know its slot otherwise.
         self.journal.append(Source.HARNESS, "note", str(ready))
         return ready
+
+    def _forked(
+        self, key: Key, make: Callable[[], tuple[Machine, dict[str, str]]]
+    ) -> tuple[SavedState, Machine]:
+        """A fork from the state of ``key``. One that cannot be forked from is not kept; it is made
+        anew once."""
+        reason = ""
+        while True:
+            with contextlib.ExitStack() as scope:
+                begun = time.monotonic()
+                try:
+                    state = scope.enter_context(self._states.obtain(key, make))
+                finally:
+                    self.make_seconds += time.monotonic() - begun
+                try:
+                    machine = snapshots.fork(
+                        state, self.spec, self._host, self._artefacts, self.name
+                    )
+                except HarnessError as error:
+                    self._states.discard(key, state)
+                    if reason:
+                        raise
+                    reason = error.message
+                    continue
+                if reason:
+                    text = f"the snapshot {key.name} was made anew: {reason}"
+                    machine.journal.append(Source.HARNESS, "note", text)
+                self._scope.enter_context(scope.pop_all())
+                return state, machine
 
     def power_on(self) -> None:
         """Plug it in: the first time with a fresh disk, later with the one it has."""
@@ -236,9 +255,18 @@ class Node:
                 position = event.index + 1
 
     @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern) -> Iterator[None]:
-        """Within this scope the given failures on the console are part of the scenario."""
-        with self.journal.expecting(*patterns):
+    def expecting(self, *patterns: Pattern, times: int = 1) -> Iterator[None]:
+        """Within this scope each of the failures comes on the console, at least so many times.
+
+        Raises MissingFailureError at its end.
+        """
+        with self.journal.expecting(*patterns, times=times):
+            yield
+
+    @contextlib.contextmanager
+    def tolerating(self, *patterns: Pattern) -> Iterator[None]:
+        """Within this scope the given failures on the console may come or not."""
+        with self.journal.tolerating(*patterns):
             yield
 
     # Commands
@@ -326,11 +354,24 @@ class Node:
 
     # End
 
+    def end(self) -> None:
+        """Switch it off, and leave nothing that its console said unread.
+
+        Raises GuestFailureError for a failure that no wait has reported.
+        """
+        self.journal.check("the scenario's end")
+        # A QEMU that does not end in good order is ended all the same.
+        with contextlib.suppress(HarnessError):
+            self.machine.quit()
+        if self.machine.running:
+            self.machine.process.kill(self.machine.deadline(_END))
+        self.journal.check("the scenario's end")
+
     def close(self) -> None:
         """Switch it off, leave its evidence, remove the rest."""
-        if self._machine is not None:
-            self._machine.close()
-        self._scope.close()
+        with self._scope:
+            if self._machine is not None:
+                self._machine.close()
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.spec.arch}>"

@@ -6,13 +6,14 @@ import contextlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.qemu.machine import Host
-from harness.qemu.pool import Pool
+from harness.qemu.pool import Need, Pool
 from harness.qemu.snapshots import States
 from harness.qemu.spec import MachineSpec
 from harness.target.node import Node
@@ -71,44 +72,81 @@ class Session:
         self._turn_seconds = 0.0
 
     def node(self, name: str = "node", **fields: Any) -> Node:
-        """A new node that is off; ``fields`` replace those of the scenario's MachineSpec."""
-        spec = self._spec
-        if fields:
-            spec = MachineSpec.model_validate({**spec.model_dump(), **fields})
+        """The only node, off; ``fields`` replace those of the scenario's MachineSpec."""
+        return self.nodes_at_once(name, **fields)[0]
+
+    def nodes_at_once(
+        self, *nodes: str | tuple[str, Mapping[str, Any]], **fields: Any
+    ) -> list[Node]:
+        """All nodes of the scenario, off, each by its name, or by that and fields of its own;
+        ``fields`` are those of all.
+
+        Returns when there is room for all of them. Raises HarnessError where the session has nodes
+        already: who holds memory and waits for more may wait for somebody who does the same. Raises
+        what Pool.lease raises.
+        """
+        wanted = {
+            name: MachineSpec.model_validate({**self._spec.model_dump(), **fields, **own})
+            for name, own in ((one, {}) if isinstance(one, str) else one for one in nodes)
+        }
+        if len(wanted) < len(nodes):
+            raise HarnessError(f"two nodes have the same name among {', '.join(wanted)}")
+        if self.nodes:
+            present = ", ".join(node.name for node in self.nodes)
+            raise HarnessError(
+                f"{', '.join(wanted)} cannot be added to the running scenario's nodes: {present}",
+                hint='ask for all at once, with the fixture nodes: nodes("one", "two")',
+            )
         begun = time.monotonic()
+        needs = [Need(spec.cpus, spec.pool_mib) for spec in wanted.values()]
         deadline = Deadline.after(_TURN, self._host.scale)
-        lease = self._pool.lease(spec.cpus, spec.pool_mib, deadline, further=bool(self.nodes))
-        self._scope.enter_context(lease)
+        self._scope.enter_context(self._pool.lease(needs, deadline))
         self._turn_seconds += time.monotonic() - begun
-        node = Node(
-            spec,
-            self._host,
-            self.artefacts / name,
-            image=self._image,
-            states=self._states,
-            name=name,
-            reproduce=self._reproduce,
-        )
-        self.nodes.append(node)
-        return node
+        for name, spec in wanted.items():
+            self.nodes.append(
+                Node(
+                    spec,
+                    self._host,
+                    self.artefacts / name,
+                    image=self._image,
+                    states=self._states,
+                    name=name,
+                    reproduce=self._reproduce,
+                )
+            )
+        return list(self.nodes)
+
+    def end(self) -> None:
+        """Switch every node off. Raises GuestFailureError for a failure that no wait reported."""
+        for node in self.nodes:
+            if node.started:
+                node.end()
 
     def close(self, failure: str | None) -> dict[str, Any]:
-        """End every node; returns what result.json holds."""
-        self.artefacts.mkdir(parents=True, exist_ok=True)
-        failures = []
+        """End every node; returns what result.json holds.
+
+        Raises HarnessError where something of it failed; all the rest was done.
+        """
+        errors: list[tuple[str, BaseException]] = []
         for node in self.nodes:
             collect = [_collect] if failure is not None and node.started else []
-            # Evidence that cannot be kept must not keep this node and the others from their end.
+            # Evidence that cannot be kept must not keep this node and the others from their end,
+            # and none of them the others' machines from their turn.
             for step in (*collect, Node.close):
                 try:
                     step(node)
-                except (OSError, KubesoloError) as error:
-                    failures.append(f"{node.name}: {error}")
+                except BaseException as error:
+                    errors.append((node.name, error))
         self._scope.close()
+        self.artefacts.mkdir(parents=True, exist_ok=True)
         result = self._result(failure)
         (self.artefacts / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-        if failures:
-            raise HarnessError(f"the scenario's end failed: {'; '.join(failures)}")
+        for _, reason in errors:
+            if not isinstance(reason, Exception):
+                raise reason  # The user's interrupt, say.
+        if errors:
+            told = "; ".join(f"{name}: {_named(reason)}" for name, reason in errors)
+            raise HarnessError(f"the scenario's end failed: {told}") from errors[0][1]
         return result
 
     def _result(self, failure: str | None) -> dict[str, Any]:
@@ -134,6 +172,11 @@ class Session:
             "turn_seconds": round(self._turn_seconds, 3),
             "overhead_seconds": round(overhead, 3),
         }
+
+
+def _named(error: BaseException) -> str:
+    """An error's words, with its kind where they are not ours."""
+    return str(error) if isinstance(error, KubesoloError) else f"{type(error).__name__}: {error}"
 
 
 def _collect(node: Node) -> None:

@@ -31,6 +31,9 @@ from product.manifest import (
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
 # What every image needs of its kernel: a restart that asks no driver.
 _NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ",))
+_DISK_NAME = "disk.img"
+# As sha256sum writes and checks it, beside the disk image.
+_SUM_NAME = "disk.img.sha256"
 _PAYLOAD = "usr/lib/kubesolo/payload.json"
 # Taken when the code is loaded: what is edited meanwhile is not what builds.
 BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent, without="tests")
@@ -81,6 +84,11 @@ class Image:
     disk: Path
     slot: Slot
     digest: str
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the disk image's file."""
+        return (self.disk.parent / _SUM_NAME).read_text().split()[0]
 
     @property
     def kernel(self) -> Path:
@@ -150,11 +158,11 @@ class Builder:
         digest = digest_of(slot.folder.name, tree_digest(self.recipe.folder / "boot"))
 
         def build(tree: Path) -> None:
-            with progress.step(f"assemble the disk image for {self.arch}"):
+            with progress.step(f"assemble and hash the disk image for {self.arch}"):
                 self._build_disk(slot, digest, tree)
 
         folder = self.cache.tree(f"disk-{self.arch}", digest, build)
-        return Image(folder / "disk.img", slot, digest)
+        return Image(folder / _DISK_NAME, slot, digest)
 
     def _code_digest(self) -> str:
         """Digest of the code that ships and of the code that builds."""
@@ -217,7 +225,8 @@ class Builder:
                 self.recipe, modules / "usr/lib/grub", self.arch, config, self.tools, esp
             )
             boot_sector = modules / "usr/lib/grub/i386-pc/boot.img"
-            disk.build(
+            sha256 = disk.build(
                 esp, slot.folder, core, boot_sector if core else None, disk.Identifiers(digest),
-                self.recipe.source_date, self.tools, work, tree / "disk.img",
+                self.recipe.source_date, self.tools, work, tree / _DISK_NAME,
             )  # fmt: skip
+            (tree / _SUM_NAME).write_text(f"{sha256}  {_DISK_NAME}\n")

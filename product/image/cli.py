@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,16 +9,16 @@ from typing import Annotated
 import typer
 
 from product.errors import KubesoloError
-from product.image import drift, kernel, progress
+from product.image import drift, kernel, progress, sparse
 from product.image.build import Builder, Slot
-from product.image.cache import Cache, file_sha256
-from product.image.errors import DownloadError, ImageError
+from product.image.cache import Cache
+from product.image.errors import DownloadError, LockError
 from product.image.locks import Lock
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
-from product.image.tools import IMAGES, HostTools, host_arch
+from product.image.tools import IMAGES, UNPACKED, HostTools, host_arch
 from product.manifest import MANIFEST_NAME
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -27,7 +26,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the host's if absent.")]
 # What users install; the project's own tests name theirs.
 DEFAULT_RECIPE = IMAGES / "kubesolo.toml"
-RecipeOption = Annotated[Path, typer.Option(help="Recipe file.")]
+RecipeOption = Annotated[
+    Path, typer.Option(help="Recipe file, or the name of one that comes with the project.")
+]
 HardwareOption = Annotated[
     str | None,
     typer.Option(help="Hardware (a part under hardware/) in place of the one the recipe names."),
@@ -89,10 +90,10 @@ def build(
         image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
-        copy_sparse(path, output)
+        sparse.copy(path, output)
         path = output
     print(path)
-    progress.note(f"sha256 {file_sha256(path)}")
+    progress.note(f"sha256 {image.sha256}")
     _warn_of_drift(image.slot)
 
 
@@ -134,6 +135,13 @@ def _payload(binary: Path | None, archive: Path | None, sha256: str | None) -> d
     return options
 
 
+def _named(recipe: Path) -> Path:
+    """``debian`` is ``debian.toml`` of the project's own recipes, unless such a file is here."""
+    if recipe.exists() or recipe.suffix or recipe.name != str(recipe):
+        return recipe
+    return IMAGES / f"{recipe}.toml"
+
+
 @app.command()
 def lock(
     recipe: Annotated[list[Path] | None, typer.Argument()] = None,
@@ -147,6 +155,11 @@ def lock(
 
     A kernel without a module that the recipe names is an error; the lock is written all the same.
     """
+    if UNPACKED and not recipe:
+        raise LockError(
+            "the project's own locks are renewed in a checkout, and this is an installed program",
+            hint="run ./noxw -s lock in a checkout, or name a recipe of yours",
+        )
     for path, arch in _locks(recipe):
         read, cache = Recipe.load(path, hardware=hardware), Cache()
         changes = relock(read, arch, cache, allow_older=allow_older)
@@ -196,25 +209,6 @@ def _print_changes(path: Path, arch: Arch, changes: list[Change]) -> None:
         )
     if not changes:
         print(f"{path.stem} {arch}: up to date")
-
-
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a disk image, keeping its holes: most of it is empty."""
-    if target.exists() and not target.is_file():
-        raise ImageError(
-            f"{target} is no regular file, and only to one can holes be written",
-            hint="write the image to a file, then the file to the device, as dd does",
-        )
-    block = 1 << 20
-    zero = bytes(block)
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(block):
-            if chunk == zero:
-                writer.seek(block, 1)
-            else:
-                writer.write(chunk)
-        writer.truncate(reader.tell())
-    shutil.copymode(source, target)
 
 
 def _print_hint(error: KubesoloError) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from product.image.errors import ImageError
+from product.image.sparse import GrowingSum
 from product.image.tools import HostTools
 
 MIB = 1 << 20
@@ -46,6 +47,11 @@ class Partition(NamedTuple):
     def offset(self) -> int:
         """Bytes from the start of the disk."""
         return self.start * MIB
+
+    @property
+    def end(self) -> int:
+        """Bytes from the start of the disk to what follows."""
+        return (self.start + self.size) * MIB
 
 
 def layout() -> tuple[Partition, ...]:
@@ -85,8 +91,11 @@ def build(
     tools: HostTools,
     work: Path,
     target: Path,
-) -> None:
-    """Write the disk: ``esp`` is the folder of the first partition, ``slot`` fills slot A."""
+) -> str:
+    """Write the disk: ``esp`` is the folder of the first partition, ``slot`` fills slot A.
+
+    Returns the SHA-256 of the file, which is computed while it is written from front to back.
+    """
     environment = {"SOURCE_DATE_EPOCH": str(source_date)}
     partitions = layout()
     last = partitions[-1]
@@ -100,18 +109,22 @@ def build(
             f"uuid={identifiers.guid(part.label)}, name={part.label}\n"
         )
     tools.run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", target, stdin=script.encode())
-    _fat(partitions[0], esp, identifiers, environment, tools, target)
+    if bios_core is not None and bios_boot is not None:
+        _bios(bios_core.read_bytes(), bios_boot.read_bytes(), target)
     contents = {
         SLOT_LABELS["A"]: {path.name: path.read_bytes() for path in sorted(slot.iterdir())},
         SLOT_LABELS["B"]: {},
         DATA_LABEL: {f"{name}/": b"" for name in DATA_FOLDERS},
     }
-    for part in partitions[1:]:
-        archive = work / f"{part.label}.tar"
-        archive.write_bytes(_tar(contents[part.label], source_date))
-        _ext4(part, archive, identifiers, environment, tools, target)
-    if bios_core is not None and bios_boot is not None:
-        _bios(bios_core.read_bytes(), bios_boot.read_bytes(), target)
+    with GrowingSum(target) as growing:
+        _fat(partitions[0], esp, identifiers, environment, tools, target)
+        growing.reach(partitions[0].end)
+        for part in partitions[1:]:
+            archive = work / f"{part.label}.tar"
+            archive.write_bytes(_tar(contents[part.label], source_date))
+            _ext4(part, archive, identifiers, environment, tools, target)
+            growing.reach(part.end)
+        return growing.finish()
 
 
 def _fat(

@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
 from rich.console import Console
 
@@ -32,6 +33,18 @@ def step(title: str) -> Iterator[None]:
 def note(text: str) -> None:
     """One line inside the current step."""
     console.print("  " * _depth + text)
+
+
+@contextlib.contextmanager
+def shown_on(file: TextIO) -> Iterator[None]:
+    """Within this scope lines go to ``file`` in place of standard error."""
+    global console
+    before = console
+    console = Console(file=file, highlight=False, soft_wrap=True)
+    try:
+        yield
+    finally:
+        console = before
 
 
 def interactive() -> bool:

@@ -246,7 +246,9 @@ def _document(path: Path, wanted: str = "") -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise RecipeError(f"recipe {path}{wanted} does not exist") from None
+        raise RecipeError(
+            f"recipe {path}{wanted} does not exist", hint=_recipes_there(path.parent)
+        ) from None
     except OSError as error:
         raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -270,6 +272,14 @@ def _read(path: Path, below: tuple[Path, ...], files: list[Path]) -> dict[str, A
     if parent.resolve() in chain:
         raise RecipeError(f"recipe {path} extends {base}, which extends it in turn")
     return _merge(_read(parent, chain, files), document)
+
+
+def _recipes_there(folder: Path) -> str:
+    """Names the recipes in ``folder``, for whoever mistyped one."""
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist"
+    names = [path.name for path in sorted(folder.glob("*.toml"))]
+    return f"recipes in {folder}: {', '.join(names) or 'none'}"
 
 
 def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

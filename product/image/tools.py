@@ -16,14 +16,15 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from product.image import progress
+from product.image import images, progress
 from product.image.cache import Cache, digest_of, file_sha256
 from product.image.drift import settle
 from product.image.errors import ToolError, UnsupportedHostError
 from product.image.packages import compile_globs, fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 
-IMAGES = Path(__file__).resolve().parents[2] / "images"
+# ``UNPACKED``: it lies in the cache, because the project was installed without a checkout.
+IMAGES, UNPACKED = images.find()
 _OWN_PREFIX = "KUBESOLO_HOST_TOOL_"
 _LOADERS = {"x86_64": "usr/lib64/ld-linux-x86-64.so.2", "aarch64": "usr/lib/ld-linux-aarch64.so.1"}
 _FOLDERS = ("usr/bin", "usr/sbin", "usr/libexec")

@@ -1,7 +1,7 @@
 """What each component of Kubernetes is told: its configuration files and its arguments.
 
 All of it follows from the image and the node's identity, so it is made at every boot and lies in
-memory. The values are those that were measured to work; see docs/measurements.md.
+memory. The values are those that were measured to work; see docs/experiments/.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ def test_the_debug_entry_gives_a_root_shell_that_reboots_in_good_order(node: Nod
     assert node.status().boot.mode == "debug"
     since = node.journal.cursor
     terminal = node.expect(seconds=60)
+    terminal.sendline("")
+    terminal.expect(r"root@[^ ]+:~# ")
     terminal.sendline("echo answer-$((40 + 2))")
     terminal.expect("answer-42")
     terminal.sendline("reboot")

@@ -226,7 +226,7 @@ def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     killed = node.succeed(
         f"kill -9 $(cat /run/service/{service}/supervise/pid) && date -u +%Y-%m-%dT%H:%M:%SZ"
     ).text
-    node.wait_console("kubesolo-update: ready ", seconds=JUDGED, since=before)
+    assert verdict(node, before) == "ready"
     ready = node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B"]
     assert ready.confirmed

@@ -1,10 +1,13 @@
-"""``docs/mutations.md``, written from what really ran."""
+"""``docs/mutations.md``, written from what really ran.
+
+It names the day of a result and not its age: it is the same until a result or the product changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from scenarios.mutations.run import Result
+from scenarios.mutations.freshness import Standing, State, count
 from scenarios.mutations.table import Mutation
 
 _WIDTH = 240
@@ -13,61 +16,77 @@ _HEAD = """\
 # Mutations: each promise broken on purpose
 
 A scenario is worth something only if it fails when the product is broken. Each row below is one
-change to the product; the whole image was built with it, and every scenario named had to fail at
-its own demand, not at an import, a build or a first boot.
+change to the product; the whole image is built with it, and every scenario named must fail at the
+demand that `fixtures/mutations.toml` names for it (`noticed_by`), not in its set-up or at another
+error. The same run first sees the scenario pass on the unmutated product. Where two defences stand
+behind one promise, the mutation takes both away: with one alone the promise still holds. What is
+native to an architecture (GRUB, the firmware's keys, early boot, the watchdog) is broken on both.
 
-`./noxw -s mutate` runs all of `fixtures/mutations.toml`, `-- -k NAME` some. The results are kept in
-`fixtures/mutation-results.json`, each with a digest of its mutation, and this file is written from
-them; `./noxw -s table` runs no machine: it finds edits that no longer fit, scenarios that no
-mutation breaks, and a file that says something else than the results. Where two defences stand
-behind one promise, the mutation takes both away: with one alone the promise still holds.
+A result counts for what it was measured on: the edit, the edited files, the scenario, and the
+steps, fixtures and data that it uses. Where one of them has changed since, the result is stale and
+says what changed; `fixtures/mutation-results.json` keeps each with its digests.
+
+| command | what it does |
+|---|---|
+| `./noxw -s mutate` | runs all, `-- -k NAME` some |
+| `./noxw -s mutate -- --stale` | renews what is missing, then what is stale, the oldest first |
+| `./noxw -s mutate -- --stale --minutes 120` | begins no further one after two hours |
+| `./noxw -s mutate -- --list` | says how fresh each result is, and how old |
+| `./noxw -s table` | runs no machine: checks what is said below, and counts what is not fresh |
+| `./noxw -s table -- --require-fresh` | fails unless every result is fresh, as a release needs |
+
+The check finds edits that no longer fit, scenarios without a mutation, results that belong to
+nothing, fresh ones that show a promise unwatched, and a document that says something else.
 """
 
 
 def render(
-    mutations: Sequence[Mutation], results: Mapping[str, Result], scenarios: Sequence[str]
+    mutations: Sequence[Mutation], found: Sequence[Standing], scenarios: Sequence[str]
 ) -> str:
-    """The document. Results of mutations that have changed since do not count."""
-    current = {m.name: results[m.name] for m in mutations if _is_current(m, results)}
-    parts = [_HEAD]
-    caught = {o.scenario for result in current.values() for o in result.outcomes if o.caught}
-    parts.append(
-        f"\n{len(current)} mutations ran; {len(caught & set(scenarios))} of {len(scenarios)} "
-        "scenarios were seen to fail.\n"
-    )
+    """The document."""
+    numbers = count(found)
+    seen = {s.case.scenario for s in found if s.state is State.FRESH and s.caught}
+    parts = [
+        _HEAD,
+        f"\nOf {len(found)} results that a release needs {numbers[State.FRESH]} are fresh, "
+        f"{numbers[State.STALE]} stale and {numbers[State.MISSING]} missing. "
+        f"{len(seen & set(scenarios))} of {len(scenarios)} scenarios have a fresh result that "
+        "shows them fail.\n",
+    ]
     for mutation in mutations:
-        if mutation.name in current:
-            parts.append(_section(mutation, current[mutation.name]))
-    if missing := [m.name for m in mutations if m.name not in current]:
-        parts.append(f"\n## Not run\n\n{_items(missing)}")
-    if unseen := [name for name in scenarios if name not in caught]:
-        parts.append(f"\n## Scenarios not yet seen to fail\n\n{_items(unseen)}")
+        own = [standing for standing in found if standing.case.mutation == mutation.name]
+        parts.append(_section(mutation, own))
+    if unseen := [name for name in scenarios if name not in seen]:
+        parts.append("\n## Scenarios without a fresh result that shows them fail\n\n")
+        parts.append("".join(f"- `{name}`\n" for name in unseen))
     return "".join(parts)
 
 
-def _is_current(mutation: Mutation, results: Mapping[str, Result]) -> bool:
-    result = results.get(mutation.name)
-    return result is not None and result.digest == mutation.digest
-
-
-def _section(mutation: Mutation, result: Result) -> str:
-    files = ", ".join(dict.fromkeys(f"`{edit.file}`" for edit in mutation.edit))
+def _section(mutation: Mutation, found: Sequence[Standing]) -> str:
+    files = ", ".join(f"`{name}`" for name in mutation.files)
     lines = [
         f"\n## {mutation.promise}\n",
-        f"Mutation `{mutation.name}` ({result.arch}), in {files}: {mutation.change}.\n",
-        "| scenario | how it failed | seconds |",
-        "|---|---|---|",
+        f"Mutation `{mutation.name}`, in {files}: {mutation.change}.\n",
+        "| scenario | architecture | measured | how it failed | seconds |",
+        "|---|---|---|---|---|",
+        *(_row(standing) for standing in found),
     ]
-    for outcome in result.outcomes:
-        words = outcome.how if outcome.caught else f"**NOT CAUGHT**: {outcome.how}"
-        lines.append(f"| `{outcome.scenario}` | {_cell(words)} | {outcome.seconds:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def _row(standing: Standing) -> str:
+    case, result = standing.case, standing.result
+    if result is None:
+        return f"| `{case.scenario}` | {case.arch} | missing | | |"
+    measured = f"{result.measured_at:%Y-%m-%d}"
+    if standing.changed:
+        measured += f", stale: {', '.join(standing.changed)} changed"
+    words = _cell(result.verdict(standing.mutation))
+    if not standing.caught:
+        words = f"**NOT CAUGHT**: {words}"
+    return f"| `{case.scenario}` | {case.arch} | {measured} | {words} | {result.seconds:.0f} |"
 
 
 def _cell(text: str) -> str:
     short = text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
     return "`" + short.replace("|", "¦").replace("`", "'") + "`"
-
-
-def _items(names: Sequence[str]) -> str:
-    return "".join(f"- `{name}`\n" for name in names)

@@ -1,319 +1,238 @@
-"""One mutation in a copy of the checkout, and the scenarios that must notice it."""
+"""Mutations in copies of the checkout, and the scenarios that must notice them."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from product.errors import KubesoloError
-from product.image import kernel, rootfs
-from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
-from scenarios import kubectl
-from scenarios.kubectl import RECIPE
-from scenarios.mutations.table import ROOT, Edit, Mutation, MutationError
-from scenarios.mutations.witness import NOTICED
-from scenarios.releases import FACTORY, GOOD
-
-# The copy's image is built for one run: pack it quickly. Nothing but time and size depends on it.
-_QUICK = (
-    Edit(
-        file="product/image/rootfs.py",
-        old='"-Xcompression-level", "6"',
-        new='"-Xcompression-level", "1"',
-    ),
-    Edit(file="product/image/initramfs.py", old='"zstd", "-19"', new='"zstd", "-3"'),
+from scenarios.mutations.copies import (
+    Copies,
+    Workspace,
+    commit,
+    copy_checkout,
+    recipe_for,
+    run_in,
+    tail,
 )
-# What of the cache no mutation can change: it is not built again for each.
-_SHARED_TREES = ("host-tools-*", "kernel-*", "packages-*", "go-*", "kubernetes-*", "pause-*")
-_LIMIT = 3600.0
-_TAIL = 30
+from scenarios.mutations.digests import Sources
+from scenarios.mutations.freshness import Job
+from scenarios.mutations.results import Control, Outcome, Result, now
+from scenarios.mutations.table import MutationError
+from scenarios.mutations.witness import NOTICED
+
+Record = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one scenario ended; ``caught`` only where the scenario itself noticed."""
+class Ran:
+    """What came of a job: results, and by scenario why there is none."""
 
-    scenario: str
-    caught: bool
-    how: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a mutation ended; ``digest`` is the mutation's. Without ``ran`` it says nothing of it."""
-
-    name: str
-    digest: str
-    arch: str
-    outcomes: tuple[Outcome, ...]
-    ran: bool = True
-
-    @property
-    def caught(self) -> bool:
-        """Whether every scenario noticed."""
-        return all(outcome.caught for outcome in self.outcomes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Workspace:
-    """A copy with its mutation applied and its images built; ``end`` removes it."""
-
-    folder: Path
-    copy: Path
-    cache: Path
-    arch: Arch
-    end: ExitStack
+    job: Job
+    results: tuple[Result, ...]
+    not_judged: dict[str, str]
 
 
 class Bench:
-    """Runs mutations; ``evidence`` gets what a mutation left that ended otherwise than it must."""
+    """Runs jobs; ``evidence`` gets what scenarios left that ended otherwise than they must.
 
-    def __init__(self, arch: Arch, evidence: Path) -> None:
-        self._arch = arch
+    Everything of one ``run`` is of the checkout as it was when that began. A scenario counts as a
+    witness once it has passed on the unmutated copy, in the same run and just before it is first
+    needed.
+    """
+
+    def __init__(self, evidence: Path) -> None:
         self._evidence = evidence
         self._cache = Cache()
-        self._prepared: set[tuple[Arch, Path]] = set()
+        self._copies = Copies(self._cache)
+        self._controls: dict[tuple[Arch, str], Control | str] = {}
+        self._unmutated: dict[Arch, Workspace] = {}
+        self._built: set[tuple[Arch, Path]] = set()
 
-    def run(self, mutations: Sequence[Mutation]) -> Iterator[Result]:
-        """One result after the other. The next copy is built while a machine runs this one."""
-        with ThreadPoolExecutor(max_workers=1) as ahead, ExitStack() as last:
-            waiting = [ahead.submit(self._build, mutation) for mutation in mutations[:1]]
-            for mutation, following in zip(mutations, [*mutations[1:], None], strict=True):
+    def run(
+        self, jobs: Sequence[Job], is_caught: Callable[[Result], bool], *, until: float | None
+    ) -> Iterator[Ran]:
+        """One job after the other; none begins after ``until`` on the monotonic clock.
+
+        The next copy is built while a machine runs this one. Raises MutationError where the
+        checkout cannot be copied.
+        """
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._cache.scratch("mutations"))
+            origin = folder / "checkout"
+            copy_checkout(origin)
+            judge = _Judge(Sources(origin), commit())
+            self._controls.clear()
+            ahead = stack.enter_context(ThreadPoolExecutor(max_workers=1))
+            last = stack.enter_context(ExitStack())
+            last.callback(self._forget_unmutated)
+
+            def build(job: Job) -> Future[Workspace]:
+                future = ahead.submit(self._build, job, origin)
+                last.callback(_discard, future)
+                return future
+
+            waiting = [build(job) for job in jobs[:1]]
+            for job, following in zip(jobs, [*jobs[1:], None], strict=True):
+                if until is not None and time.monotonic() >= until:
+                    return
                 try:
                     workspace = waiting.pop().result()
                 except KubesoloError as error:
-                    yield _not_run(mutation, self._arch, error)
+                    yield Ran(job, (), dict.fromkeys(job.scenarios, f"did not run: {error}"))
                     workspace = None
+                # A folder that was not written to for hours is swept.
+                for used in (folder, *(w.folder for w in self._unmutated.values())):
+                    os.utime(used)
                 if following is not None:
-                    waiting.append(ahead.submit(self._build, following))
-                    last.callback(_discard, waiting[0])
+                    waiting.append(build(following))
                 if workspace is not None:
                     with workspace.end:
-                        result = self._judge(mutation, workspace)
-                    yield result
+                        ran = self._judge(job, workspace, judge)
+                        if ran.not_judged or not all(is_caught(r) for r in ran.results):
+                            self._keep_evidence(f"{job.mutation.name}-{job.arch}", workspace)
+                    yield ran
 
-    def _judge(self, mutation: Mutation, workspace: _Workspace) -> Result:
+    def _judge(self, job: Job, workspace: Workspace, judge: _Judge) -> Ran:
+        not_judged: dict[str, str] = {}
         try:
-            records = self._pytest(mutation, workspace)
+            controls = self._control(workspace.arch, job.scenarios)
+            sound = {name: c for name, c in controls.items() if isinstance(c, Control)}
+            not_judged |= {n: f"not judged: {c}" for n, c in controls.items() if n not in sound}
+            records = self._pytest(list(sound), workspace) if sound else []
         except MutationError as error:
-            return _not_run(mutation, workspace.arch, error)
-        outcomes = tuple(_outcome(name, records, workspace.folder) for name in mutation.scenarios)
-        result = Result(mutation.name, mutation.digest, workspace.arch.value, outcomes)
-        if not result.caught:
-            kept = self._evidence / mutation.name
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(workspace.copy / "out", kept)
-        return result
+            return Ran(job, (), dict.fromkeys(job.scenarios, f"did not run: {error}"))
+        results = []
+        for name, control in sound.items():
+            own = [record for record in records if record["scenario"] == name]
+            result = judge.result(job, name, own, control, workspace.folder)
+            if isinstance(result, Result):
+                results.append(result)
+            else:
+                not_judged[name] = result
+        return Ran(job, tuple(results), not_judged)
 
-    def _build(self, mutation: Mutation) -> _Workspace:
-        arch = Arch(mutation.arch) if mutation.arch else self._arch
-        self._prepare(arch, _recipe(mutation))
-        with ExitStack() as stack:
-            folder = stack.enter_context(self._cache.scratch("mutation"))
-            copy = folder / "checkout"
-            copy_checkout(copy)
-            for edit in (*mutation.edit, *_QUICK):
-                edit.apply(copy)
-            workspace = _Workspace(
-                folder, copy, self._private_cache(folder / "cache"), arch, ExitStack()
-            )
-            recipe = _recipe(mutation).relative_to(ROOT)
-            for what, version in (("build", FACTORY), ("slot", GOOD)):
-                _run_in(
-                    workspace,
-                    [
-                        "-m", "product.image", what, "--arch", arch.value, "--version", version,
-                        "--recipe", str(recipe),
-                    ],
-                )  # fmt: skip
-            workspace.end.push(stack.pop_all())
-            return workspace
+    def _control(self, arch: Arch, scenarios: Sequence[str]) -> dict[str, Control | str]:
+        """How each passed on the unmutated copy, or why it counts for nothing in this run."""
+        if new := [name for name in scenarios if (arch, name) not in self._controls]:
+            workspace = self._unmutated[arch]
+            records = self._pytest(new, workspace)
+            for name in new:
+                own = [record for record in records if record["scenario"] == name]
+                self._controls[arch, name] = found = _passed(own, workspace.folder)
+                if isinstance(found, str):
+                    self._keep_evidence(f"unmutated-{arch.value}", workspace)
+        return {name: self._controls[arch, name] for name in scenarios}
 
-    def _prepare(self, arch: Arch, recipe: Path) -> None:
-        """Have what mutations share in the user's cache."""
-        if (arch, recipe) not in self._prepared:
-            builder = Builder(arch, cache=self._cache, recipe=recipe)
-            kernel.prepare(builder.lock, arch, self._cache, builder.tools)
-            rootfs.packages_tree(builder.recipe, builder.lock, arch, self._cache, builder.tools)
-            if builder.payload is not None:
-                builder.payload.prepare(arch, self._cache, builder.tools)
-            if recipe == RECIPE:
-                kubectl.program()
-            self._prepared.add((arch, recipe))
+    def _keep_evidence(self, name: str, workspace: Workspace) -> None:
+        kept = self._evidence / name
+        shutil.rmtree(kept, ignore_errors=True)
+        if workspace.out.exists():
+            shutil.copytree(workspace.out, kept)
 
-    def _private_cache(self, root: Path) -> Path:
-        """A cache of its own, so that no broken image stays; downloads and the pool are shared."""
-        (root / "trees").mkdir(parents=True)
-        (root / "harness").mkdir()
-        (root / "blobs").symlink_to(self._cache.blobs)
-        pool = self._cache.root / "harness" / "pool"
-        pool.mkdir(parents=True, exist_ok=True)
-        (root / "harness" / "pool").symlink_to(pool)
-        for pattern in _SHARED_TREES:
-            for tree in self._cache.trees.glob(pattern):
-                (root / "trees" / tree.name).symlink_to(tree)
-        return root
+    def _forget_unmutated(self) -> None:
+        for workspace in self._unmutated.values():
+            workspace.end.close()
+        self._unmutated.clear()
+        self._built.clear()
 
-    def _pytest(self, mutation: Mutation, workspace: _Workspace) -> list[dict[str, object]]:
-        out = workspace.copy / "out"
-        out.mkdir()
-        witness = out / "witness.jsonl"
+    def _build(self, job: Job, origin: Path) -> Workspace:
+        """A copy with the mutation, beside one without that is built first."""
+        arch, recipe = Arch(job.arch), recipe_for(job.scenarios)
+        if arch not in self._unmutated:
+            self._unmutated[arch] = self._copies.make(origin, arch, ())
+        if (arch, recipe) not in self._built:
+            self._copies.images(self._unmutated[arch], recipe)
+            self._built.add((arch, recipe))
+        workspace = self._copies.make(origin, arch, job.mutation.edit)
+        try:
+            self._copies.images(workspace, recipe)
+        except BaseException:
+            workspace.end.close()
+            raise
+        return workspace
+
+    def _pytest(self, scenarios: Sequence[str], workspace: Workspace) -> list[Record]:
+        workspace.out.mkdir(exist_ok=True)
+        witness = workspace.out / "witness.jsonl"
+        witness.unlink(missing_ok=True)
         command = [
             "-m", "pytest", "-p", "no:cacheprovider", "-p", "scenarios.mutations.witness",
             "--witness", str(witness), "--arch", workspace.arch.value,
-            *(f"--scenario={name}" for name in mutation.scenarios),
-            *sorted({f"scenarios/{name.partition('::')[0]}" for name in mutation.scenarios}),
+            *(f"--scenario={name}" for name in scenarios),
+            *sorted({f"scenarios/{name.partition('::')[0]}" for name in scenarios}),
         ]  # fmt: skip
-        done = _run_in(workspace, command, allowed=(0, 1))
-        (out / "pytest.log").write_text(done)
+        done = run_in(workspace, command, allowed=(0, 1))
+        (workspace.out / "pytest.log").write_text(done)
         if not witness.exists():
-            raise MutationError(f"pytest ran no scenario of {mutation.name}:\n{_tail(done)}")
+            raise MutationError(f"pytest ran none of {', '.join(scenarios)}:\n{tail(done)}")
         return [json.loads(line) for line in witness.read_text().splitlines()]
 
 
-def _recipe(mutation: Mutation) -> Path:
-    """The image that most of its scenarios run on."""
-    kubernetes = sum(name.startswith("k8s/") for name in mutation.scenarios)
-    return RECIPE if 2 * kubernetes > len(mutation.scenarios) else DEFAULT_RECIPE
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Makes results of what pytest wrote down; ``sources`` are what was run."""
 
+    sources: Sources
+    commit: str
 
-def _run_in(workspace: _Workspace, arguments: list[str], allowed: Sequence[int] = (0,)) -> str:
-    """Run this interpreter in the copy; returns what it printed. Raises MutationError."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(workspace.copy),
-        "KUBESOLO_CACHE": str(workspace.cache),
-    }
-    try:
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=workspace.copy, env=environment, timeout=_LIMIT,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise MutationError(f"{arguments[1]} took over {_LIMIT:.0f} s") from None
-    if done.returncode not in allowed:
-        raise MutationError(
-            f"{arguments[1]} in the copy ended with {done.returncode}:\n{_tail(done.stdout)}"
+    def result(
+        self, job: Job, scenario: str, records: Sequence[Record], control: Control, work: Path
+    ) -> Result | str:
+        """The result, or why there is none."""
+        call = next((record for record in records if record["when"] == "call"), None)
+        if call is None:
+            return f"did not run: {_words(records, work)}"
+        outcome = Outcome.SURVIVED
+        if call["outcome"] == "failed":
+            outcome = Outcome.FAILED if call["verdict"] == NOTICED else Outcome.ELSEWHERE
+        elif call["outcome"] != "passed":
+            return f"not judged: the scenario {call['outcome']}"
+        how = _words([call], work) if outcome is not Outcome.SURVIVED else ""
+        return Result(
+            mutation=job.mutation.name,
+            scenario=scenario,
+            arch=job.arch,
+            outcome=outcome,
+            how=how if outcome is not Outcome.ELSEWHERE else f"{call['verdict']}: {how}",
+            seconds=_seconds(records),
+            measured_at=now(),
+            commit=self.commit,
+            digests=self.sources.digests(job.mutation, scenario),
+            control=control,
         )
-    return done.stdout
 
 
-def _tail(text: str) -> str:
-    return "\n".join(text.splitlines()[-_TAIL:])
+def _passed(records: Sequence[Record], work: Path) -> Control | str:
+    called = any(record["when"] == "call" for record in records)
+    if called and all(record["outcome"] == "passed" for record in records):
+        return Control(seconds=_seconds(records), measured_at=now())
+    return f"it does not pass on the unmutated product: {_words(records, work)}"
 
 
-def _not_run(mutation: Mutation, arch: Arch, error: KubesoloError) -> Result:
-    how = f"did not run: {error}"
-    outcomes = tuple(Outcome(name, False, how, 0.0) for name in mutation.scenarios)
-    return Result(mutation.name, mutation.digest, arch.value, outcomes, ran=False)
+def _seconds(records: Sequence[Record]) -> float:
+    return round(sum(float(str(record["seconds"])) for record in records), 1)
 
 
-def _discard(future: Future[_Workspace]) -> None:
+def _words(records: Sequence[Record], work: Path) -> str:
+    """What went wrong first; a broken product's evidence names the run's own directories."""
+    bad = next((record for record in records if record["outcome"] != "passed"), None)
+    if bad is None:
+        return "no record"
+    words = str(bad.get("error", bad["outcome"]))
+    return words.replace(str(work), "").replace(str(Path.home()), "~")
+
+
+def _discard(future: Future[Workspace]) -> None:
     """Remove a copy that nobody came to use; closing one twice does nothing."""
     if not future.cancel() and future.exception() is None:
         future.result().end.close()
-
-
-def copy_checkout(target: Path) -> None:
-    """Copy the files that git tracks, as they are in the working tree. Raises MutationError."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, text=True
-    )
-    if listed.returncode != 0:
-        raise MutationError(f"cannot list the files of {ROOT}: {listed.stderr.strip()}")
-    for name in listed.stdout.split("\0"):
-        source = ROOT / name
-        if name and (source.is_file() or source.is_symlink()):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name, follow_symlinks=False)
-
-
-def _outcome(name: str, records: list[dict[str, object]], work: Path) -> Outcome:
-    own = [record for record in records if record["scenario"] == name]
-    seconds = sum(float(str(record["seconds"])) for record in own)
-    calls = [record for record in own if record["when"] == "call"]
-    if not calls:
-        words = str(own[0].get("error", own[0]["outcome"])) if own else "no record"
-        return Outcome(name, False, f"did not run: {words}", seconds)
-    call = calls[0]
-    if call["outcome"] != "failed":
-        return Outcome(name, False, f"survived: the scenario {call['outcome']}", seconds)
-    # A broken product's evidence names the run's own directories.
-    words = str(call["error"]).replace(str(work), "").replace(str(Path.home()), "~")
-    if call["verdict"] != NOTICED:
-        return Outcome(name, False, f"{call['verdict']}: {words}", seconds)
-    return Outcome(name, True, words, seconds)
-
-
-class Store:
-    """Results of earlier runs in the file at ``path``, so that a table is run in pieces."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def results(self) -> dict[str, Result]:
-        """Name to result; an absent file is an empty one. Raises MutationError."""
-        try:
-            document = json.loads(self._path.read_text())
-            return {
-                name: Result(
-                    name, entry["digest"], entry["arch"],
-                    tuple(Outcome(**outcome) for outcome in entry["outcomes"]),
-                )
-                for name, entry in document.items()
-            }  # fmt: skip
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise MutationError(
-                f"{self._path} cannot be read: {error}", hint="remove it and run again"
-            ) from None
-
-    def add(self, result: Result) -> None:
-        """Keep ``result`` in place of an earlier one of its name."""
-        results = self.results() | {result.name: result}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        document = {name: _stored(found) for name, found in sorted(results.items())}
-        partial = self._path.with_suffix(".part")
-        partial.write_text(json.dumps(document, indent=1) + "\n")
-        partial.replace(self._path)
-
-
-def _stored(result: Result) -> dict[str, object]:
-    fields = asdict(result)
-    del fields["ran"]
-    return fields
-
-
-def all_scenarios() -> list[str]:
-    """The names of every scenario there is. Raises MutationError."""
-    with _scratch_file() as witness:
-        done = subprocess.run(
-            [
-                sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider",
-                "-p", "scenarios.mutations.witness", "--witness", str(witness), "--arch", "all",
-                "scenarios",
-            ],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        if done.returncode != 0 or not witness.exists():
-            raise MutationError(f"cannot collect the scenarios:\n{done.stdout[-2000:]}")
-        return witness.read_text().splitlines()
-
-
-@contextmanager
-def _scratch_file() -> Iterator[Path]:
-    with Cache().scratch("collect") as folder:
-        yield folder / "names"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import re
 import tomllib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from product.errors import KubesoloError
+from product.image.recipe import Arch
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "fixtures" / "mutations.toml"
+# Boot loader, firmware's keys, kernel and watchdog are others on each architecture.
+_NATIVE = "images/boot/"
+_USUAL = (Arch.AARCH64,)
 
 
 class MutationError(KubesoloError):
@@ -47,26 +52,79 @@ class Edit(_Strict):
         path.write_text(text.replace(self.old, self.new))
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Case:
+    """One scenario that must notice one mutation, on one architecture."""
+
+    mutation: str
+    scenario: str
+    arch: str
+
+    def __str__(self) -> str:
+        return f"{self.mutation}: {self.scenario} ({self.arch})"
+
+
 class Mutation(_Strict):
     """One way to break one promise.
 
     ``change`` says in words what the edits do. Several edits are one mutation where two defences
     stand behind one promise. ``scenarios`` are node ids below ``scenarios/`` without the
-    architecture; each must fail. ``arch`` is given where only that machine shows it.
+    architecture; each must fail. ``noticed_by`` is a regular expression, for all of them or for
+    each by its name, that finds the scenario's own demand in what ``witness`` writes of the
+    failure: the statements that led to it, then the error. ``archs`` says where it must be noticed;
+    without it that is on both architectures for what lies below ``images/boot/``, else on one.
     """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     promise: str
     change: str
     scenarios: tuple[str, ...] = Field(min_length=1)
+    noticed_by: str | dict[str, str]
     edit: tuple[Edit, ...] = Field(min_length=1)
-    arch: str | None = None
+    archs: tuple[Arch, ...] = ()
+
+    @field_validator("noticed_by")
+    @classmethod
+    def _compiles(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        for expression in (value,) if isinstance(value, str) else value.values():
+            try:
+                re.compile(expression)
+            except re.error as error:
+                raise ValueError(f"{expression!r} is no regular expression: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _names_all(self) -> Self:
+        if isinstance(self.noticed_by, dict) and set(self.noticed_by) != set(self.scenarios):
+            raise ValueError(f"noticed_by of {self.name} names others than its scenarios")
+        return self
+
+    def demand(self, scenario: str) -> re.Pattern[str]:
+        """What ``scenario`` must have failed at."""
+        chosen = self.noticed_by if isinstance(self.noticed_by, str) else self.noticed_by[scenario]
+        return re.compile(chosen)
 
     @property
-    def digest(self) -> str:
-        """Names the content: a result counts for the mutation that it was made with."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def required_archs(self) -> tuple[Arch, ...]:
+        """The architectures on which it must be noticed."""
+        if self.archs:
+            return self.archs
+        native = any(edit.file.startswith(_NATIVE) for edit in self.edit)
+        return tuple(Arch) if native else _USUAL
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it edits, each once."""
+        return tuple(dict.fromkeys(edit.file for edit in self.edit))
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Every one that a release needs a result of."""
+        return tuple(
+            Case(self.name, scenario, arch.value)
+            for arch in self.required_archs
+            for scenario in self.scenarios
+        )
 
 
 class _Table(_Strict):

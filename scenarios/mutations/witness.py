@@ -4,14 +4,17 @@ Loaded with ``-p scenarios.mutations.witness``. ``--scenario NAME``, repeated, c
 FILE`` gets one JSON object a line for every phase of a test that failed and every call:
 
 ``scenario``, ``when`` (setup, call, teardown), ``outcome``, ``seconds``, and for a failure
-``verdict`` ("scenario" where the test itself noticed, else what went wrong instead) and ``error``:
-the scenario's statement that raised, and the exception's first line.
+``verdict`` ("scenario" where its own steps failed, else what went wrong instead) and ``error``:
+the scenario's statements that led to it, from the test's own to that of the step that raised, with
+" > " between them, then ": " and the error's message in one line.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
 import json
-import linecache
+import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import CodeType, TracebackType
@@ -21,11 +24,13 @@ import pytest
 
 from harness.errors import ChannelError, CommandError, WaitError
 from harness.target.node import Node
+from scenarios.set_up import is_set_up
 
 NOTICED = "scenario"
 _SCENARIOS = Path(__file__).resolve().parents[1]
 # What a scenario raises when the product does not do what it demands.
 _DEMANDS = (AssertionError, WaitError, CommandError, ChannelError, pexpect.TIMEOUT, pexpect.EOF)
+_LONGEST = 400
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,12 +90,45 @@ def _failure(error: BaseException) -> dict[str, str]:
     verdict = NOTICED
     if not isinstance(error, _DEMANDS):
         verdict = f"it raised {type(error).__name__}"
-    elif any(code is Node.prepared.__code__ for code, _ in frames):
+    elif any(_sets_up(code) for code, _ in frames):
         verdict = "the state it begins in could not be reached"
     own = [(c.co_filename, line) for c, line in frames if _SCENARIOS in Path(c.co_filename).parents]
-    statement = f"{linecache.getline(*own[-1]).strip()}: " if own else ""
+    statements = " > ".join(statement_at(file, line) for file, line in own)
+    return {"verdict": verdict, "error": f"{statements}: {_message(error)}"}
+
+
+def _sets_up(code: CodeType) -> bool:
+    """Making a snapshot, a fixture, or a step that is marked."""
+    fixture = Path(code.co_filename).name == "conftest.py"
+    return code is Node.prepared.__code__ or fixture or is_set_up(code)
+
+
+def _message(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
-    return {"verdict": verdict, "error": statement + text.splitlines()[0]}
+    # An assertion begins with what is asserted about, on as many lines as that has; other errors
+    # end with the console's last lines.
+    first = text if isinstance(error, AssertionError) else text.splitlines()[0]
+    return " ".join(first.split()).removesuffix(" Use -v to get more diff")[:_LONGEST]
+
+
+@functools.cache
+def _statements(file: str) -> tuple[str, list[ast.stmt]]:
+    text = Path(file).read_text()
+    return text, [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.stmt)]
+
+
+def statement_at(file: str, line: int) -> str:
+    """The statement on that line, in one line; of one with a body only its head."""
+    text, statements = _statements(file)
+    around = [n for n in statements if n.lineno <= line <= (n.end_lineno or n.lineno)]
+    if not around:
+        return f"line {line} of {Path(file).name}"
+    found = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
+    body = getattr(found, "body", None)
+    last = body[0].lineno - 1 if body and body[0].lineno > found.lineno else found.end_lineno
+    words = " ".join(" ".join(text.splitlines()[found.lineno - 1 : last]).split())
+    words = re.sub(r"([(\[{]) ", r"\1", words)
+    return re.sub(r",? ([)\]}])", r"\1", words).removesuffix(":")
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[CodeType, int]]:

@@ -24,9 +24,9 @@ def test_a_confirmed_slot_that_rots_yields_to_the_other(
     node.succeed(on_slot("B", rot))
     with node.expect_boots(2) as boots:
         node.reboot()
-        ready = node.wait_ready()
     assert boots.slots == ["B", "A"]
     assert boots.successes == [True, False]
+    ready = node.wait_ready()
     assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
     assert read_data(node) == "kept"
     problems = node.status().problems

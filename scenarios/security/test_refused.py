@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from harness.journal.journal import Source
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
 from harness.target.node import Node, State
@@ -30,6 +31,8 @@ def test_tampered_artifact(node: Node, releases: Releases, serve: Serve) -> None
     tampered = update.server.tamper(_artifact(update), at=1 << 20)
     update.refused("digest-mismatch", exit=FAILED)
     assert tampered.count > 0
+    fired = [event.text for event in node.journal.events() if event.source is Source.FAULT]
+    assert fired == [f"byte {1 << 20} of {_artifact(update)} inverted"]
     assert node.status().slots.B.version is None, "a half slot looks whole"
 
 

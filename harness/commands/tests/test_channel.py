@@ -37,7 +37,7 @@ class Wire:
         self.journal = Journal()
         self.ours, self.theirs = socket.socketpair()
         self.channel = Channel(self.ours, self.journal)
-        self.pump = Pump("test")
+        self.pump = Pump("test", self.journal)
         self.journal.append(Source.HARNESS, "start")
         self.pump.add(self.ours, self.channel.feed, lambda: None)
 
@@ -111,8 +111,50 @@ def test_a_command_that_cannot_run_says_why(channel: Channel) -> None:
 
 
 def test_a_command_over_its_deadline_ends_in_the_guest_with_its_output(channel: Channel) -> None:
-    with pytest.raises(ChannelError, match=r"timeout.*before"):
+    with pytest.raises(ChannelError, match=r"(?s)timeout.*before"):
         channel.exec(["sh", "-c", "echo before; sleep 600"], Deadline.after(2.0))
+
+
+def test_a_deadline_tells_what_was_printed_so_far(channel: Channel) -> None:
+    script = "echo before; echo aside >&2; sleep 600"
+    pending = channel.start(["sh", "-c", script], limit=None)
+    while pending.output() != b"before\n":
+        channel.ping(Deadline.after(LIMIT))
+    with pytest.raises(DeadlineError, match=r"(?s)nothing within.*stdout:\nbefore") as caught:
+        pending.wait(Deadline.after(1.0))
+    assert (caught.value.stdout, caught.value.stderr) == (b"before\n", b"aside\n")
+    assert pending.output() == b"before\n"
+
+
+def test_a_command_can_be_waited_for_again(channel: Channel, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    pending = channel.start(["sh", "-c", 'echo first; cat "$1"', "sh", str(gate)], limit=LIMIT)
+    for _ in range(2):
+        with pytest.raises(DeadlineError, match="first"):
+            pending.wait(Deadline.after(0.5))
+    gate.write_text("last\n")
+    done = pending.wait(Deadline.after(LIMIT))
+    assert done.stdout == b"first\nlast\n"
+    assert pending.wait(Deadline.after(LIMIT)) is done
+    assert pending.output() == done.stdout
+
+
+def test_a_command_that_failed_tells_it_again(channel: Channel) -> None:
+    pending = channel.start(["sh", "-c", "echo aside >&2; sleep 600"], limit=0.5)
+    for _ in range(2):
+        with pytest.raises(ChannelError, match=r"(?s)timeout.*stderr:\naside"):
+            pending.wait(Deadline.after(LIMIT))
+
+
+def test_a_command_that_was_given_up_is_forgotten(wire: Wire) -> None:
+    hello(wire)
+    for _ in range(2):
+        with pytest.raises(DeadlineError):
+            wire.channel.exec(["x"], Deadline.after(0.1))
+        with pytest.raises(DeadlineError):
+            wire.channel.ping(Deadline.after(0.1))
+    assert wire.channel._requests == {}
 
 
 def test_two_commands_at_once(channel: Channel) -> None:

@@ -85,7 +85,7 @@ def test_a_line_without_end_does_not_grow_for_ever(tmp_path: Path) -> None:
     ("line", "pattern"),
     [
         ("[ 3.1] Kernel panic - not syncing: VFS: Unable to mount root fs", Pattern.PANIC),
-        ("[ 3.1] Kernel panic - not syncing: Attempted to kill init!", Pattern.PANIC),
+        ("[ 3.1] Kernel panic - not syncing: Attempted to kill init!", Pattern.INIT_EXITED),
         ("[ 9.9] kernel BUG at mm/slub.c:1!", Pattern.KERNEL_BUG),
         ("[ 9.9] BUG: kernel NULL pointer dereference", Pattern.KERNEL_BUG),
         ("[ 9.9] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!", Pattern.SOFT_LOCKUP),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.deadline import Deadline
-from harness.faults.http import WebServer
-from harness.journal.journal import Journal, Source
+from harness.faults.http import Fault, WebServer
 
 DATA = hashlib.shake_128(b"artifact").digest(200_000)
 LIMIT = 20.0
@@ -116,10 +116,67 @@ def test_a_tampered_byte_is_the_only_difference(web: WebServer) -> None:
     assert fault.fired.is_set()
 
 
-def test_tampering_outside_what_was_asked_has_not_fired(web: WebServer) -> None:
-    fault = web.tamper("/artifacts/*", 5)
+def test_tampering_outside_what_was_asked_does_not_count(web: WebServer) -> None:
+    fault = web.tamper("/artifacts/*", 5, times=1)
     assert get(web, "/artifacts/a", Range="bytes=100-")[1] == DATA[100:]
+    web.wait_requests(1, Deadline.after(LIMIT))
     assert not fault.fired.is_set()
+    assert fault.count == 0
+    # Nor has it used up the fault.
+    assert get(web, "/artifacts/a")[1] != DATA
+    assert fault.count == 1
+    assert get(web, "/artifacts/a")[1] == DATA
+    assert fault.count == 1
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda web: web.cut("*", len(DATA)),
+        lambda web: web.hold("*", len(DATA)),
+        lambda web: web.truncate("*", len(DATA)),
+        lambda web: web.tamper("*", len(DATA)),
+    ],
+    ids=["cut", "hold", "truncate", "tamper"],
+)
+def test_a_fault_behind_the_end_of_the_file_does_not_count(
+    web: WebServer, add: Callable[[WebServer], Fault]
+) -> None:
+    fault = add(web)
+    assert get(web, "/artifacts/a")[1] == DATA
+    assert get(web, "/missing")[0] == 404
+    web.wait_requests(2, Deadline.after(LIMIT))
+    assert (fault.count, fault.fired.is_set()) == (0, False)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda web: web.fail("*"),
+        lambda web: web.cut("*", 10, times=None),
+        lambda web: web.truncate("*", 10),
+        lambda web: web.tamper("*", 10),
+        lambda web: web.throttle("*", 10_000_000),
+    ],
+    ids=["fail", "cut", "truncate", "tamper", "throttle"],
+)
+def test_each_changed_answer_counts_once(web: WebServer, add: Callable[[WebServer], Fault]) -> None:
+    fault = add(web)
+    for _ in range(2):
+        with contextlib.suppress(http.client.IncompleteRead):
+            get(web, "/artifacts/a")
+    assert fault.count == 2
+
+
+def test_a_request_under_way_holds_one_of_the_times(web: WebServer) -> None:
+    """Two that come at once do not both get what is for one."""
+    first = web.take_fault("/a")
+    assert first is None
+    fault = web.tamper("*", 5, times=1)
+    assert web.take_fault("/a") is fault
+    assert web.take_fault("/a") is None
+    web.return_fault(fault)
+    assert web.take_fault("/a") is fault
 
 
 def test_a_truncated_file_looks_complete(web: WebServer) -> None:
@@ -143,15 +200,14 @@ def test_other_paths_are_not_affected_and_faults_can_be_cleared(web: WebServer) 
     assert get(web, "/artifacts/a")[0] == 200
 
 
-def test_a_fired_fault_is_in_the_journal_once(tmp_path: Path) -> None:
+def test_a_fired_fault_is_recorded_once(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(DATA)
-    journal = Journal()
-    with WebServer(tmp_path, journal=journal) as web:
+    fired: list[str] = []
+    with WebServer(tmp_path, record=fired.append) as web:
         web.fail("/a", 500)
         get(web, "/a")
         get(web, "/a")
-    fired = [event for event in journal.events() if event.source is Source.FAULT]
-    assert [event.text for event in fired] == ["status 500 for /a"]
+    assert fired == ["status 500 for /a"]
 
 
 def test_closing_does_not_wait_for_a_held_request(tmp_path: Path) -> None:

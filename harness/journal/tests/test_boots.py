@@ -6,6 +6,7 @@ import pytest
 
 from harness.journal.boots import Boots, Ready
 from harness.journal.journal import Journal, Source
+from harness.journal.patterns import Pattern
 from harness.target.session import directory_name
 from harness.target.view import View
 
@@ -30,6 +31,41 @@ def test_boots_and_rollbacks_are_read_in_order() -> None:
     assert len(boots) == 3
     journal.append(Source.CONSOLE, "line", "kubesolo: boot slot=A counter=0 success=1")
     assert boots.slots == ["B", "B", "A", "A"]
+
+
+def test_each_boot_has_the_causes_of_its_own_failure() -> None:
+    journal = Journal()
+    boots = Boots(journal.events)
+    journal.append(Source.CONSOLE, "line", "kubesolo: boot failed: before the first decision")
+    with journal.tolerating(Pattern.INIT_EXITED):
+        journal.append(Source.CONSOLE, "line", "kubesolo: boot slot=B counter=2 success=0")
+        journal.append(Source.CONSOLE, "line", "[ 3.1] Attempted to kill init!")
+        journal.failure(Pattern.INIT_EXITED, "[ 3.1] Attempted to kill init!")
+    for text in (
+        "kubesolo: boot slot=B counter=1 success=0",
+        "kubesolo: stage initramfs slot=B confirmed=0",
+        "kubesolo: boot slot=B counter=0 success=0",
+        "kubesolo-update: unhealthy version=1 slot=B cause=health failures=1 reason=disk_writable",
+        "kubesolo: the agent ended without a verdict (1): this try is given up",
+        "kubesolo: rollback to slot=A",
+        "kubesolo: boot slot=A counter=0 success=1",
+        "kubesolo-update: rolled back version=1 reason=rolled back: 3 failed boots of 1",
+    ):
+        if "counter=0 success=0" in text:
+            journal.append(Source.QMP, "event", "WATCHDOG", action="reset")
+            journal.append(Source.QMP, "event", "RESET", guest=True)
+        journal.append(Source.CONSOLE, "line", text)
+    assert boots.causes == [
+        ["[ 3.1] Attempted to kill init!"],
+        ["WATCHDOG"],
+        [
+            "kubesolo-update: unhealthy version=1 slot=B cause=health failures=1 "
+            "reason=disk_writable",
+            "kubesolo: the agent ended without a verdict (1): this try is given up",
+        ],
+        [],
+    ]
+    assert boots.saying(r"kubesolo: stage init") == [False, True, False, False]
 
 
 @pytest.mark.parametrize(

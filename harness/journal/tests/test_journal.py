@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineError, GuestFailureError, MachineExitedError
+from harness.errors import (
+    DeadlineError,
+    GuestFailureError,
+    MachineExitedError,
+    MissingFailureError,
+)
 from harness.journal.journal import Event, Journal, Source
 from harness.journal.patterns import Pattern
 
@@ -69,7 +74,7 @@ def test_no_event_of_many_threads_is_lost() -> None:
 
 def test_a_panic_ends_a_wait_long_before_its_deadline() -> None:
     journal = Journal()
-    journal.reproduce = "python -m pytest x"
+    journal.reproduce = "./noxw -s scenarios -- x"
     for number in range(30):
         say(journal, f"line {number}")
     journal.failure(Pattern.PANIC, "Kernel panic - not syncing: VFS")
@@ -79,7 +84,7 @@ def test_a_panic_ends_a_wait_long_before_its_deadline() -> None:
     for part in ("the prompt", "'boot'", "PANIC", "not syncing: VFS", "line 29", "x"):
         assert part in message
     assert "line 9\n" not in message  # the last 20 lines alone
-    assert caught.value.hint == "run again: python -m pytest x"
+    assert caught.value.hint == "run again: ./noxw -s scenarios -- x"
 
 
 def test_a_failure_between_two_waits_ends_the_second_once() -> None:
@@ -107,13 +112,63 @@ def test_only_the_named_failure_is_expected_and_only_in_its_scope() -> None:
         journal.failure(Pattern.PANIC, "Kernel panic - not syncing")
         say(journal, "next boot")
     journal.wait(is_line, "the next boot", Deadline.after(LONG), since=0)
-    with journal.expecting(Pattern.PANIC):
+    with journal.tolerating(Pattern.PANIC):
         journal.failure(Pattern.EXT4, "EXT4-fs error")
         with pytest.raises(GuestFailureError, match="EXT4"):
             journal.check("the next boot")
     journal.failure(Pattern.PANIC, "Kernel panic - not syncing")
     with pytest.raises(GuestFailureError, match="PANIC"):
         journal.check("the next boot")
+
+
+def test_an_expected_failure_that_does_not_come_is_missed() -> None:
+    journal = Journal()
+    journal.reproduce = "python -m pytest x"
+    journal.failure(Pattern.PANIC, "Kernel panic - not syncing: before the scope")
+    with pytest.raises(GuestFailureError):
+        journal.check("the scope")
+    say(journal, "the last line")
+    with (
+        pytest.raises(MissingFailureError, match="expected PANIC: no failure came") as caught,
+        journal.expecting(Pattern.PANIC),
+    ):
+        pass
+    assert "the last line" in str(caught.value)
+    assert caught.value.hint == "run again: python -m pytest x"
+
+
+def test_what_came_instead_of_an_expected_failure_is_named() -> None:
+    journal = Journal()
+
+    def fail() -> None:
+        journal.failure(Pattern.PANIC, "Kernel panic - not syncing: VFS")
+        journal.failure(Pattern.INIT_EXITED, "Attempted to kill init!")
+        journal.failure(Pattern.INIT_EXITED, "Attempted to kill init!")
+        journal.failure(Pattern.GRUB, "error: file `/vmlinuz' not found.")
+
+    with (
+        pytest.raises(MissingFailureError) as caught,
+        journal.tolerating(Pattern.GRUB),
+        journal.expecting(Pattern.PANIC, Pattern.INIT_EXITED, times=2),
+    ):
+        fail()
+    message = str(caught.value)
+    assert message.startswith(
+        "expected PANIC, INIT_EXITED, 2 times each: PANIC 1 times, INIT_EXITED 2 times, GRUB 1"
+    )
+    assert "GRUB: error: file `/vmlinuz' not found." in message
+
+
+def test_an_expected_failure_may_come_more_often_and_is_not_missed_after_an_error() -> None:
+    journal = Journal()
+    with journal.expecting(Pattern.PANIC):
+        for _ in range(2):
+            journal.failure(Pattern.PANIC, "Kernel panic - not syncing")
+    with journal.tolerating(Pattern.PANIC):
+        pass
+    # The error that ended the scope says more.
+    with pytest.raises(KeyError), journal.expecting(Pattern.PANIC):
+        raise KeyError
 
 
 def test_the_machines_end_ends_a_wait() -> None:

@@ -64,6 +64,45 @@ def test_a_kernel_that_never_boots_is_an_error(
         measure(None)
 
 
+@pytest.mark.parametrize(
+    ("kvm", "tcg", "name", "seconds", "scale"),
+    [
+        # KVM that works is several times as fast: TCG need not be tried.
+        (0.2, None, "kvm", 0.2, 1.0),
+        # Nested, it may boot and yet be the slower one.
+        (2.6, 1.0, "tcg", 1.0, 1.0),
+        (4.9, 1.2, "tcg", 1.2, 1.2),
+        # Both are slow, and the faster one says by how much.
+        (1.4, 1.6, "kvm", 1.4, 1.4),
+        # TCG boots nothing here, KVM does.
+        (4.0, WaitError("nothing within 120 s"), "kvm", 4.0, 4.0),
+        (WaitError("nothing within 10 s"), 1.3, "tcg", 1.3, 1.3),
+    ],
+)
+def test_the_faster_accelerator_is_taken_with_its_own_scale(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    kvm: float | WaitError,
+    tcg: float | WaitError | None,
+    name: str,
+    seconds: float,
+    scale: float,
+) -> None:
+    def boot(_tools: HostTools, _kernel: Path, _arch: Arch, accelerator: str, *_: object) -> float:
+        outcome = {"kvm": kvm, "tcg": tcg}[accelerator]
+        assert outcome is not None, f"{accelerator} was tried"
+        if isinstance(outcome, WaitError):
+            raise outcome
+        return outcome * REFERENCE
+
+    monkeypatch.setattr(accel, "boot", boot)
+    monkeypatch.setattr(accel, "_kvm_opens", lambda: True)
+    monkeypatch.setattr(Arch, "is_hosts", True)
+    found = accel._measure(cast(HostTools, None), tmp_path, Arch.AARCH64, tmp_path)
+    assert found.name == name
+    assert (found.seconds, found.scale) == pytest.approx((seconds * REFERENCE, scale))
+
+
 def test_a_copy_of_a_kernel_is_not_booted_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host_tools: HostTools
 ) -> None:

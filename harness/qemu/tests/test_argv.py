@@ -138,6 +138,23 @@ def test_sizes_clock_and_extras_are_passed_on() -> None:
     assert argv[-2:] == ["-name", "x"]
 
 
+@pytest.mark.parametrize("arch", list(Arch))
+def test_a_kernel_is_booted_without_a_disk_or_before_it(arch: Arch) -> None:
+    """The kernel has the first place in the firmware's order, which nobody else may claim."""
+    kernel = {"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd", "append": "a=1 b"}
+    for image, disks in ((None, 0), ("/disk.img", 1)):
+        machine = spec(arch=arch, image=image, **kernel)
+        storage = Storage(Path("/run/disk.qcow2") if image else None, Path("/run/variables.qcow2"))
+        argv = build(machine, Tools(), "tcg", storage, STREAMS)
+        for option, value in kernel.items():
+            assert values(argv, f"-{option}") == [value]
+        assert "bootindex" not in " ".join(argv)
+        assert (
+            len([device for device in values(argv, "-device") if "virtio-blk" in device]) == disks
+        )
+    assert "-kernel" not in command(spec(arch=arch))
+
+
 def test_a_fork_waits_for_its_state() -> None:
     assert values(command(spec(), incoming=True), "-incoming") == ["defer"]
     assert "-incoming" not in command(spec())
@@ -159,6 +176,9 @@ def test_a_comma_in_a_path_is_quoted() -> None:
         ({"smbios": ("a,b",)}, "commas"),
         ({"rtc": "yesterday"}, "rtc"),
         ({"colour": "blue"}, "colour"),
+        ({"image": None}, "an image or a kernel"),
+        ({"initrd": "/boot/initrd"}, "initrd and append need a kernel"),
+        ({"append": "quiet"}, "initrd and append need a kernel"),
     ],
 )
 def test_an_impossible_machine_says_why(fields: dict[str, Any], reason: str) -> None:
@@ -170,8 +190,8 @@ def test_an_impossible_machine_says_why(fields: dict[str, Any], reason: str) -> 
 def test_the_disk_hangs_on_the_chosen_bus_under_the_same_name(bus: DiskBus) -> None:
     argv = command(spec(disk_bus=bus, disk_size_mib=4096))
     devices = values(argv, "-device")
-    assert [device for device in devices if "id=disk0,drive=disk" in device] == [bus.devices[-1]]
-    for earlier, later in pairwise(bus.devices):
+    assert [device for device in devices if "id=disk0,drive=disk" in device] == [bus.devices()[-1]]
+    for earlier, later in pairwise(bus.devices()):
         assert devices.index(earlier) < devices.index(later)
 
 

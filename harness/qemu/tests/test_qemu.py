@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,6 +180,7 @@ def test_a_command_line_that_qemu_refuses_is_an_error_with_its_words(
 def test_an_impossible_disk_leaves_nothing_behind(
     empty: MachineSpec, host: Host, tmp_path: Path, fields: dict[str, Any], reason: str
 ) -> None:
+    assert empty.image is not None
     with empty.image.open("r+b") as file:
         file.truncate(65 << 20)
     with pytest.raises(LaunchError, match=reason):
@@ -197,6 +200,7 @@ def test_what_a_machine_writes_never_reaches_its_image(
 ) -> None:
     write = [*host_tools.argv("qemu-io", "-c", "write -P 0x5a 0 4096")]
     subprocess.run([*write, str(machine.storage.disk)], check=True, capture_output=True)
+    assert empty.image is not None
     assert empty.image.read_bytes() == EMPTY_DISK
 
 
@@ -207,8 +211,9 @@ def write(machine: Machine, *commands: str) -> None:
         assert machine.monitor(f'qemu-io -d {device} "{command}"') == ""
 
 
-def check_disk(tools: HostTools, disk: Path, *commands: str) -> None:
+def check_disk(tools: HostTools, disk: Path | None, *commands: str) -> None:
     """What ``read -P`` of qemu-io finds in an overlay that nobody has open."""
+    assert disk is not None
     for command in commands:
         argv = tools.argv("qemu-io", "-r", "-f", "qcow2", "-c", command, str(disk))
         done = subprocess.run(argv, capture_output=True, text=True)
@@ -248,9 +253,65 @@ def test_a_power_cut_loses_each_write_that_was_not_flushed(
         kept = (lost[0], "read -P 0x66 1M 64k", lost[2])
         check_disk(host.tools, machine.storage.disk, *kept)
         disk = machine.keep_disk()
-    # What is kept as evidence is one file over the image.
     assert disk == tmp_path / "artefacts" / "disk.qcow2"
     check_disk(host.tools, disk, *kept)
+
+
+def forked_and_kept(empty: MachineSpec, host: Host, tmp_path: Path) -> tuple[Path, str]:
+    """What is kept of a machine that wrote, whose snapshot wrote, and which wrote after a cut; and
+    what is said of it."""
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    with _Held(empty, host, tmp_path / "first") as first:
+        first.power_on()
+        write(first, "write -P 0x11 1M 64k", "flush")
+        saved = first.save(folder)
+    with Machine(empty, host, tmp_path / "artefacts", base=saved.storage) as fork:
+        fork.power_on(saved)
+        write(fork, "write -P 0x22 2M 64k", "flush")
+        fork.power_cut()
+        fork.power_on()
+        write(fork, "write -P 0x33 3M 64k", "flush")
+        fork.quit()
+        disk = fork.keep_disk()
+        assert disk is not None
+        notes = [event.text for event in fork.journal.events() if event.kind == "note"]
+    shutil.rmtree(folder)
+    said = (tmp_path / "artefacts" / "disk.txt").read_text()
+    assert any(said.startswith(note) for note in notes)
+    return disk, said
+
+
+WRITTEN = ("read -P 0x11 1M 64k", "read -P 0x22 2M 64k", "read -P 0x33 3M 64k")
+
+
+def test_a_kept_disk_can_be_opened_anywhere(empty: MachineSpec, host: Host, tmp_path: Path) -> None:
+    disk, said = forked_and_kept(empty, host, tmp_path)
+    assert empty.image is not None
+    empty.image.unlink()
+    elsewhere = disk.rename(tmp_path / "elsewhere.qcow2")
+    check_disk(host.tools, elsewhere, *WRITTEN)
+    assert "the whole disk" in said
+    assert list((tmp_path / "artefacts").glob("*.part")) == []
+
+
+def test_a_disk_too_large_to_be_kept_whole_names_its_image(
+    empty: MachineSpec, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "WHOLE_BYTES", 1000)
+    disk, said = forked_and_kept(empty, host, tmp_path)
+    check_disk(host.tools, disk, *WRITTEN)
+    assert empty.image is not None
+    assert str(empty.image) in said
+    assert hashlib.sha256(EMPTY_DISK).hexdigest() in said
+    # The command that it names opens it elsewhere.
+    image = empty.image.rename(tmp_path / "moved.img")
+    [command] = [line.strip() for line in said.splitlines() if "qemu-img rebase" in line]
+    words = command.replace("IMAGE", str(image)).split()
+    assert words[0] == "qemu-img"
+    argv = host.tools.argv("qemu-img", *words[1:])
+    subprocess.run(argv, check=True, cwd=disk.parent)
+    check_disk(host.tools, disk, *WRITTEN)
 
 
 def test_a_machine_whose_power_was_cut_is_not_saved(machine: Machine, tmp_path: Path) -> None:

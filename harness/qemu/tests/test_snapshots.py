@@ -111,6 +111,15 @@ def test_whatever_matters_is_in_the_key(image: Path, key: Key, change: dict[str,
     assert other.digest != key.digest
 
 
+def test_a_kernels_content_matters_and_not_its_place(tmp_path: Path) -> None:
+    digests = []
+    for name, content in (("one", b"a"), ("two", b"a"), ("three", b"b")):
+        (tmp_path / name).write_bytes(content)
+        machine = MachineSpec.model_validate({"arch": "x86_64", "kernel": tmp_path / name})
+        digests.append(Key("digest", machine, "tcg", "ready").digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_where_the_image_lies_is_not(tmp_path: Path, key: Key) -> None:
     assert Key("digest", spec(tmp_path / "other.img"), "tcg", "ready").digest == key.digest
 
@@ -166,6 +175,31 @@ def test_two_that_want_it_at_once_make_it_once_and_hold_it_together(
         thread.join()
     assert len(make.made) == 1
     assert sorted(held) == ["one", "two"]
+
+
+def test_all_of_a_state_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a host that loses power has a state with its name and without its memory."""
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def fsync_and_tell(descriptor: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def rename_and_tell(*paths: Any, **options: Any) -> None:
+        done.append("renamed")
+        rename(*paths, **options)
+
+    monkeypatch.setattr(os, "fsync", fsync_and_tell)
+    monkeypatch.setattr(os, "rename", rename_and_tell)
+    with States(tmp_path / "states").obtain(key, Maker()):
+        pass
+    before, after = done[: done.index("renamed")], done[done.index("renamed") + 1 :]
+    assert set(before) == {"memory", "disk.qcow2", "state.json", f"{key.digest}.part"}
+    assert before[-1] == f"{key.digest}.part"
+    assert after == ["states"]
 
 
 def test_a_failed_make_leaves_nothing_and_is_remembered(tmp_path: Path, key: Key) -> None:
@@ -268,7 +302,7 @@ def test_a_state_over_one_that_was_made_anew_is_useless(
             with states.obtain(later, lambda: make(base)):
                 pass
         assert len(make.made) == 2
-    (base.disk.parent / "state.json").unlink()
+    (first.saved.memory.parent / "state.json").unlink()
     with states.obtain(key, make) as second:
         base = second.saved.storage
         with states.obtain(later, lambda: make(base)):

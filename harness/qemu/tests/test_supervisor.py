@@ -191,6 +191,25 @@ def test_descriptors_arrive_at_their_own_numbers(tmp_path: Path) -> None:
                 end.close()
 
 
+def test_a_machine_has_no_descriptors_but_its_own(tmp_path: Path) -> None:
+    """Not the supervisor's either: an inherited socket would never end with the supervisor."""
+    process = Process(tmp_path, Journal(), lambda: None)
+    pair = socket.socketpair()
+    try:
+        number = pair[1].fileno()
+        listing = "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd')))"
+        argv = ["/bin/sh", "-c", f'{sys.executable} -I -S -c "$1" >&2', "sh", listing]
+        process.start(argv, [number], Deadline.after(LIMIT))
+        assert process.wait(Deadline.after(LIMIT)) == 0
+        found = set(json.loads(process.last_words()))
+        # The listing itself has its directory open, at the lowest number that is free.
+        assert found == {0, 1, 2, number, min(set(range(3, number + 2)) - {number})}
+    finally:
+        process.close()
+        for end in pair:
+            end.close()
+
+
 def test_a_program_that_cannot_be_run_says_why(tmp_path: Path) -> None:
     process = Process(tmp_path, Journal(), lambda: None)
     try:

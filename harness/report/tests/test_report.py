@@ -20,7 +20,7 @@ from harness.report.html import write_report
 TIMELINES = Path(__file__).parents[3] / "fixtures" / "timelines"
 TIMEOUT = (
     "waited 62.7 s for boot 1 of 1 in step 'wait for 1 boots': nothing within 63 s\n"
-    "last 20 console lines:\n  Boot Options\nrun again: python -m pytest x"
+    "last 20 console lines:\n  Boot Options\nrun again: ./noxw -s scenarios -- x"
 )
 
 
@@ -42,7 +42,7 @@ def evidence(
         "host_scale": 1.3,
         "outcome": "passed",
         "failure": None,
-        "reproduce": f"python -m pytest 'scenarios/test_x.py::test_{name}[{arch}]'",
+        "reproduce": f"./noxw -s scenarios -- 'scenarios/test_x.py::test_{name}[{arch}]'",
         "nodes": ["node"],
         "seconds": 80.0,
         "guest_seconds": 76.0,
@@ -168,7 +168,7 @@ def test_failures_come_first_with_their_reason_console_and_command(tmp_path: Pat
     head, _, table = page.source.partition("All scenarios")
     assert "waited 62.7 s for boot 1 of 1 in step &#x27;wait for 1 boots&#x27;" in head
     assert "At 164.4 s of <b>node</b>: gave up after 62.7 s." in head
-    assert "python -m pytest &#x27;scenarios/test_x.py::test_the_menu[x86_64]&#x27;" in head
+    assert "./noxw -s scenarios -- &#x27;scenarios/test_x.py::test_the_menu[x86_64]&#x27;" in head
     tail = re.search(r"last console lines of node</p><pre>(.*?)</pre>", head, re.DOTALL)
     assert tail is not None
     lines = tail[1].split("\n")

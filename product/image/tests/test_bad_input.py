@@ -12,7 +12,7 @@ import pytest
 
 from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
-from product.image.cli import copy_sparse, main
+from product.image.cli import main
 from product.image.errors import (
     CacheError,
     DownloadError,
@@ -242,18 +242,6 @@ def test_the_command_line_prints_one_error_and_a_hint(
     assert main() == 1
     error = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in error] == ["error", "hint"]
-
-
-def test_an_image_is_written_to_files_alone(tmp_path: Path) -> None:
-    """Holes would leave what a device held before."""
-    source = tmp_path / "disk.img"
-    source.write_bytes(bytes(1 << 20) + b"end")
-    target = tmp_path / "copy.img"
-    copy_sparse(source, target)
-    assert target.read_bytes() == source.read_bytes()
-    for other in (tmp_path, Path("/dev/null")):
-        with pytest.raises(ImageError, match="is no regular file"):
-            copy_sparse(source, other)
 
 
 @pytest.mark.parametrize("output", ["/no/such/folder/disk.img", "/proc/disk.img"])

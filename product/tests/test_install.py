@@ -1,0 +1,78 @@
+"""What ``pip install .`` gives: three commands, and the recipes that one of them needs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from product.image.build import Builder
+from product.image.cache import default_root, tree_digest
+from product.image.tools import host_arch
+
+CHECKOUT = Path(__file__).parents[2]
+COMMANDS = ("kubesolo-image", "kubesolo-release", "kubesolo-update")
+NOT_INSTALLED = ("pytest", "pexpect", "qemu", "nox", "mypy")
+SECONDS = 300
+
+
+class Environment:
+    """A fresh virtual environment that knows nothing of the checkout."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._programs = folder / "environment" / "bin"
+        self._run(sys.executable, "-m", "venv", str(self._programs.parent))
+
+    def run(self, program: str, *arguments: str) -> str:
+        """What one of its programs prints."""
+        return self._run(str(self._programs / program), *arguments)
+
+    def _run(self, *command: str) -> str:
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(
+            command, cwd=self._folder, env=environment, capture_output=True, text=True,
+            timeout=SECONDS, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+def test_pip_install_gives_the_commands_and_the_recipes_and_nothing_of_the_harness(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "checkout"
+    ignore = shutil.ignore_patterns(".git", "build", "out", "*.egg-info", "__pycache__", ".*_cache")
+    shutil.copytree(CHECKOUT, source, symlinks=True, ignore=ignore)
+    environment = Environment(tmp_path)
+    environment.run("python", "-m", "pip", "install", str(source))
+    shutil.rmtree(source)
+
+    for name in COMMANDS:
+        assert name in environment.run(name, "--help")
+
+    code = "from product.image.tools import IMAGES; print(IMAGES)"
+    images = Path(environment.run("python", "-c", code).strip())
+    assert images.is_relative_to(default_root())
+    assert tree_digest(images) == tree_digest(CHECKOUT / "images")
+
+    # From the same inputs: what the checkout has built is found in the cache.
+    built = Builder(host_arch(), recipe=CHECKOUT / "images/appliance.toml").slot("0.1.0").folder
+    assert environment.run("kubesolo-image", "slot", "--recipe", "appliance") == f"{built}\n"
+
+    code = "import sys, importlib.util as u; print([n for n in sys.argv[1:] if u.find_spec(n)])"
+    assert environment.run("python", "-c", code, *NOT_INSTALLED) == "[]\n"
+
+
+def test_the_set_for_developers_has_what_the_harness_needs() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(extras["harness"]) < set(extras["dev"])
+    locked = "\n" + (CHECKOUT / "requirements/dev.txt").read_text()
+    for line in [*project["dependencies"], *extras["dev"]]:
+        name = re.split(r"[=>]", line)[0].replace(".", "-")
+        assert f"\n{name}==" in locked
