@@ -86,7 +86,9 @@ def build(
     """Build the disk image whose slot A holds one version; print its path."""
     with drift.allowing(allow_drift):
         payload = _payload(payload_binary, payload_archive, payload_sha256)
-        builder = Builder(arch or host_arch(), recipe=recipe, hardware=hardware, payload=payload)
+        builder = Builder(
+            arch or host_arch(), recipe=_named(recipe), hardware=hardware, payload=payload
+        )
         image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
@@ -112,7 +114,9 @@ def slot(
     """Build the files of one slot, as a release is published from; print their directory."""
     with drift.allowing(allow_drift):
         payload = _payload(payload_binary, payload_archive, payload_sha256)
-        builder = Builder(arch or host_arch(), recipe=recipe, hardware=hardware, payload=payload)
+        builder = Builder(
+            arch or host_arch(), recipe=_named(recipe), hardware=hardware, payload=payload
+        )
         built = builder.slot(version, tuple(overlay or ()))
     print(built.folder)
     _warn_of_drift(built)
