@@ -85,7 +85,7 @@ def test_a_disk_that_is_slow_boots(node: Node) -> None:
     assert boots.slots == ["A"]
 
 
-@scenario(arch="x86_64", watchdog_device=Watchdog.ITCO)
+@scenario()
 def test_a_disk_that_answers_no_more_ends_the_boot(node: Node) -> None:
     """What is not read is not waited for."""
     node.boot()
