@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 from dataclasses import dataclass
 
-import pexpect
-
 from harness.commands.channel import CompletedCommand
+from harness.console.menu import open_menu
 from harness.faults.http import WebServer
-from harness.journal.boots import Ready
+from harness.journal.boots import Boots, Ready
 from harness.qemu.arch import Arch
 from harness.target.node import Node
 from scenarios.releases import Release
@@ -90,6 +88,23 @@ class Update:
         self.stage()
         self.node.reboot()
         return self.node.wait_ready()
+
+
+def failed_for(boots: Boots, *causes: str, times: int = 3) -> None:
+    """The first boots failed, each for all of ``causes`` and for nothing else; no later one did.
+
+    ``causes`` are regular expressions of what Boots.causes holds.
+    """
+    found = boots.causes
+    assert len(found) >= times, f"{len(found)} boots of {times} that should have failed"
+    for number, said in enumerate(found, 1):
+        expected = causes if number <= times else ()
+        for cause in expected:
+            assert any(re.search(cause, text) for text in said), (
+                f"boot {number} did not fail for {cause!r}, but for {said or 'nothing'}"
+            )
+        others = [text for text in said if not any(re.search(cause, text) for cause in expected)]
+        assert not others, f"boot {number} failed also for {others}"
 
 
 def slot_digests(node: Node) -> dict[str, str]:
@@ -174,21 +189,19 @@ _F4 = {Arch.X86_64: "\x1bOS", Arch.AARCH64: "\x1bOx"}
 
 
 def boot_menu(node: Node, entry: str) -> None:
-    """Reboot and choose an entry as a person at the serial console does, holding F4."""
+    """Reboot and choose an entry as a person at the serial console does, holding F4.
+
+    Raises DeadlineError with what the console showed where the menu does not appear.
+    """
     position = node.machine.console.position
     since = node.journal.cursor
     node.reboot()
     # Where nobody reads them, keys pile up until no more are taken.
     node.machine.wait_reset("the reboot", node.machine.deadline(60), since)
-    begun = time.monotonic()
     terminal = node.expect(seconds=60, since=position)
-    # The firmware forgets keys that came before it: press until the menu shows. Escape would open
-    # the firmware's own menu. The slower the machine starts, the longer is the moment for it.
-    while (passed := time.monotonic() - begun) < MENU_SECONDS:
-        terminal.send(_F4[node.spec.arch])
-        pause = max(0.05, passed / 40)
-        if terminal.expect([re.escape(MENU[-1]), pexpect.TIMEOUT], timeout=pause) == 0:
-            break
+    # Escape would open the firmware's own menu.
+    key = _F4[node.spec.arch]
+    open_menu(terminal, key, MENU[-1], instead="kubesolo: boot slot=", seconds=MENU_SECONDS)
     for _ in range(MENU.index(entry)):
         terminal.send(_DOWN)
     terminal.send("\r")

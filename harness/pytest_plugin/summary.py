@@ -29,7 +29,8 @@ def pytest_runtest_makereport(
     """
     if call.excinfo is not None and isinstance(call.excinfo.value, KubesoloError):
         own = call.excinfo.traceback.filter(lambda entry: _HERE not in Path(entry.path).parents)
-        if own:
+        # Without a frame of the test's, pytest shows the harness's rather than its own.
+        if any(item.path == Path(entry.path) for entry in own):
             call.excinfo.traceback = own
     report = yield
     if report.failed and call.when in ("setup", "call"):

@@ -40,7 +40,7 @@ def shown_on(file: TextIO) -> Iterator[None]:
     """Within this scope lines go to ``file`` in place of standard error."""
     global console
     before = console
-    console = Console(file=file, highlight=False, soft_wrap=True)
+    console = Console(file=file, highlight=False, soft_wrap=True, emoji=False)
     try:
         yield
     finally:

@@ -121,7 +121,7 @@ def build(
     for folder in _FOLDERS:
         (tree / folder).mkdir(parents=True, exist_ok=True)
     _modules(recipe, kernel, modules, tree, tools)
-    _code(tree, tools)
+    copy_code(tree, tools)
     _identity(recipe, kernel.arch, version, tree)
     for overlay in overlays:
         lay_over(overlay, tree)
@@ -182,15 +182,21 @@ def _modules(
     tools.run("depmod", "-b", tree, kernel.release)
 
 
-def _code(tree: Path, tools: HostTools) -> None:
+def copy_code(tree: Path, tools: HostTools) -> None:
+    """Put what ships of the product into the image's tree, compiled."""
     target = tree / CODE / "product"
     ignore = shutil.ignore_patterns("__pycache__", "tests", "*.pyc")
     for name in SHIPPED:
         source = PRODUCT / name
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=ignore, copy_function=shutil.copyfile)
-            for folder, _, _ in os.walk(target / name):
-                Path(folder).chmod(0o755)
+            # From the bottom up: a folder that holds nothing but what is left out, as one whose
+            # modules have moved does, is no part of the digest and none of the image.
+            for folder, _, _ in os.walk(target / name, topdown=False):
+                if os.listdir(folder):
+                    Path(folder).chmod(0o755)
+                else:
+                    Path(folder).rmdir()
         else:
             target.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target / name)

@@ -2,33 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
-from scenarios.steps import boot_environment, read_data, write_boot_environment, write_data
+from scenarios.steps import (
+    boot_environment,
+    failed_for,
+    read_data,
+    write_boot_environment,
+    write_data,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A shell command that damages the block, and what the boot loader finds and says of it."""
+
+    shell: str
+    found: str
+    said: tuple[Pattern, ...] = ()
+
 
 DAMAGE = {
-    "missing": "rm $env",
-    "empty": ": > $env",
-    "short": "dd if=/dev/zero of=$env bs=100 count=1",
-    "contradictory": (
+    "missing": Damage("rm $env", "missing"),
+    "empty": Damage(": > $env", "invalid", (Pattern.GRUB,)),
+    "short": Damage("dd if=/dev/zero of=$env bs=100 count=1", "invalid", (Pattern.GRUB,)),
+    "contradictory": Damage(
         r"printf '# GRUB Environment Block\nactive_slot=C\nboot_counter=9\nboot_success=2\n' > $env"
-        " && truncate -s 1024 $env"
+        " && truncate -s 1024 $env",
+        "invalid",
     ),
 }
-GARBAGE = "dd if=/dev/urandom of=$env bs=1024 count=1"
+GARBAGE = Damage("dd if=/dev/urandom of=$env bs=1024 count=1", "invalid", (Pattern.GRUB,))
 
 
-def _repairs(node: Node, damage: str) -> None:
-    """After the shell command ``damage`` a boot goes well, says what it found, and commits."""
+def _repairs(node: Node, damage: Damage) -> None:
+    """After ``damage`` a boot goes well, says what it found, and commits."""
     node.at(State.READY, slot="A")
     write_data(node, "kept")
-    write_boot_environment(node, damage)
-    with node.expecting(Pattern.GRUB), node.expect_boots(1) as boots:
+    write_boot_environment(node, damage.shell)
+    since = node.journal.cursor
+    with node.expecting(*damage.said), node.expect_boots(1) as boots:
         node.reboot()
         ready = node.wait_ready()
+    node.wait_console(rf"kubesolo: environment unreadable \({damage.found}\)", since=since)
     assert boots.slots == ["A"]
     assert (ready.slot, ready.confirmed) == ("A", True)
     status = node.status()
@@ -94,5 +115,6 @@ def test_both_slots_used_up_still_boots_what_has_a_kernel(node: Node) -> None:
         ready = node.wait_ready()
     assert boots.slots == ["B", "A"]
     assert boots.rollbacks == ["B"]
+    failed_for(boots, "file `/vmlinuz' not found", "boot failed slot=B", times=1)
     assert ready.slot == "A"
     assert any("slot A was booted" in problem for problem in node.status().problems)

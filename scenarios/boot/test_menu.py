@@ -41,10 +41,36 @@ def test_the_debug_entry_gives_a_root_shell_that_reboots_in_good_order(node: Nod
     assert node.wait_ready().slot == "A"
 
 
+# The names of processes that have a terminal, as whoever may log in does.
+ON_A_TERMINAL = """
+import glob
+for path in glob.glob("/proc/[0-9]*/stat"):
+    name, _, fields = open(path).read().rpartition(")")
+    if fields.split()[4] != "0":
+        print(name.partition("(")[2])
+"""
+
+# Ends when so many typed bytes (argv[2]) wait on the terminal argv[1] and nobody has read them.
+UNREAD = """
+import fcntl, os, struct, sys, termios, time
+terminal = os.open(sys.argv[1], os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+while struct.unpack("i", fcntl.ioctl(terminal, termios.FIONREAD, bytes(4)))[0] < int(sys.argv[2]):
+    time.sleep(0.1)
+"""
+
+
 @scenario(tier="core", core_arch="x86_64")
 def test_the_default_entry_offers_no_login(node: Node) -> None:
     node.at(State.READY, slot="A")
-    assert "getty" not in node.succeed("ls /run/service").text
+    assert node.succeed(["python3", "-c", ON_A_TERMINAL]).text == ""
+    # What is typed lies there unread. Twice: a reader would take the first line before the second.
+    since = node.journal.cursor
+    typed = b"\recho answer-$((40 + 2))\r"
+    for times in (1, 2):
+        node.machine.type_in(typed)
+        unread = str(times * len(typed))
+        node.succeed(["python3", "-c", UNREAD, f"/dev/{node.spec.arch.serial}", unread])
+    assert not any("answer-42" in event.text for event in node.journal.events(since))
     assert node.succeed("mount").text.count(" / type squashfs (ro") == 1
     # Nor can what lies below it be written past the file system.
     assert node.succeed("blockdev --getro /dev/ram0").text == "1"

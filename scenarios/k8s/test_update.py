@@ -21,7 +21,7 @@ from scenarios.kubernetes import (
     stage_beside_a_known_fault,
 )
 from scenarios.releases import Releases
-from scenarios.steps import CONF_PATH, REFUSED, Update, configure
+from scenarios.steps import CONF_PATH, REFUSED, Update, configure, failed_for
 
 pytestmark = pytest.mark.machine(**MACHINE)
 
@@ -152,6 +152,7 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
         assert verdict(node, node.journal.cursor) == "rolled back"
     ready = node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B", "A"]
+    failed_for(boots, "1 failed health check of 0.2.1: .*node_ready: ", times=1)
     assert (ready.version, ready.confirmed) == ("0.1.0", True)
     error = node.status().update.last_error
     assert error.startswith("rolled back: 1 failed health check of 0.2.1: "), error
@@ -194,6 +195,7 @@ def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
         assert verdict(node, since) == "rolled back"
     node.wait_ready(seconds=JUDGED)
     assert boots.slots == ["B", "A"]
+    failed_for(boots, "1 failed health check of 0.2.1: .*kube_system: .*picky", times=1)
     error = node.status().update.last_error
     assert "kube_system" in error, error
     assert "picky" in error, error

@@ -44,6 +44,7 @@ def test_cuts_after_arming_and_in_the_unconfirmed_boot(
         ready = node.boot()
     assert boots.slots == ["B", "B"]
     assert boots.counters == [2, 1]
+    assert boots.causes == [[], []], "the cut alone spends the first try"
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     assert node.status().update.phase == "success"
     assert read_data(node) == "kept"

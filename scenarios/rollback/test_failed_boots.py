@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.faults.disk import set_disk
+from harness.journal.boots import Boots
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
 from scenarios.releases import Releases
-from scenarios.steps import REFUSED, Update, configure, on_slot, read_data, write_data
+from scenarios.steps import (
+    REFUSED,
+    Update,
+    configure,
+    failed_for,
+    on_slot,
+    read_data,
+    write_data,
+)
 
 Begin = Callable[..., Update]
 
@@ -28,25 +37,30 @@ done
 """
 
 
-def _rolls_back(node: Node, update: Update, *, seconds_each: float = 60.0) -> None:
-    """Reboot into the armed slot and watch three tries and the return."""
+def _rolls_back(node: Node, update: Update, *causes: str, seconds_each: float = 60.0) -> Boots:
+    """Reboot into the armed slot and watch three tries, each for these causes, and the return."""
     write_data(node, "kept")
     with node.expect_boots(4, seconds_each=seconds_each) as boots:
         node.reboot()
     ready = node.wait_ready()
+    failed_for(boots, *causes)
     assert boots.slots == ["B", "B", "B", "A"]
     assert boots.counters[:3] == [2, 1, 0]
     assert boots.rollbacks == ["A"]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
     _explained(node, update)
+    return boots
 
 
-def _explained(node: Node, update: Update, reason: str | None = None) -> None:
+def _unhealthy(check: str) -> str:
+    """The agent's line where this check, ``name: reason``, fails and no other."""
+    return rf"unhealthy version=\S+ slot=B cause=health failures=\d reason={check}[^;]*$"
+
+
+def _explained(node: Node, update: Update) -> None:
     status = node.status()
     assert status.update.phase == "rolled_back"
-    assert status.update.last_error == (
-        reason or f"rolled back: 3 failed boots of {update.release.version}"
-    )
+    assert status.update.last_error == f"rolled back: 3 failed boots of {update.release.version}"
     assert read_data(node) == "kept"
     # The release is not taken again until an operator says so.
     node.fail(["kubesolo-update", "apply"], exit=REFUSED)
@@ -56,22 +70,23 @@ def _explained(node: Node, update: Update, reason: str | None = None) -> None:
 @scenario(tier="core")
 def test_kernel_panic(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.panicking_init)
-    with node.expecting(Pattern.PANIC, Pattern.INIT_EXITED):
-        _rolls_back(node, update)
+    with node.expecting(Pattern.INIT_EXITED, times=3):
+        _rolls_back(node, update, "Kernel panic - not syncing: Attempted to kill init")
 
 
 @scenario(tier="core")
 def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.hanging_init)
-    _rolls_back(node, update, seconds_each=HANG_SECONDS)
+    boots = _rolls_back(node, update, "^WATCHDOG$", seconds_each=HANG_SECONDS)
+    assert boots.saying("init of a broken release hangs now") == [True, True, True, False]
 
 
 @scenario()
 def test_missing_kernel(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.good)
     node.succeed(on_slot("B", "rm /run/look/vmlinuz"))
-    with node.expecting(Pattern.GRUB):
-        _rolls_back(node, update)
+    with node.expecting(Pattern.GRUB, times=3):
+        _rolls_back(node, update, "file `/vmlinuz' not found", "kubesolo: boot failed slot=B")
 
 
 @scenario(tier="core", core_arch="x86_64")
@@ -84,28 +99,28 @@ def test_corrupted_squashfs(node: Node, releases: Releases, begin_after: Begin) 
             "dd if=/dev/urandom of=/run/look/root.squashfs bs=4096 seek=1000 count=1 conv=notrunc",
         )
     )
-    since = node.journal.cursor
     # What the kernel says of the block is no verdict: three boots may also fail for want of what
     # lay there.
     with node.tolerating(Pattern.SQUASHFS):
-        _rolls_back(node, update)
-    node.wait_console("root.squashfs of slot B does not match its manifest", since=since)
+        _rolls_back(
+            node, update, "boot failed: root.squashfs of slot B does not match its manifest"
+        )
 
 
 @scenario()
 def test_lost_data_partition(node: Node, releases: Releases, begin_after: Begin) -> None:
     """All else is well on such a boot: what the node knows lies in memory, empty."""
     update = begin_after(Update.stage, releases.broken("lost-data"))
-    _rolls_back(node, update)
+    boots = _rolls_back(node, update, _unhealthy("data_partition: .* lies in memory"))
+    said = boots.saying("problem: data partition: there is no device")
+    assert said == [True, True, True, False]
 
 
 @scenario()
 def test_dying_agent(node: Node, releases: Releases, begin_after: Begin) -> None:
     """Nobody judges the boot, and nobody waits for ever."""
     update = begin_after(Update.stage, releases.broken("dying-agent"))
-    since = node.journal.cursor
-    _rolls_back(node, update)
-    node.wait_console("the agent ended without a verdict", since=since)
+    _rolls_back(node, update, r"the agent ended without a verdict \(1\): this try is given up")
 
 
 @scenario()
@@ -124,6 +139,7 @@ def test_disk_that_does_not_answer(node: Node, releases: Releases, begin_after: 
         node.machine.wait_reset("the guest itself", node.machine.deadline(60), since)
         set_disk(node.machine, answers=True)
     ready = node.wait_ready()
+    failed_for(boots, "no verdict after 40 s: this try is given up", times=1)
     assert boots.slots == ["B", "B"]
     assert boots.counters == [2, 1]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.1", "B", True)
@@ -135,7 +151,7 @@ def test_failing_health_check(node: Node, releases: Releases, begin_after: Begin
     update = begin_after(
         Update.stage, releases.read_only_data, healthcheck_deadline="3", auto_rollback_after="0"
     )
-    _rolls_back(node, update)
+    _rolls_back(node, update, _unhealthy("disk_writable: Read-only file system"))
 
 
 @scenario()
@@ -152,6 +168,8 @@ def test_health_checks_that_fail_often_enough_roll_back_at_once(
     with node.expect_boots(3) as boots:
         node.reboot()
     node.wait_ready()
+    # The agent says in the second what it does: it returns.
+    failed_for(boots, r"(reason=|2 failed health checks of 0\.2\.0: )probe_url: [^;]*$", times=2)
     assert boots.slots == ["B", "B", "A"]
     assert boots.rollbacks == []
     status = node.status()

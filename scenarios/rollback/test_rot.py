@@ -7,7 +7,7 @@ from collections.abc import Callable
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
 from scenarios.releases import Releases
-from scenarios.steps import Update, on_slot, read_data, write_data
+from scenarios.steps import Update, failed_for, on_slot, read_data, write_data
 
 Begin = Callable[..., Update]
 
@@ -26,7 +26,9 @@ def test_a_confirmed_slot_that_rots_yields_to_the_other(
         node.reboot()
     assert boots.slots == ["B", "A"]
     assert boots.successes == [True, False]
+    assert boots.saying("slot B yields to slot A") == [True, False]
     ready = node.wait_ready()
+    failed_for(boots, "boot failed: root.squashfs of slot B cannot be mounted", times=1)
     assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
     assert read_data(node) == "kept"
     problems = node.status().problems

@@ -90,6 +90,7 @@ def test_a_failure_after_the_last_wait_fails_the_test(tmp_path: Path) -> None:
     assert "the scenario's end: PANIC: Kernel panic - not syncing: VFS" in output
     assert "the last line" in output
     assert "run again: this command" in output
+    assert "_pytest/runner.py" not in output
     # The test's own error says more.
     assert "KeyError: 'its own error'" in output
     assert "FAILED test_end.py::test_panics" in output

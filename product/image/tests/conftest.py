@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from product.image import drift, relock
+from product.image import drift, progress, relock
 from product.image.cache import Cache
 from product.image.recipe import Recipe
 from product.image.tests.debian_archive import (
@@ -21,6 +22,14 @@ from product.image.tests.debian_archive import (
     lacking_programs,
 )
 from product.image.tools import host_arch
+
+
+@pytest.fixture
+def told() -> Iterator[io.StringIO]:
+    """What the builder tells people, wherever this run shows that."""
+    file = io.StringIO()
+    with progress.shown_on(file):
+        yield file
 
 
 @pytest.fixture

@@ -179,3 +179,19 @@ def test_times_and_owners_in_the_root_are_the_recipes(
     assert {row[1] for row in rows} == {"0/0"}
     assert {row[3] for row in rows} == {day}
     assert not [row for row in rows if row[0][3] == "s" or row[0][6] == "s"], "set-id programs"
+
+
+def test_a_folder_that_modules_have_left_is_no_part_of_the_image(
+    host_tools: HostTools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout keeps the byte code of moved modules, and with it their folder."""
+    product = tmp_path / "product"
+    shutil.copytree(rootfs.PRODUCT, product, ignore=shutil.ignore_patterns("__pycache__"))
+    (product / "agent/moved/__pycache__").mkdir(parents=True)
+    (product / "agent/moved/__pycache__/x.cpython-313.pyc").write_bytes(b"old")
+    monkeypatch.setattr(rootfs, "PRODUCT", product)
+    tree = tmp_path / "tree"
+    rootfs.copy_code(tree, host_tools)
+    shipped = tree / rootfs.CODE / "product/agent"
+    assert (shipped / "update/trial.py").exists()
+    assert not (shipped / "moved").exists()
