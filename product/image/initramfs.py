@@ -87,7 +87,7 @@ def build(
     for name, text in matchers.items():
         entries.append(cpio.file(f"lib/modules/{name}", text.encode()))
     archive = cpio.archive(entries, recipe.source_date)
-    # Level 19 takes a second and is paid back in every slot's download.
+    # Level 19 takes some seconds and is paid back in every slot's download.
     target.write_bytes(tools.run("zstd", "-19", "-T1", "-q", "-c", stdin=archive))
 
 

@@ -175,7 +175,10 @@ def _modules(
 ) -> None:
     index = ModuleIndex(kernel)
     folder = tree / "usr/lib/modules" / kernel.release
-    for file in index.closure([*recipe.kernel.of(kernel.arch).all(), *more]):
+    settings = recipe.kernel.of(kernel.arch)
+    # What early boot loads at every boot is there already.
+    names = [name for name in settings.all() if name not in settings.early]
+    for file in index.closure([*names, *more]):
         _replace(folder / file, index.content(file))
     for listing in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         _replace(folder / listing, (kernel.modules / listing).read_bytes())
