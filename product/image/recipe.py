@@ -87,46 +87,47 @@ class Console(_Model):
     aarch64: tuple[str, ...] = ()
 
 
-class Modules(_Model):
-    """Kernel modules by when they are loaded; docs/images.md explains each."""
+class ArchKernel(_Model):
+    """Kernel modules by when they are loaded, and the command line; see docs/images.md."""
 
     early: tuple[str, ...] = ()
     watchdogs: tuple[str, ...] = ()
     drivers: tuple[str, ...] = ()
     watchdog_fallback: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    cmdline: tuple[str, ...] = ()
 
-    def joined(self, other: Modules) -> Modules:
+    def joined(self, other: ArchKernel) -> ArchKernel:
         """Both."""
-        return Modules(
+        return ArchKernel(
             early=self.early + other.early,
             watchdogs=self.watchdogs + other.watchdogs,
             drivers=self.drivers + other.drivers,
             watchdog_fallback=self.watchdog_fallback + other.watchdog_fallback,
             modules=self.modules + other.modules,
+            cmdline=self.cmdline + other.cmdline,
         )
 
     def all(self) -> tuple[str, ...]:
-        """All names."""
+        """The names of all modules."""
         return self.early + self.watchdogs + self.watchdog_fallback + self.drivers + self.modules
 
 
-class Kernel(Modules):
-    """Modules of every architecture and of one, and the command line."""
+class Kernel(ArchKernel):
+    """What every architecture's kernel gets, and what one's does."""
 
-    x86_64: Modules = Modules()
-    aarch64: Modules = Modules()
-    cmdline: tuple[str, ...] = ()
+    x86_64: ArchKernel = ArchKernel()
+    aarch64: ArchKernel = ArchKernel()
     console: Console = Console()
 
-    def of(self, arch: Arch) -> Modules:
-        """The modules of ``arch``."""
+    def of(self, arch: Arch) -> ArchKernel:
+        """What the kernel of ``arch`` gets."""
         return self.joined(self.x86_64 if arch is Arch.X86_64 else self.aarch64)
 
     def arguments(self, arch: Arch) -> tuple[str, ...]:
         """The command line of ``arch`` without what the boot loader adds for each boot."""
         own = self.console.x86_64 if arch is Arch.X86_64 else self.console.aarch64
-        return own + self.cmdline
+        return own + self.of(arch).cmdline
 
 
 class Recipe(_Model):
@@ -198,7 +199,7 @@ class Recipe(_Model):
             kernel = tomllib.loads(path.read_text()).get("kernel", {})
             tables = [kernel, *(kernel.get(arch.value, {}) for arch in Arch)]
             if any(
-                module in table.get(key, ()) for table in tables for key in Modules.model_fields
+                module in table.get(key, ()) for table in tables for key in ArchKernel.model_fields
             ):
                 return path
         return self.files[-1]
