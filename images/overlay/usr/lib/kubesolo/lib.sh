@@ -1,14 +1,7 @@
 # Functions of the boot stages, and what the initramfs recorded: slot, disk, KSOLODATA and so on.
 # shellcheck disable=SC1091,SC2034
 . /run/kubesolo/early
-# The console is the last of these; a person may be looking at another one.
-say() {
-    echo "kubesolo: $*" > /dev/console
-    read -r consoles < /sys/class/tty/console/active
-    case $consoles in
-        *'tty0 '*) echo "kubesolo: $*" > /dev/tty0 ;;
-    esac
-}
+say() { echo "kubesolo: $*" > /dev/console; }
 problem() {
     say "problem: $*"
     echo "$*" >> /run/kubesolo/problems
@@ -21,19 +14,6 @@ has_argument() {
         *) return 1 ;;
     esac
 }
-# Sets watchdog to the device to feed, the hardware's first where there is one: the kernel's own, softdog,
-# resets only a machine that still runs. The initramfs says the same.
-find_watchdog() {
-    watchdog=''
-    for folder in /sys/class/watchdog/*; do
-        [ -r "$folder/identity" ] || continue
-        read -r identity < "$folder/identity"
-        [ -n "$watchdog" ] || watchdog=/dev/${folder##*/}
-        [ "$identity" != 'Software Watchdog' ] || continue
-        watchdog=/dev/${folder##*/}
-        break
-    done
-}
 # Run a command that may rightly take longer than the watchdog waits, half an hour at most.
 patiently() {
     (
@@ -41,10 +21,9 @@ patiently() {
         while [ $fed -lt 360 ]; do
             fed=$((fed + 1))
             sleep 5
-            find_watchdog
-            if [ -n "$watchdog" ]; then
+            if [ -c /dev/watchdog0 ]; then
                 dmesg -n 1
-                : > "$watchdog"
+                : > /dev/watchdog0
                 dmesg -n 4
             fi
         done
