@@ -1,4 +1,4 @@
-"""A disk that does not answer."""
+"""A disk that does not answer, or is slow."""
 
 from __future__ import annotations
 
@@ -16,10 +16,23 @@ def set_disk(machine: Machine, *, answers: bool) -> None:
     One may pass; those after it wait for as many seconds as it has bytes. Raises HarnessError where
     QEMU does not say that it does so.
     """
-    rate = 0 if answers else 1
-    said = machine.monitor(f"block_set_io_throttle {_DISK} {rate} 0 0 0 0 0")
-    blocks = machine.monitor("info block")
-    if said or ("I/O throttling" in blocks) == answers:
-        raise HarnessError(f"QEMU does not hold the disk's requests as asked: {said or blocks}")
+    _throttle(machine, 0 if answers else 1)
     text = "the disk answers again" if answers else "the disk does not answer"
     machine.journal.append(Source.FAULT, "fired", text)
+
+
+def set_disk_rate(machine: Machine, bytes_per_second: int) -> None:
+    """Slow the disk down, as old cards and sticks are; 0 is its own speed.
+
+    Raises HarnessError where QEMU does not say that it does so.
+    """
+    _throttle(machine, bytes_per_second)
+    rate = f"{bytes_per_second} B/s" if bytes_per_second else "its own speed"
+    machine.journal.append(Source.FAULT, "fired", f"the disk has {rate}")
+
+
+def _throttle(machine: Machine, rate: int) -> None:
+    said = machine.monitor(f"block_set_io_throttle {_DISK} {rate} 0 0 0 0 0")
+    blocks = machine.monitor("info block")
+    if said or ("I/O throttling" in blocks) != bool(rate):
+        raise HarnessError(f"QEMU does not hold the disk's requests as asked: {said or blocks}")

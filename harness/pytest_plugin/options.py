@@ -11,7 +11,7 @@ from harness.qemu.arch import Arch
 _MARKERS = (
     "scenario(backend, tier, core_arch): a test of a whole node",
     "arch(name): runs on this architecture alone",
-    "needs(ability, ...): skipped where the machine lacks an ability (watchdog, bios, uefi)",
+    "needs(ability, ...): skipped where the machine lacks an ability (bios, uefi, i6300esb, itco)",
     "machine(**fields): fields of MachineSpec that differ from the defaults",
 )
 

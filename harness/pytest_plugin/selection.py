@@ -6,6 +6,7 @@ import pytest
 
 from harness.pytest_plugin.scenario import BACKENDS
 from harness.qemu.arch import Arch
+from harness.qemu.devices import Watchdog
 
 BACKEND = "qemu"
 # Where the fixture lies that has no value of its own.
@@ -59,8 +60,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not isinstance(arch, Arch):
         return
     abilities = {firmware.value for firmware in arch.firmwares}
-    if arch.watchdog is not None:
-        abilities.add("watchdog")
+    abilities |= {watchdog.value for watchdog in Watchdog if watchdog.is_of(arch)}
     for mark in item.iter_markers("needs"):
         if missing := set(mark.args) - abilities:
             pytest.skip(f"{arch} machines have no {', '.join(sorted(missing))}")

@@ -108,11 +108,6 @@ class Arch(enum.StrEnum):
         return "ttyS0" if self is Arch.X86_64 else "ttyAMA0"
 
     @property
-    def watchdog(self) -> str | None:
-        """The watchdog device for which the guest's kernel has a driver."""
-        return "i6300esb" if self is Arch.X86_64 else None
-
-    @property
     def has_generation_id(self) -> bool:
         """Whether QEMU's machine can tell a guest that it was forked (vmgenid)."""
         return self is Arch.X86_64

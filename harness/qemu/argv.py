@@ -63,8 +63,8 @@ def build(
     if storage.disk is not None:
         arguments += _block("disk", storage.disk, "qcow2")
         # QEMU gives a kernel of its own the first place in the firmware's order.
-        first = ",bootindex=0" if spec.kernel is None else ""
-        arguments += ["-device", f"virtio-blk-pci,id=disk0,drive=disk{first}"]
+        for device in spec.disk_bus.devices(first=spec.kernel is None):
+            arguments += ["-device", device]
     if spec.kernel is not None:
         arguments += ["-kernel", str(spec.kernel), "-append", spec.append]
     if spec.initrd is not None:
@@ -73,12 +73,12 @@ def build(
     arguments += ["-device", "virtio-rng-pci,rng=entropy"]
     if spec.network:
         arguments += ["-netdev", "user,id=net0"]
-        # Without its ROM the firmware has nothing to try the network with.
-        arguments += ["-device", "virtio-net-pci,id=nic0,netdev=net0,romfile="]
+        for device in spec.network_card.devices("net0"):
+            arguments += ["-device", device]
     if arch.has_generation_id:
         arguments += ["-device", "vmgenid,guid=auto"]
-    if spec.watchdog and arch.watchdog is not None:
-        arguments += ["-device", arch.watchdog, "-action", "watchdog=reset"]
+    if spec.watchdog:
+        arguments += [*spec.watchdog_device.arguments, "-action", "watchdog=reset"]
     for text in spec.smbios:
         arguments += ["-smbios", f"type=11,value={text}"]
     if incoming:

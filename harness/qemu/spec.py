@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.qemu.arch import Arch, Firmware
+from harness.qemu.devices import DiskBus, NetworkCard, Watchdog
 
 # What QEMU itself takes beyond the guest's memory, translated code included (measured: 180 MiB at
 # most on x86_64).
@@ -38,8 +39,11 @@ class MachineSpec(BaseModel):
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     disk_size_mib: Annotated[int, Field(ge=64)] = 2560
     firmware: Firmware = Firmware.UEFI
+    disk_bus: DiskBus = DiskBus.VIRTIO
     network: bool = True
+    network_card: NetworkCard = NetworkCard.VIRTIO
     watchdog: bool = True
+    watchdog_device: Watchdog = Watchdog.I6300ESB
     smbios: tuple[str, ...] = (CHANNEL_OFFER,)
     rtc: Annotated[str, Field(pattern=r"^(utc|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)$")] = "utc"
     extra: tuple[str, ...] = ()
@@ -48,6 +52,10 @@ class MachineSpec(BaseModel):
     def _possible(self) -> Self:
         if self.firmware not in self.arch.firmwares:
             raise ValueError(f"{self.arch} machines have no {self.firmware} firmware")
+        if self.watchdog and not self.watchdog_device.is_of(self.arch):
+            raise ValueError(f"{self.arch} machines have no watchdog {self.watchdog_device}")
+        if self.disk_bus is DiskBus.SD and self.disk_size_mib.bit_count() != 1:
+            raise ValueError(f"an SD card's size is a power of two, not {self.disk_size_mib} MiB")
         if self.image is None and self.kernel is None:
             raise ValueError("a machine needs an image or a kernel to boot from")
         if self.kernel is None and (self.initrd is not None or self.append):

@@ -106,12 +106,13 @@ class Builder:
         cache: Cache | None = None,
         tools: HostTools | None = None,
         recipe: Path = DEFAULT_RECIPE,
+        hardware: str | None = None,
         payload: Mapping[str, object] | None = None,
     ) -> None:
-        """``payload`` goes before what the recipe says under ``[payload]``."""
+        """``hardware`` and ``payload`` go before what the recipe says."""
         self.arch = arch
         self.cache = cache or Cache()
-        self.recipe = Recipe.load(recipe)
+        self.recipe = Recipe.load(recipe, hardware=hardware)
         self.payload = payload_of(self.recipe, payload)
         self.lock, drift = settle(self.recipe, arch, self.cache)
         self.tools = tools or HostTools.prepare(self.cache)
@@ -174,6 +175,7 @@ class Builder:
 
     def _build_slot(self, version: str, overlays: tuple[Path, ...], tree: Path) -> None:
         prepared = kernel.prepare(self.lock, self.arch, self.cache, self.tools)
+        kernel.check_modules(prepared, self.recipe)
         kernel.check_needs(prepared, _NEEDS, f"the image {self.recipe.name}")
         needs = kernel.KernelNeeds()
         if self.payload is not None:
@@ -201,8 +203,9 @@ class Builder:
         """The same for every version: it is packed once, and as small as can be."""
         init = (self.recipe.folder / "boot/init").read_bytes()
         key = digest_of(
-            self.recipe.kernel.model_dump(), self.recipe.source_date, prepared.tree.name,
-            packages.name, hashlib.sha256(init).hexdigest(), self.tools.digest, BUILDER_DIGEST,
+            self.recipe.kernel.of(self.arch).model_dump(), self.recipe.source_date,
+            prepared.tree.name, packages.name, hashlib.sha256(init).hexdigest(),
+            self.tools.digest, BUILDER_DIGEST,
         )  # fmt: skip
 
         def build(tree: Path) -> None:

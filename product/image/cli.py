@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from product.errors import KubesoloError
-from product.image import drift, progress, sparse
+from product.image import drift, kernel, progress, sparse
 from product.image.build import Builder, Slot
 from product.image.cache import Cache
 from product.image.errors import DownloadError, LockError
+from product.image.locks import Lock
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
-from product.image.tools import IMAGES, UNPACKED, host_arch
+from product.image.tools import IMAGES, UNPACKED, HostTools, host_arch
 from product.manifest import MANIFEST_NAME
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -27,6 +28,10 @@ ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the h
 DEFAULT_RECIPE = IMAGES / "kubesolo.toml"
 RecipeOption = Annotated[
     Path, typer.Option(help="Recipe file, or the name of one that comes with the project.")
+]
+HardwareOption = Annotated[
+    str | None,
+    typer.Option(help="Hardware (a part under hardware/) in place of the one the recipe names."),
 ]
 BinaryOption = Annotated[
     Path | None,
@@ -70,6 +75,7 @@ def build(
     arch: ArchOption = None,
     version: Annotated[str, typer.Option(help="Version of slot A.")] = "0.1.0",
     recipe: RecipeOption = DEFAULT_RECIPE,
+    hardware: HardwareOption = None,
     overlay: OverlayOption = None,
     payload_binary: BinaryOption = None,
     payload_archive: ArchiveOption = None,
@@ -79,7 +85,10 @@ def build(
 ) -> None:
     """Build the disk image whose slot A holds one version; print its path."""
     with drift.allowing(allow_drift):
-        builder = _builder(arch, recipe, payload_binary, payload_archive, payload_sha256)
+        payload = _payload(payload_binary, payload_archive, payload_sha256)
+        builder = Builder(
+            arch or host_arch(), recipe=_named(recipe), hardware=hardware, payload=payload
+        )
         image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
@@ -95,6 +104,7 @@ def slot(
     arch: ArchOption = None,
     version: Annotated[str, typer.Option(help="Version of the release.")] = "0.1.0",
     recipe: RecipeOption = DEFAULT_RECIPE,
+    hardware: HardwareOption = None,
     overlay: OverlayOption = None,
     payload_binary: BinaryOption = None,
     payload_archive: ArchiveOption = None,
@@ -103,7 +113,10 @@ def slot(
 ) -> None:
     """Build the files of one slot, as a release is published from; print their directory."""
     with drift.allowing(allow_drift):
-        builder = _builder(arch, recipe, payload_binary, payload_archive, payload_sha256)
+        payload = _payload(payload_binary, payload_archive, payload_sha256)
+        builder = Builder(
+            arch or host_arch(), recipe=_named(recipe), hardware=hardware, payload=payload
+        )
         built = builder.slot(version, tuple(overlay or ()))
     print(built.folder)
     _warn_of_drift(built)
@@ -117,15 +130,13 @@ def _warn_of_drift(slot: Slot) -> None:
         )
 
 
-def _builder(
-    arch: Arch | None, recipe: Path, binary: Path | None, archive: Path | None, sha256: str | None
-) -> Builder:
+def _payload(binary: Path | None, archive: Path | None, sha256: str | None) -> dict[str, str]:
     given = {"binary": binary, "archive": archive}
     # Relative to where the command was typed, not to the recipe.
     options = {key: str(path.absolute()) for key, path in given.items() if path is not None}
     if sha256 is not None:
         options["sha256"] = sha256
-    return Builder(arch or host_arch(), recipe=_named(recipe), payload=options)
+    return options
 
 
 def _named(recipe: Path) -> Path:
@@ -138,20 +149,28 @@ def _named(recipe: Path) -> Path:
 @app.command()
 def lock(
     recipe: Annotated[list[Path] | None, typer.Argument()] = None,
+    hardware: HardwareOption = None,
     allow_older: Annotated[
         bool,
         typer.Option("--allow-older", help="Take versions that are older than the locked ones."),
     ] = False,
 ) -> None:
-    """Renew lock files from the archive; prints what changed."""
+    """Renew lock files from the archive; prints what changed.
+
+    A kernel without a module that the recipe names is an error; the lock is written all the same.
+    """
     if UNPACKED and not recipe:
         raise LockError(
             "the project's own locks are renewed in a checkout, and this is an installed program",
             hint="run ./noxw -s lock in a checkout, or name a recipe of yours",
         )
     for path, arch in _locks(recipe):
-        changes = relock(Recipe.load(path), arch, Cache(), allow_older=allow_older)
+        read, cache = Recipe.load(path, hardware=hardware), Cache()
+        changes = relock(read, arch, cache, allow_older=allow_older)
         _print_changes(path, arch, changes)
+        if read.packages.of(arch).kernel:
+            made = Lock.load(read.lock_path(arch))
+            kernel.check_modules(kernel.prepare(made, arch, cache, HostTools.prepare(cache)), read)
     for path in _recipes(recipe):
         payload = payload_of(Recipe.load(path))
         if not isinstance(payload, Relockable):

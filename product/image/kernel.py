@@ -1,15 +1,16 @@
 """The kernel of an image and the closure of the modules that its recipe asks for.
 
-The package holds compressed modules and no index. ``depmod`` indexes them once; the closure over
-hard and soft dependencies is taken from that index, and modules are stored uncompressed, because
-the file systems around them are compressed already and a slow processor should not unpack twice.
+The package holds thousands of compressed modules and no index. ``depmod`` indexes them once; the
+closure over hard and soft dependencies is taken from that index. The few that an image takes are
+stored uncompressed, because the file systems around them are compressed already and a slow
+processor should not unpack twice.
 """
 
 from __future__ import annotations
 
 import lzma
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from product.image.cache import Cache, digest_of
 from product.image.errors import ImageError, RecipeError
 from product.image.locks import Lock
 from product.image.packages import fetch, unpack_all
-from product.image.recipe import Arch
+from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 
 # GRUB and QEMU load these formats; anything else would fail on the node instead of here.
@@ -63,15 +64,12 @@ def prepare(lock: Lock, arch: Arch, cache: Cache, tools: HostTools) -> Kernel:
     packages = lock.group("kernel")
     if len(packages) != 1:
         raise ImageError(f"the lock for {arch} holds {len(packages)} kernels, an image has one")
-    key = digest_of(packages[0].sha256, tools.digest, 1)
+    key = digest_of(packages[0].sha256, tools.digest, 2)
 
     def build(tree: Path) -> None:
         blobs = fetch(packages, cache)
         with progress.step(f"unpack and index {packages[0].name}"):
             unpack_all(list(blobs.values()), tree, re.compile(r"usr/share/.*"))
-            for module in tree.rglob("*.ko.xz"):
-                module.with_suffix("").write_bytes(lzma.decompress(module.read_bytes()))
-                module.unlink()
             release = _release(tree)
             # depmod looks below lib/modules, the package ships usr/lib/modules.
             (tree / "lib").symlink_to("usr/lib")
@@ -99,61 +97,119 @@ def _check_format(kernel: Kernel) -> None:
 
 
 class ModuleIndex:
-    """What depmod found: files, dependencies and what is built in. Names use underscores."""
+    """What depmod found: files, aliases, dependencies and what is built in.
+
+    Names use underscores, files are relative to the modules' folder and end in ``.ko``.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
         self._files: dict[str, str] = {}
         self._needs: dict[str, list[str]] = {}
-        for line in (kernel.modules / "modules.dep").read_text().splitlines():
+        for line in self._lines("dep"):
             file, _, needs = line.partition(":")
             name = _name(file)
-            self._files[name] = file
+            self._files[name] = file.removesuffix(".xz")
             self._needs[name] = [_name(need) for need in needs.split()]
-        builtin = (kernel.modules / "modules.builtin").read_text().split()
-        self._builtin = {_name(file) for file in builtin}
-        self._soft: dict[str, list[str]] = {}
-        for line in (kernel.modules / "modules.softdep").read_text().splitlines():
-            words = line.split()
-            if len(words) > 2 and words[0] == "softdep" and words[2] == "pre:":
-                names = [word for word in words[3:] if not word.endswith(":")]
-                self._soft[words[1].replace("-", "_")] = [n.replace("-", "_") for n in names]
+        self._builtin = {_name(file) for file in self._lines("builtin")}
+        self._before: dict[str, list[str]] = {}
+        self._after: dict[str, list[str]] = {}
+        for line in self._lines("softdep"):
+            kind, user, *words = line.split() or [""]
+            if kind == "softdep":
+                self._soft_dependencies(user.replace("-", "_"), words)
+        self._aliases: dict[str, list[str]] = {}
+        for line in self._lines("alias"):
+            # Some aliases have spaces; the module's name has none.
+            alias, _, name = line.removeprefix("alias ").rpartition(" ")
+            if not line.startswith("#"):
+                self._aliases.setdefault(name.replace("-", "_"), []).append(alias)
         self.release = kernel.release
 
-    def closure(self, names: Iterable[str], *, missing_ok: bool = False) -> list[str]:
-        """Files below the modules folder in an order that loads: a dependency before its user.
+    def _lines(self, listing: str) -> list[str]:
+        return (self.kernel.modules / f"modules.{listing}").read_text().splitlines()
 
-        What is built in needs nothing. Raises RecipeError for a module that the kernel lacks,
-        unless ``missing_ok`` (for drivers that only some architectures have).
+    def _soft_dependencies(self, user: str, words: Sequence[str]) -> None:
+        """``pre: a b post: c``: what to load before the user, and after it, where there is any."""
+        chosen = self._before
+        for word in words:
+            if word in ("pre:", "post:"):
+                chosen = self._before if word == "pre:" else self._after
+            else:
+                chosen.setdefault(user, []).append(word)
+
+    def closure(self, names: Iterable[str]) -> list[str]:
+        """Files in an order that loads: a dependency before its user, soft ones as they say.
+
+        What is built in needs nothing. Raises RecipeError for a module that the kernel lacks.
         """
         order: dict[str, None] = {}
+        seen: set[str] = set()
 
-        def add(name: str, wanted_by: str | None) -> None:
+        def add(name: str, *, soft: bool) -> None:
+            if soft and not self.has(name):
+                # The kernel package then does without it, or it is an alias of what it has.
+                for provider in self._named(name):
+                    add(provider, soft=True)
+                return
             name = name.replace("-", "_")
-            if name in self._builtin or self._files.get(name) in order:
+            if name in self._builtin or name in seen:
                 return
             if name not in self._files:
-                if missing_ok or wanted_by is not None:
-                    return
                 raise RecipeError(
-                    f"kernel {self.release} has no module {name!r}, neither loadable nor built in"
+                    f"kernel {self.release} for {self.kernel.arch} has no module {name!r}, neither "
+                    "loadable nor built in"
                 )
-            # A soft dependency may be absent: the kernel package then does without it.
-            for need in [*self._soft.get(name, ()), *reversed(self._needs[name])]:
-                add(need, name)
+            seen.add(name)
+            for need in self._before.get(name, ()):
+                add(need, soft=True)
+            for need in reversed(self._needs[name]):
+                add(need, soft=False)
             order[self._files[name]] = None
+            for need in self._after.get(name, ()):
+                add(need, soft=True)
 
         for name in names:
-            add(name, None)
+            add(name, soft=False)
         return list(order)
+
+    def _named(self, alias: str) -> list[str]:
+        """The modules that have this very name as an alias, such as crypto-crc32c."""
+        return [name for name, aliases in self._aliases.items() if alias in aliases]
 
     def has(self, name: str) -> bool:
         """Whether the kernel has the module, loadable or built in."""
         name = name.replace("-", "_")
         return name in self._files or name in self._builtin
 
+    def aliases(self, name: str) -> list[str]:
+        """Patterns of the devices that ask for the module; none for one that is built in."""
+        name = name.replace("-", "_")
+        return self._aliases.get(name, []) if name in self._files else []
+
+    def content(self, file: str) -> bytes:
+        """A module's bytes, as the kernel loads them."""
+        path = self.kernel.modules / file
+        if path.is_file():
+            return path.read_bytes()
+        return lzma.decompress(path.with_name(f"{path.name}.xz").read_bytes())
+
 
 def _name(file: str) -> str:
-    return Path(file).name.removesuffix(".ko").replace("-", "_")
+    return Path(file).name.removesuffix(".xz").removesuffix(".ko").replace("-", "_")
+
+
+def check_modules(kernel: Kernel, recipe: Recipe) -> None:
+    """Raise RecipeError for the first module that ``recipe`` names and ``kernel`` lacks."""
+    index = ModuleIndex(kernel)
+    for name in recipe.kernel.of(kernel.arch).all():
+        if not index.has(name):
+            raise RecipeError(
+                f"{recipe.naming(name)} names the module {name!r}, and kernel {kernel.release} for "
+                f"{kernel.arch} has none, neither loadable nor built in",
+                hint="one that only the other architecture's kernel has belongs under "
+                f"kernel.{next(arch for arch in Arch if arch is not kernel.arch)}",
+            )
 
 
 def check_needs(kernel: Kernel, needs: KernelNeeds, who: str) -> None:

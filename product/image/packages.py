@@ -58,11 +58,13 @@ def unpack(
 ) -> list[str]:
     """Unpack a package's files into ``root`` as the current user; returns the paths.
 
-    No maintainer script runs; owners are dropped; device nodes, paths that match ``prune`` and,
-    where ``only`` is given, all that it does not match are left out. Raises DownloadError for an
-    archive that would write outside ``root``.
+    No maintainer script runs; owners are dropped; device nodes and paths that match ``prune`` are
+    left out; where ``only`` is given, what it matches alone is taken, pruned or not. Raises
+    DownloadError for an archive that would write outside ``root``.
     """
     written: list[str] = []
+    if only is not None:
+        prune = None
     with DebFile(str(deb)) as package:
         tar: tarfile.TarFile = package.data.tgz()
         for member in tar:

@@ -1,11 +1,15 @@
-"""Recipes: what an image, or the set of host tools, is made of. TOML files under ``images/``."""
+"""Recipes: what an image, or the set of host tools, is made of. TOML files under ``images/``.
+
+The recipe of an image names one part of each axis, ``images/AXIS/NAME.toml``: the base system, the
+hardware that it runs on, the payload. A part is a piece of a recipe; a recipe's own keys come last.
+"""
 
 from __future__ import annotations
 
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +37,10 @@ class Arch(StrEnum):
     def kernel_format(self) -> str:
         """What boots directly: a bzImage, or a plain Image."""
         return {"x86_64": "bzImage", "aarch64": "Image"}[self.value]
+
+
+# In the order in which parts are merged.
+AXES = ("base", "hardware", "payload")
 
 
 class _Model(BaseModel):
@@ -79,41 +87,92 @@ class Console(_Model):
     aarch64: tuple[str, ...] = ()
 
 
-class Kernel(_Model):
-    """Which modules go where, and the command line."""
+class ArchKernel(_Model):
+    """Kernel modules by when they are loaded, and the command line; see docs/images.md."""
 
     early: tuple[str, ...] = ()
+    watchdogs: tuple[str, ...] = ()
+    drivers: tuple[str, ...] = ()
     watchdog_fallback: tuple[str, ...] = ()
-    storage: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     cmdline: tuple[str, ...] = ()
+
+    def joined(self, other: ArchKernel) -> ArchKernel:
+        """Both."""
+        return ArchKernel(
+            early=self.early + other.early,
+            watchdogs=self.watchdogs + other.watchdogs,
+            drivers=self.drivers + other.drivers,
+            watchdog_fallback=self.watchdog_fallback + other.watchdog_fallback,
+            modules=self.modules + other.modules,
+            cmdline=self.cmdline + other.cmdline,
+        )
+
+    def all(self) -> tuple[str, ...]:
+        """The names of all modules."""
+        return self.early + self.watchdogs + self.watchdog_fallback + self.drivers + self.modules
+
+
+class Kernel(ArchKernel):
+    """What every architecture's kernel gets, and what one's does."""
+
+    x86_64: ArchKernel = ArchKernel()
+    aarch64: ArchKernel = ArchKernel()
     console: Console = Console()
+
+    def of(self, arch: Arch) -> ArchKernel:
+        """What the kernel of ``arch`` gets."""
+        return self.joined(self.x86_64 if arch is Arch.X86_64 else self.aarch64)
 
     def arguments(self, arch: Arch) -> tuple[str, ...]:
         """The command line of ``arch`` without what the boot loader adds for each boot."""
         own = self.console.x86_64 if arch is Arch.X86_64 else self.console.aarch64
-        return own + self.cmdline
+        return own + self.of(arch).cmdline
 
 
 class Recipe(_Model):
-    """One recipe; ``folder`` is where it was read, beside its locks and overlays."""
+    """One recipe; ``folder`` is where it was read, beside its locks, parts and overlays.
+
+    ``components`` are the archive's, such as non-free-firmware. ``hardware`` is the name of its
+    part; a recipe of tools has none.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     suite: str = Field(pattern=r"^[a-z]+$")
+    components: tuple[Annotated[str, Field(pattern=r"^[a-z-]+$")], ...] = ("main",)
     source_date: int = Field(default=0, ge=0)
     packages: Packages
     root: Root = Root()
     kernel: Kernel = Kernel()
     # Checked by the payload's own model: see product.image.payload.
     payload: dict[str, Any] | None = None
+    hardware: str | None = None
     folder: Path = Field(exclude=True)
+    # The files that it was read from, its own last.
+    files: tuple[Path, ...] = Field(exclude=True)
 
     @classmethod
-    def load(cls, path: Path) -> Recipe:
-        """Read a recipe. Raises RecipeError that names the file, the key and what is wrong."""
-        document = _read(path, ())
+    def load(cls, path: Path, *, hardware: str | None = None) -> Recipe:
+        """Read a recipe; ``hardware`` goes before the one that it names.
+
+        One for other hardware than the recipe's own has another name, and so a lock of its own.
+        Raises RecipeError that names the file, the key and what is wrong.
+        """
+        files: list[Path] = []
+        document = _read(path, (), files)
+        own = document.get("hardware")
+        if hardware is not None and hardware != own:
+            if own is None:
+                raise RecipeError(
+                    f"recipe {path} names no hardware that {hardware} could take the place of"
+                )
+            document["hardware"] = hardware
+            document["name"] = f"{document.get('name', '')}-{hardware}"
+        document = _with_parts(path, document, files)
         try:
-            return cls.model_validate({**document, "folder": path.parent.absolute()})
+            return cls.model_validate(
+                {**document, "folder": path.parent.absolute(), "files": tuple(files)}
+            )
         except ValidationError as error:
             raise recipe_error(f"recipe {path}", error) from None
 
@@ -127,19 +186,67 @@ class Recipe(_Model):
             sorted(extra.kernel),
             sorted(extra.boot),
             *([sorted(self.packages.source)] if self.packages.source else []),
+            *([{"components": sorted(self.components)}] if self.components != ("main",) else []),
         )
 
     def lock_path(self, arch: Arch) -> Path:
         """The lock file beside the recipe."""
         return self.folder / "locks" / f"{self.name}-{arch.value}.json"
 
+    def naming(self, module: str) -> Path:
+        """The file that names a kernel module: the recipe's own, or one of its parts."""
+        for path in reversed(self.files):
+            kernel = tomllib.loads(path.read_text()).get("kernel", {})
+            tables = [kernel, *(kernel.get(arch.value, {}) for arch in Arch)]
+            if any(
+                module in table.get(key, ()) for table in tables for key in ArchKernel.model_fields
+            ):
+                return path
+        return self.files[-1]
 
-def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    """The document with what it ``extends`` merged in; ``below`` are the recipes that led here."""
+
+def parts(folder: Path, axis: str) -> list[str]:
+    """The names of the parts of an axis that recipes in ``folder`` can choose from."""
+    return sorted(path.stem for path in (folder / axis).glob("*.toml"))
+
+
+def _with_parts(path: Path, document: dict[str, Any], files: list[Path]) -> dict[str, Any]:
+    """The document with the parts that it names merged in below it."""
+    named = {axis: document[axis] for axis in AXES if isinstance(document.get(axis), str)}
+    if not named:
+        return document
+    own = {key: value for key, value in document.items() if key not in named}
+    merged: dict[str, Any] = {}
+    for axis in AXES:
+        if axis not in named:
+            if axis in own:
+                continue  # A payload may stand in the recipe itself.
+            raise RecipeError(
+                f"recipe {path} names no {axis}: an image has one of each of {', '.join(AXES)}",
+                hint=f"there are: {', '.join(parts(path.parent, axis))}",
+            )
+        known = parts(path.parent, axis)
+        if named[axis] not in known:
+            raise RecipeError(
+                f"recipe {path}: {axis}: there is no {named[axis]!r}",
+                hint=f"there are: {', '.join(known)}"
+                if known
+                else f"{path.parent / axis} is empty",
+            )
+        file = path.parent / axis / f"{named[axis]}.toml"
+        part = _document(file)
+        if wrong := {"name", "extends", *AXES[:2]} & part.keys():
+            raise RecipeError(f"{file} is part of a recipe and cannot have {sorted(wrong)[0]!r}")
+        merged = _merge(merged, part)
+        files.insert(len(files) - 1, file)
+    merged = _merge(merged, own)
+    return {**merged, "hardware": named.get("hardware")}
+
+
+def _document(path: Path, wanted: str = "") -> dict[str, Any]:
     try:
-        document = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except FileNotFoundError:
-        wanted = f", which {below[-1]} extends," if below else ""
         raise RecipeError(
             f"recipe {path}{wanted} does not exist", hint=_recipes_there(path.parent)
         ) from None
@@ -147,6 +254,15 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"recipe {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} is not TOML: {error}") from None
+
+
+def _read(path: Path, below: tuple[Path, ...], files: list[Path]) -> dict[str, Any]:
+    """The document with what it ``extends`` merged in; ``below`` are the recipes that led here.
+
+    ``files`` takes every file that was read.
+    """
+    document = _document(path, f", which {below[-1]} extends," if below else "")
+    files.insert(0, path)
     base = document.pop("extends", None)
     if base is None:
         return document
@@ -156,7 +272,7 @@ def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
     parent = path.parent / base
     if parent.resolve() in chain:
         raise RecipeError(f"recipe {path} extends {base}, which extends it in turn")
-    return _merge(_read(parent, chain), document)
+    return _merge(_read(parent, chain, files), document)
 
 
 def _recipes_there(folder: Path) -> str:

@@ -42,7 +42,7 @@ class Change(NamedTuple):
 
 class _Apt:
     def __init__(
-        self, folder: Path, suite: str, arch: Arch, mirrors: Mirrors, *, sources: bool
+        self, folder: Path, recipe: Recipe, arch: Arch, mirrors: Mirrors, *, sources: bool
     ) -> None:
         if shutil.which("apt-get") is None:
             raise LockError(
@@ -57,13 +57,14 @@ class _Apt:
             (folder / name).mkdir(parents=True)
         (folder / "status").touch()
         signed = f"[signed-by={KEYRING}]"
+        suite, components = recipe.suite, " ".join(recipe.components)
         (folder / "etc/sources.list").write_text(
-            f"deb {signed} {mirrors.debian} {suite} main\n"
-            f"deb {signed} {mirrors.debian} {suite}-updates main\n"
-            f"deb {signed} {mirrors.security} {suite}-security main\n"
+            f"deb {signed} {mirrors.debian} {suite} {components}\n"
+            f"deb {signed} {mirrors.debian} {suite}-updates {components}\n"
+            f"deb {signed} {mirrors.security} {suite}-security {components}\n"
             + (
-                f"deb-src {signed} {mirrors.debian} {suite} main\n"
-                f"deb-src {signed} {mirrors.security} {suite}-security main\n"
+                f"deb-src {signed} {mirrors.debian} {suite} {components}\n"
+                f"deb-src {signed} {mirrors.security} {suite}-security {components}\n"
                 if sources
                 else ""
             )
@@ -153,7 +154,7 @@ def resolve(recipe: Recipe, arch: Arch, cache: Cache, mirrors: Mirrors | None = 
     extra = recipe.packages.of(arch)
     with cache.scratch("relock") as folder:
         sources = recipe.packages.source
-        apt = _Apt(folder, recipe.suite, arch, mirrors or find_mirrors(), sources=bool(sources))
+        apt = _Apt(folder, recipe, arch, mirrors or find_mirrors(), sources=bool(sources))
         roots = recipe.packages.root + extra.root
         excluded = set(recipe.packages.exclude) - set(roots)
         rows = apt.closure(roots, "root")

@@ -39,7 +39,7 @@ def packages_tree(recipe: Recipe, lock: Lock, arch: Arch, cache: Cache, tools: H
     """The packages of the image, pruned and byte-compiled."""
     packages = lock.group("root")
     only = recipe.root.only
-    key = digest_of([p.sha256 for p in packages], recipe.root.prune, only, tools.digest, 4)
+    key = digest_of([p.sha256 for p in packages], recipe.root.prune, only, tools.digest, 5)
     unknown = only.keys() - {p.name for p in packages}
     if unknown:
         raise RecipeError(f"root.only names packages that are not locked: {sorted(unknown)}")
@@ -174,12 +174,12 @@ def _modules(
     recipe: Recipe, kernel: Kernel, more: tuple[str, ...], tree: Path, tools: HostTools
 ) -> None:
     index = ModuleIndex(kernel)
-    settings = recipe.kernel
-    names = [*settings.early, *settings.watchdog_fallback, *settings.storage, *settings.modules]
     folder = tree / "usr/lib/modules" / kernel.release
-    files = index.closure(names, missing_ok=True) + index.closure(more)
-    for file in dict.fromkeys(files):
-        _replace(folder / file, (kernel.modules / file).read_bytes())
+    settings = recipe.kernel.of(kernel.arch)
+    # What early boot loads at every boot is there already.
+    names = [name for name in settings.all() if name not in settings.early]
+    for file in index.closure([*names, *more]):
+        _replace(folder / file, index.content(file))
     for listing in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         _replace(folder / listing, (kernel.modules / listing).read_bytes())
     tools.run("depmod", "-b", tree, kernel.release)

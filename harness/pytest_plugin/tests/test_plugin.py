@@ -32,7 +32,7 @@ def test_arm(arch): assert arch == "aarch64"
 @scenario(arch="x86_64")
 def test_decorated(arch): assert arch == "x86_64"
 
-@pytest.mark.needs("watchdog")
+@pytest.mark.needs("itco")
 def test_watchdog(arch): pass
 
 @pytest.mark.needs("bios", "uefi")
@@ -104,7 +104,7 @@ def test_all_architectures(tmp_path: Path) -> None:
     }
     assert next(iter(outcomes(lines))) == "test_several"
     text = "\n".join(lines)
-    assert "aarch64 machines have no watchdog" in text
+    assert "aarch64 machines have no itco" in text
     assert "aarch64 machines have no bios" in text
     assert "needs one of ['lab'], this is qemu" in text
 

@@ -81,7 +81,7 @@ def test_a_chain_of_recipes_is_followed(tmp_path: Path) -> None:
         (BASE, 'extends = "."', "cannot be read: Is a directory"),
         ("=", 'extends = "base.toml"', "base.toml is not TOML"),
         (BASE, 'extends = "base.toml"\n[kernal]\n', "own.toml has an unknown key 'kernal'"),
-        (BASE, 'extends = "base.toml"\npayload = "x"', "payload: Input should be a valid dict"),
+        (BASE, 'extends = "base.toml"\npayload = 1', "payload: Input should be a valid dict"),
     ],
 )
 def test_a_recipe_that_extends_wrongly_is_one_error(
@@ -89,6 +89,78 @@ def test_a_recipe_that_extends_wrongly_is_one_error(
 ) -> None:
     with pytest.raises(RecipeError, match=words):
         Recipe.load(_write(tmp_path, base=base, own=own))
+
+
+RECIPE = 'name = "own"\nbase = "b"\nhardware = "pc"\npayload = "none"\n'
+
+
+def _parts(folder: Path, own: str = RECIPE) -> Path:
+    for name, text in (
+        ("base/b", 'suite = "trixie"\n[packages]\nroot = ["a"]\n'),
+        ("hardware/pc", '[kernel]\nmodules = ["m"]\n[kernel.x86_64]\nmodules = ["x"]\n'),
+        (
+            "hardware/board",
+            'components = ["main", "non-free-firmware"]\n[packages]\nroot = ["firmware"]\n',
+        ),
+        ("payload/none", ""),
+        ("payload/k", '[payload]\nkind = "k"\n[packages]\nroot = ["c", "a"]\n'),
+    ):
+        path = folder / f"{name}.toml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return _write(folder, own=own)
+
+
+def test_a_recipe_is_one_part_of_each_axis(tmp_path: Path) -> None:
+    recipe = Recipe.load(_parts(tmp_path, RECIPE.replace('"none"', '"k"')))
+    assert (recipe.name, recipe.hardware) == ("own", "pc")
+    assert recipe.packages.root == ("a", "c")
+    assert recipe.payload == {"kind": "k"}
+    assert recipe.kernel.of(Arch.X86_64).modules == ("m", "x")
+    assert recipe.kernel.of(Arch.AARCH64).modules == ("m",)
+    assert recipe.naming("x") == tmp_path / "hardware/pc.toml"
+
+
+def test_a_payload_may_stand_in_the_recipe(tmp_path: Path) -> None:
+    own = 'extends = "other.toml"\nname = "own"\n[payload]\nkind = "k"\n'
+    _write(tmp_path, other=RECIPE)
+    recipe = Recipe.load(_parts(tmp_path, own))
+    assert (recipe.hardware, recipe.payload) == ("pc", {"kind": "k"})
+
+
+def test_other_hardware_is_another_recipe_with_a_lock_of_its_own(tmp_path: Path) -> None:
+    path = _parts(tmp_path)
+    own, other = Recipe.load(path), Recipe.load(path, hardware="board")
+    assert Recipe.load(path, hardware="pc") == own
+    assert other.lock_path(Arch.AARCH64) == tmp_path / "locks/own-board-aarch64.json"
+    assert other.packages.root == ("a", "firmware")
+    assert other.request(Arch.AARCH64) != own.request(Arch.AARCH64)
+    alone = other.model_copy(update={"components": ("main",)})
+    assert alone.request(Arch.AARCH64) != other.request(Arch.AARCH64), "components count"
+
+
+@pytest.mark.parametrize(
+    ("own", "hardware", "words", "hint"),
+    [
+        (RECIPE, "toaster", "hardware: there is no 'toaster'", "there are: board, pc"),
+        (RECIPE.replace('"b"', '"../b"'), None, "base: there is no", "there are: b"),
+        (RECIPE.replace('base = "b"\n', ""), None, "names no base", "there are: b"),
+        (BASE, "board", "names no hardware that board could take the place of", None),
+    ],
+)
+def test_a_part_that_is_not_there_is_one_error_that_lists_them(
+    tmp_path: Path, own: str, hardware: str | None, words: str, hint: str | None
+) -> None:
+    with pytest.raises(RecipeError, match=words) as caught:
+        Recipe.load(_parts(tmp_path, own), hardware=hardware)
+    assert caught.value.hint == hint
+
+
+def test_a_part_is_no_recipe(tmp_path: Path) -> None:
+    path = _parts(tmp_path)
+    (tmp_path / "hardware/pc.toml").write_text('name = "pc"\n')
+    with pytest.raises(RecipeError, match=r"pc\.toml is part of a recipe and cannot have 'name'"):
+        Recipe.load(path)
 
 
 def test_only_what_changes_the_packages_changes_the_lock(tmp_path: Path) -> None:
@@ -192,7 +264,7 @@ def dummy(tmp_path: Path, third_module: str) -> Path:
     """A recipe of a third kind: a file of its own, and nothing else changed."""
     images = tmp_path / "images"
     (images / "locks").mkdir(parents=True)
-    for name in ("overlay", "boot", "appliance.toml"):
+    for name in ("overlay", "boot", "base", "hardware", "payload", "appliance.toml"):
         (images / name).symlink_to(IMAGES / name)
     shutil.copy(IMAGES / "locks/appliance-x86_64.json", images / "locks/dummy-x86_64.json")
     recipe = images / "dummy.toml"

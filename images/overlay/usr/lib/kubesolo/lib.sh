@@ -1,7 +1,14 @@
 # Functions of the boot stages, and what the initramfs recorded: slot, disk, KSOLODATA and so on.
 # shellcheck disable=SC1091,SC2034
 . /run/kubesolo/early
-say() { echo "kubesolo: $*" > /dev/console; }
+# The console is the last of these; a person may be looking at another one.
+say() {
+    echo "kubesolo: $*" > /dev/console
+    read -r consoles < /sys/class/tty/console/active
+    case $consoles in
+        *'tty0 '*) echo "kubesolo: $*" > /dev/tty0 ;;
+    esac
+}
 problem() {
     say "problem: $*"
     echo "$*" >> /run/kubesolo/problems
@@ -14,6 +21,19 @@ has_argument() {
         *) return 1 ;;
     esac
 }
+# Sets watchdog to the device to feed, the hardware's first where there is one: the kernel's own, softdog,
+# resets only a machine that still runs. The initramfs says the same.
+find_watchdog() {
+    watchdog=''
+    for folder in /sys/class/watchdog/*; do
+        [ -r "$folder/identity" ] || continue
+        read -r identity < "$folder/identity"
+        [ -n "$watchdog" ] || watchdog=/dev/${folder##*/}
+        [ "$identity" != 'Software Watchdog' ] || continue
+        watchdog=/dev/${folder##*/}
+        break
+    done
+}
 # Run a command that may rightly take longer than the watchdog waits, half an hour at most.
 patiently() {
     (
@@ -21,9 +41,10 @@ patiently() {
         while [ $fed -lt 360 ]; do
             fed=$((fed + 1))
             sleep 5
-            if [ -c /dev/watchdog0 ]; then
+            find_watchdog
+            if [ -n "$watchdog" ]; then
                 dmesg -n 1
-                : > /dev/watchdog0
+                : > "$watchdog"
                 dmesg -n 4
             fi
         done

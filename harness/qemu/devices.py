@@ -1,0 +1,73 @@
+"""What a machine's disk, network and watchdog hang on: QEMU's devices that real machines have."""
+
+from __future__ import annotations
+
+import enum
+
+from harness.qemu.arch import Arch
+
+# The device that has the disk's contents, whatever it hangs on; disk0 is its name on QMP.
+_DISK = "id=disk0,drive=disk"
+
+
+class DiskBus(enum.StrEnum):
+    """What the boot disk hangs on."""
+
+    VIRTIO = "virtio"
+    VIRTIO_SCSI = "virtio-scsi"
+    NVME = "nvme"
+    AHCI = "ahci"
+    USB = "usb"
+    SD = "sd"
+
+    def devices(self, *, first: bool = True) -> tuple[str, ...]:
+        """QEMU's devices, the controller before the disk, which the firmware tries ``first``.
+
+        An SD card's size must be a power of two, and it has no place in the firmware's order.
+        """
+        disk = f"{_DISK},bootindex=0" if first else _DISK
+        return {
+            DiskBus.VIRTIO: (f"virtio-blk-pci,{disk}",),
+            DiskBus.VIRTIO_SCSI: ("virtio-scsi-pci,id=scsi0", f"scsi-hd,bus=scsi0.0,{disk}"),
+            DiskBus.NVME: (f"nvme,serial=disk0,{disk}",),
+            DiskBus.AHCI: ("ich9-ahci,id=ahci0", f"ide-hd,bus=ahci0.0,{disk}"),
+            DiskBus.USB: ("qemu-xhci,id=usb0", f"usb-storage,bus=usb0.0,{disk}"),
+            DiskBus.SD: ("sdhci-pci,id=sd0", f"sd-card,bus=sd-bus,{_DISK}"),
+        }[self]
+
+
+class NetworkCard(enum.StrEnum):
+    """A network card, by QEMU's name."""
+
+    VIRTIO = "virtio-net-pci"
+    E1000 = "e1000"
+    E1000E = "e1000e"
+    IGB = "igb"
+    RTL8139 = "rtl8139"
+    VMXNET3 = "vmxnet3"
+    USB = "usb-net"
+
+    def devices(self, netdev: str) -> tuple[str, ...]:
+        """QEMU's devices; without its ROM the firmware has nothing to try the network with."""
+        if self is NetworkCard.USB:
+            return ("qemu-xhci,id=usbnet", f"usb-net,bus=usbnet.0,id=nic0,netdev={netdev}")
+        return (f"{self.value},id=nic0,netdev={netdev},romfile=",)
+
+
+class Watchdog(enum.StrEnum):
+    """A hardware watchdog."""
+
+    I6300ESB = "i6300esb"
+    # Part of every q35 machine's chip set; like a real one it resets only where it is let to.
+    ITCO = "itco"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """QEMU's arguments."""
+        if self is Watchdog.ITCO:
+            return ("-global", "ICH9-LPC.noreboot=off")
+        return ("-device", self.value)
+
+    def is_of(self, arch: Arch) -> bool:
+        """Whether machines of ``arch`` can have it."""
+        return self is Watchdog.I6300ESB or arch is Arch.X86_64

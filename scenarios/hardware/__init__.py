@@ -1,0 +1,1 @@
+"""Real machines' disks, network cards and watchdogs, as far as QEMU has them."""
