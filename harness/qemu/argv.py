@@ -31,6 +31,11 @@ class Storage:
     disk: Path | None
     variables: Path | None
 
+    @property
+    def write_log(self) -> Path | None:
+        """Where the writes of the disk are logged, for a machine that does so."""
+        return self.disk.with_suffix(".writes") if self.disk else None
+
 
 def build(
     spec: MachineSpec,
@@ -61,7 +66,10 @@ def build(
         arguments += ["-boot", "menu=on,splash-time=0"]
     arguments += _streams(streams)
     if storage.disk is not None:
-        arguments += _block("disk", storage.disk, "qcow2")
+        if spec.log_writes:
+            arguments += _logged("disk", storage.disk)
+        else:
+            arguments += _block("disk", storage.disk, "qcow2")
         # QEMU gives a kernel of its own the first place in the firmware's order.
         for device in spec.disk_bus.devices(first=spec.kernel is None):
             arguments += ["-device", device]
@@ -102,6 +110,18 @@ def _streams(streams: Streams) -> list[str]:
         "virtio-serial-pci",
         "-device",
         f"virtserialport,chardev=channel,name={PORT_NAME}",
+    ]
+
+
+def _logged(node: str, path: Path) -> list[str]:
+    """A qcow2 disk whose writes are logged beside it."""
+    log = str(path.with_suffix(".writes")).replace(",", ",,")
+    return [
+        *_block(f"{node}-data", path, "qcow2"),
+        "-blockdev",
+        f"driver=file,node-name={node}-log,filename={log}",
+        "-blockdev",
+        f"driver=blklogwrites,node-name={node},file={node}-data,log={node}-log",
     ]
 
 

@@ -116,6 +116,8 @@ class Machine:
             self._cuts += 1
             self.storage = storage.after_cut(self.storage, self.host.tools, self._cuts)
             self._was_cut = False
+        if self.spec.log_writes and self.storage.write_log is not None:
+            self.storage.write_log.touch()
         deadline = self.deadline(_START)
         ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
         self._sockets = list(ours)

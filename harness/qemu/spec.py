@@ -25,7 +25,8 @@ class MachineSpec(BaseModel):
     ``append`` in place of what the disk would boot, and may go without a disk. ``smbios`` are OEM
     strings (SMBIOS type 11), the guest's credentials; the offer of the command channel is one of
     them. ``rtc`` is what the hardware clock shows at the start: "utc" or a date like
-    2020-01-01T00:00:00. ``extra`` goes onto QEMU's command line as is.
+    2020-01-01T00:00:00. With ``log_writes`` every write of the disk is kept in order, for
+    ``harness.crash``. ``extra`` goes onto QEMU's command line as is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,7 @@ class MachineSpec(BaseModel):
     disk_size_mib: Annotated[int, Field(ge=64)] = 2560
     firmware: Firmware = Firmware.UEFI
     disk_bus: DiskBus = DiskBus.VIRTIO
+    log_writes: bool = False
     network: bool = True
     network_card: NetworkCard = NetworkCard.VIRTIO
     watchdog: bool = True

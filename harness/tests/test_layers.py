@@ -10,7 +10,7 @@ from product.tests.layers import misplaced_imports
 LAYERS = (
     ("pytest_plugin",),
     ("cli",),
-    ("faults",),
+    ("faults", "crash"),
     ("target",),
     ("qemu",),
     ("commands",),

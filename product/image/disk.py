@@ -2,7 +2,8 @@
 
 Written by sfdisk, mtools and mke2fs straight into a sparse file: no root, no loop device. Every
 identifier is derived from the image's digest, every time stamp is the recipe's source date, so
-equal inputs give equal bytes.
+equal inputs give equal bytes. The data partition is left empty, and marked as such (attribute bit
+59): the first boot makes its file system for the disk that it finds, see product.disk.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ ESP_LABEL = "KSOLOEFI"
 SLOT_LABELS = {"A": "KSOLOA", "B": "KSOLOB"}
 DATA_LABEL = "KSOLODATA"
 ESP_MIB, SLOT_MIB, DATA_MIB = 256, 512, 64
-# Folders of the data partition; early boot binds them into place.
-DATA_FOLDERS = ("kubesolo", "containerd", "etc-kubesolo")
 _TYPE_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _TYPE_LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 # GRUB cannot find a file system with the first, and does not know the second.
@@ -106,24 +105,25 @@ def build(
     for part in partitions:
         script += (
             f"start={part.offset // SECTOR}, size={part.size * MIB // SECTOR}, type={part.type}, "
-            f"uuid={identifiers.guid(part.label)}, name={part.label}\n"
+            f"uuid={identifiers.guid(part.label)}, name={part.label}"
         )
+        script += ", attrs=GUID:59\n" if part.label == DATA_LABEL else "\n"
     tools.run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", target, stdin=script.encode())
     if bios_core is not None and bios_boot is not None:
         _bios(bios_core.read_bytes(), bios_boot.read_bytes(), target)
     contents = {
         SLOT_LABELS["A"]: {path.name: path.read_bytes() for path in sorted(slot.iterdir())},
         SLOT_LABELS["B"]: {},
-        DATA_LABEL: {f"{name}/": b"" for name in DATA_FOLDERS},
     }
     with GrowingSum(target) as growing:
         _fat(partitions[0], esp, identifiers, environment, tools, target)
         growing.reach(partitions[0].end)
-        for part in partitions[1:]:
+        for part in partitions[1:3]:
             archive = work / f"{part.label}.tar"
             archive.write_bytes(_tar(contents[part.label], source_date))
             _ext4(part, archive, identifiers, environment, tools, target)
             growing.reach(part.end)
+        growing.reach(last.end)
         return growing.finish()
 
 

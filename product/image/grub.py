@@ -76,6 +76,8 @@ def write_esp(
     arguments = " ".join(recipe.kernel.arguments(arch))
     (grub / "kernel.cfg").write_text(f'set kernel_arguments="{arguments}"\n')
     (grub / "grubenv").write_bytes(environment_block(FACTORY))
+    # For GRUB to mark the disk of a first boot; removed by that boot.
+    (grub / "fresh").write_bytes(environment_block({"booted": "0"}))
     bios: Path | None = None
     for platform in PLATFORMS[arch]:
         if platform.efi_path is not None:

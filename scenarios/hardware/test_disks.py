@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.pytest_plugin.scenario import scenario
+from harness.qemu.arch import Firmware
 from harness.qemu.devices import DiskBus
 from harness.target.node import Node
 from scenarios.releases import Releases
@@ -47,6 +48,27 @@ def test_usb(node: Node, releases: Releases, serve: Serve) -> None:
     _boots_and_updates(node, releases, serve, "sda")
 
 
-@scenario(disk_bus=DiskBus.SD, disk_size_mib=4096)
+@scenario(arch="x86_64", disk_bus=DiskBus.NVME, firmware=Firmware.BIOS)
+def test_nvme_with_bios(node: Node, releases: Releases, serve: Serve) -> None:
+    _boots_and_updates(node, releases, serve, "nvme0n1")
+
+
+@scenario(arch="x86_64", disk_bus=DiskBus.AHCI, firmware=Firmware.BIOS)
+def test_ahci_with_bios(node: Node, releases: Releases, serve: Serve) -> None:
+    _boots_and_updates(node, releases, serve, "sda")
+
+
+@scenario(arch="x86_64", disk_bus=DiskBus.VIRTIO_SCSI, firmware=Firmware.BIOS)
+def test_virtio_scsi_with_bios(node: Node, releases: Releases, serve: Serve) -> None:
+    _boots_and_updates(node, releases, serve, "sda")
+
+
+@scenario(arch="x86_64", disk_bus=DiskBus.USB, firmware=Firmware.BIOS)
+def test_usb_with_bios(node: Node, releases: Releases, serve: Serve) -> None:
+    _boots_and_updates(node, releases, serve, "sda")
+
+
+# QEMU's UEFI firmware has no driver for SD cards on PCI.
+@scenario(arch="x86_64", disk_bus=DiskBus.SD, disk_size_mib=4096, firmware=Firmware.BIOS)
 def test_sd_card(node: Node, releases: Releases, serve: Serve) -> None:
     _boots_and_updates(node, releases, serve, "mmcblk0")

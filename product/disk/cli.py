@@ -1,0 +1,86 @@
+"""What early boot calls: `prepare DISK PARTITION` and `find NAME`.
+
+prepare  make the data file system and this disk's identity at its first boot, or let the partition
+         take what the disk has more; prints what was done
+find     print the device that kubesolo.data= names
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing found (yet).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from product.errors import KubesoloError
+
+EXIT_USAGE, EXIT_NOT_FOUND = 2, 3
+# A journal of the default size for more than 64 GiB, 1 GiB, takes a slow card a minute to write.
+MAX_JOURNAL_MIB = 256
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; errors go to standard output, which early boot reports."""
+    try:
+        match list(arguments):
+            case ["prepare", disk, partition]:
+                return _prepare(disk, partition)
+            case ["find", name]:
+                return _find(name)
+    except KubesoloError as error:
+        print(error.message + (f"; {error.hint}" if error.hint else ""))
+        return 1
+    print(f"usage: prepare DISK PARTITION | find NAME, not {' '.join(arguments)}")
+    return EXIT_USAGE
+
+
+def _prepare(disk_path: str, partition: str) -> int:
+    from product.disk.prepare import open_disk, prepare, reread, resize_in_kernel
+
+    with open_disk(disk_path) as disk:
+        outcome = prepare(
+            disk, lambda size: make_data(partition, size), resize_in_kernel(disk_path, disk.sector)
+        )
+    # The kernel still knows the identifiers of before.
+    reread(disk_path)
+    if outcome.first:
+        print(f"made the data file system: {outcome.data_bytes >> 20} MiB")
+    elif outcome.grew:
+        print(f"the data partition has {outcome.data_bytes >> 20} MiB now")
+    return 0
+
+
+def make_data(partition: str, size: int) -> None:
+    """An ext4 on ``partition``, its journal to fit ``size`` bytes. Raises DiskError."""
+    from product.disk.errors import DiskError
+
+    journal = min(max(size >> 26, 4), MAX_JOURNAL_MIB)
+    command = [
+        "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-L", "KSOLODATA",
+        "-J", f"size={journal}", "-E", "lazy_itable_init=1,nodiscard", partition,
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise DiskError(f"cannot run mke2fs: {error.strerror}") from None
+    if done.returncode:
+        raise DiskError(
+            f"mke2fs could not make the data file system on {partition}: "
+            f"{(done.stderr or done.stdout).strip()[-300:]}",
+            hint="the disk may be failing; try another one",
+        )
+
+
+def _find(name: str) -> int:
+    from product.disk.find import find
+
+    found = find(name)
+    if found is None:
+        return EXIT_NOT_FOUND
+    print(found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

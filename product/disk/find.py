@@ -1,0 +1,70 @@
+"""The device that ``kubesolo.data=`` names: a path, or LABEL=, UUID= or PARTUUID=.
+
+LABEL and UUID are those of ext4, which the data file system is. Two devices that fit are an error:
+the order of cloned disks must not decide what a node runs with.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from product.disk.errors import DiskError
+
+# Offsets and the magic number are those of struct ext4_super_block, which lies at byte 1024.
+_SUPER_OFFSET, _SUPER_BYTES = 1024, 1024
+_MAGIC_AT, _MAGIC = 0x38, b"\x53\xef"
+_UUID_AT, _LABEL_AT = 0x68, 0x78
+
+
+def find(name: str, root: str = "/") -> str | None:
+    """The device's path, or None while there is none; ``root`` moves /sys and /dev, for tests.
+
+    Raises DiskError where two devices fit, or the form is unknown.
+    """
+    kind, equals, wanted = name.partition("=")
+    if name.startswith("/dev/") and not equals:
+        return name if os.path.exists(os.path.join(root, name[1:])) else None
+    if kind not in ("LABEL", "UUID", "PARTUUID") or not wanted:
+        raise DiskError(
+            f"kubesolo.data={name} names no device",
+            hint="give /dev/NAME, LABEL=, UUID= or PARTUUID=",
+        )
+    found = [
+        f"/dev/{device}"
+        for device in sorted(os.listdir(os.path.join(root, "sys/class/block")))
+        if _fits(root, device, kind, wanted)
+    ]
+    if len(found) > 1:
+        raise DiskError(
+            f"kubesolo.data={name} fits {' and '.join(found)}",
+            hint="unplug one of them, or name the device by something that only it has",
+        )
+    return found[0] if found else None
+
+
+def _fits(root: str, device: str, kind: str, wanted: str) -> bool:
+    if device.startswith(("ram", "loop", "zram")):
+        return False
+    if kind == "PARTUUID":
+        return _uevent(root, device).get("PARTUUID", "").lower() == wanted.lower()
+    try:
+        with open(os.path.join(root, "dev", device), "rb") as stream:
+            stream.seek(_SUPER_OFFSET)
+            block = stream.read(_SUPER_BYTES)
+    except OSError:
+        return False  # no medium, or a disk that fails: not the one
+    if block[_MAGIC_AT : _MAGIC_AT + 2] != _MAGIC:
+        return False
+    if kind == "LABEL":
+        label = block[_LABEL_AT : _LABEL_AT + 16].partition(b"\0")[0]
+        return label == wanted.encode()
+    return str(uuid.UUID(bytes=block[_UUID_AT : _UUID_AT + 16])) == wanted.lower()
+
+
+def _uevent(root: str, device: str) -> dict[str, str]:
+    try:
+        with open(os.path.join(root, "sys/class/block", device, "uevent")) as stream:
+            return dict(line.rstrip("\n").split("=", 1) for line in stream if "=" in line)
+    except OSError:
+        return {}
