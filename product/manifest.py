@@ -5,6 +5,9 @@ Format: one JSON object, keys sorted, indented by two, ending in a newline::
     {"architecture": "x86_64", "artifacts": [{"name": "vmlinuz", "sha256": "<64 hex>",
      "size": 11737024}, ...], "kubernetes": "1.20.2", "schema": 1, "version": "0.2.0"}
 
+A slot needs the artifacts of ARTIFACT_NAMES. Others are written into it as well: a later system may
+bring some that this one does not know.
+
 ``kubernetes`` is there where the root brings one. ``drift`` is there where the release was built
 from other packages than the locked ones, with one line for each. Keys that a reader does not know
 are passed over.
@@ -14,6 +17,7 @@ It is on the node's boot path, so it uses the standard library alone.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,11 +28,14 @@ MANIFEST_NAME = "manifest.json"
 KERNEL_NAME = "vmlinuz"
 INITRAMFS_NAME = "initramfs.img"
 ROOT_NAME = "root.squashfs"
-ARTIFACT_NAMES = (KERNEL_NAME, INITRAMFS_NAME, ROOT_NAME)
+# The kernel's command line, as a block that GRUB's load_env reads.
+ARGUMENTS_NAME = "kernel.env"
+ARTIFACT_NAMES = (KERNEL_NAME, INITRAMFS_NAME, ARGUMENTS_NAME, ROOT_NAME)
 ARCHITECTURES = ("x86_64", "aarch64")
 
-# A manifest lists three artifacts in under 1 KiB; anything much larger is not one.
+# A manifest lists four artifacts in under 1 KiB; anything much larger is not one.
 MAX_BYTES = 64 * 1024
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class ManifestError(KubesoloError):
@@ -129,8 +136,8 @@ def _artifact(entry: object, origin: str) -> Artifact:
     if not isinstance(entry, dict) or set(entry) != {"name", "size", "sha256"}:
         raise ManifestError(f"{origin} has a malformed artifact: {entry!r}")
     name, size, sha256 = entry["name"], entry["size"], entry["sha256"]
-    if name not in ARTIFACT_NAMES:
-        raise ManifestError(f"{origin} lists an artifact {name!r}, known are {ARTIFACT_NAMES}")
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or name == MANIFEST_NAME:
+        raise ManifestError(f"{origin} lists an artifact {name!r:.80}, which is no file's name")
     if not isinstance(size, int) or isinstance(size, bool) or size <= 0:
         raise ManifestError(f"{origin} gives {name} a size of {size!r}")
     hexadecimal = isinstance(sha256, str) and len(sha256) == 64
@@ -141,5 +148,5 @@ def _artifact(entry: object, origin: str) -> Artifact:
 
 def _check_names(artifacts: Sequence[Artifact], origin: str) -> None:
     names = sorted(artifact.name for artifact in artifacts)
-    if names != sorted(ARTIFACT_NAMES):
-        raise ManifestError(f"{origin} lists {names}, a slot holds {sorted(ARTIFACT_NAMES)}")
+    if len(set(names)) != len(names) or not set(ARTIFACT_NAMES) <= set(names):
+        raise ManifestError(f"{origin} lists {names}, a slot needs {sorted(ARTIFACT_NAMES)}")

@@ -19,6 +19,7 @@ from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES, HostTools
 from product.manifest import (
+    ARGUMENTS_NAME,
     ARTIFACT_NAMES,
     INITRAMFS_NAME,
     KERNEL_NAME,
@@ -186,6 +187,10 @@ class Builder:
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
+        arguments = " ".join(self.recipe.kernel.arguments(self.arch))
+        (tree / ARGUMENTS_NAME).write_bytes(
+            grub.environment_block({"kernel_arguments": arguments}, atomic=False)
+        )
         with progress.step("squashfs"), self.cache.scratch("root") as work:
             rootfs.build(
                 self.recipe, packages, prepared, list(overlays), version, self.tools, work,

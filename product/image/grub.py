@@ -43,12 +43,23 @@ PLATFORMS: dict[Arch, tuple[Platform, ...]] = {
 }
 
 
-def environment_block(variables: dict[str, str]) -> bytes:
-    """An environment block of 1024 bytes. Raises ImageError unless all fits the first sector."""
-    text = b"".join(f"{name}={value}\n".encode() for name, value in variables.items())
-    if len(_HEADER) + len(text) > 512:
-        raise ImageError("the boot environment does not fit its first sector")
+def environment_block(variables: dict[str, str], *, atomic: bool = True) -> bytes:
+    """An environment block of 1024 bytes, which GRUB reads, and writes if it shall.
+
+    Raises ImageError unless all fits it, or the first sector where writing must be ``atomic``.
+    """
+    text = b"".join(f"{name}={_escape(value)}\n".encode() for name, value in variables.items())
+    limit = 512 if atomic else ENVIRONMENT_SIZE
+    if len(_HEADER) + len(text) > limit:
+        raise ImageError(
+            f"{', '.join(variables)} take {len(text)} bytes, a boot environment has "
+            f"{limit - len(_HEADER)} for them"
+        )
     return (_HEADER + text).ljust(ENVIRONMENT_SIZE, b"#")
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\\n")
 
 
 def core_image(platform: Platform, modules: Path, tools: HostTools, target: Path) -> None:
@@ -73,8 +84,6 @@ def write_esp(
     grub = esp / "boot/grub"
     grub.mkdir(parents=True)
     (grub / "grub.cfg").write_bytes(config)
-    arguments = " ".join(recipe.kernel.arguments(arch))
-    (grub / "kernel.cfg").write_text(f'set kernel_arguments="{arguments}"\n')
     (grub / "grubenv").write_bytes(environment_block(FACTORY))
     # For GRUB to mark the disk of a first boot; removed by that boot.
     (grub / "fresh").write_bytes(environment_block({"booted": "0"}))

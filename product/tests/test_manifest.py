@@ -7,7 +7,7 @@ import json
 import pytest
 
 from product.agent.tests.world import FakeRelease
-from product.manifest import Manifest, ManifestError
+from product.manifest import ARTIFACT_NAMES, Manifest, ManifestError
 
 MANIFEST = FakeRelease("0.2.0").manifest
 
@@ -38,3 +38,21 @@ def test_a_version_of_kubernetes_is_a_text() -> None:
     document = {**json.loads(MANIFEST.to_bytes()), "kubernetes": 1.2}
     with pytest.raises(ManifestError, match=r"there has kubernetes 1\.2"):
         Manifest.parse(json.dumps(document).encode(), origin="there")
+
+
+def test_artifacts_of_a_later_system_are_kept_and_a_missing_one_is_refused() -> None:
+    def listing(*names: str) -> bytes:
+        entries = [{"name": name, "size": 1, "sha256": "0" * 64} for name in names]
+        document = {"schema": 1, "version": "1", "architecture": "x86_64", "artifacts": entries}
+        return json.dumps(document).encode()
+
+    parsed = Manifest.parse(listing(*ARTIFACT_NAMES, "later.img"))
+    assert [artifact.name for artifact in parsed.artifacts][-1] == "later.img"
+    for lost in ARTIFACT_NAMES:
+        with pytest.raises(ManifestError, match="a slot needs"):
+            Manifest.parse(listing(*(name for name in ARTIFACT_NAMES if name != lost)))
+    for name in ("../up", "manifest.json", "a/b", ".hidden", "", "x" * 65, "A"):
+        with pytest.raises(ManifestError, match="which is no file's name"):
+            Manifest.parse(listing(*ARTIFACT_NAMES, name))
+    with pytest.raises(ManifestError, match="a slot needs"):
+        Manifest.parse(listing(*ARTIFACT_NAMES, "later.img", "later.img"))

@@ -25,7 +25,7 @@ def run(*command: str) -> tuple[int, str]:
     ("word", "there"),
     [
         ("scenarios/bot/test_menu.py", "/scenarios has boot/, hardware/, k8s/, "),
-        ("scenarios/boot/test_men.py", "/scenarios/boot has test_environment.py, test_menu.py, "),
+        ("scenarios/boot/test_men.py", "/boot has test_environment.py, test_first_boot.py, "),
         ("scenario/boot", " has harness/, product/, scenarios/"),
         (
             f"{MENU}::test_nothing",

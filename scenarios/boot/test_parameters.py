@@ -16,10 +16,10 @@ SCSI = (
 
 
 def _add_argument(node: Node, argument: str) -> None:
-    """As an operator does for good: in the boot loader's list on the EFI partition."""
+    """As an operator does for good: for all slots, on the EFI partition."""
     node.succeed(
         "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
-        f"sed -i 's|\"$| {argument}\"|' /run/look/boot/grub/kernel.cfg && "
+        f"echo 'set local_arguments=\"{argument}\"' > /run/look/boot/local.cfg && "
         "umount /run/look && sync"
     )
     node.reboot()

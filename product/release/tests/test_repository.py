@@ -167,8 +167,8 @@ def test_a_publish_cut_anywhere_leaves_the_old_release_served(
         if not cut:
             break
         cuts += 1
-    # Three artifacts, the manifest, three files of metadata.
-    assert cuts == 7
+    # Four artifacts, the manifest, three files of metadata.
+    assert cuts == 8
 
 
 @pytest.mark.parametrize("role", ROLES)

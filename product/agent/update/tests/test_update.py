@@ -11,7 +11,7 @@ from product.agent.errors import AgentError
 from product.agent.tests.support_cluster import Cluster
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
 from product.agent.update.gates import BLOCK_LABEL
-from product.manifest import Manifest
+from product.manifest import ARTIFACT_NAMES, Manifest
 
 GOOD = FakeRelease("0.2.0")
 BAD = FakeRelease("0.2.1")
@@ -392,7 +392,7 @@ def test_an_interrupted_apply_leaves_the_active_slot_alone_and_can_be_repeated(
     assert world.run("activate") == 1
     assert world.run("apply") == 0
     assert world.state()["attempt_count"] == 2
-    assert sorted(world.fetched) == ["initramfs.img", "root.squashfs", "vmlinuz"]
+    assert sorted(world.fetched) == sorted(ARTIFACT_NAMES)
     assert {p.name: p.read_bytes() for p in world.directory("A").iterdir()} == before
     assert world.env_path.read_bytes() == env
 
@@ -402,7 +402,7 @@ def test_equal_artifacts_are_copied_from_the_running_slot(world: World) -> None:
     release.content["vmlinuz"] = FakeRelease("0.1.0").content["vmlinuz"]
     world.offered = release
     assert world.run("apply") == 0
-    assert sorted(world.fetched) == ["initramfs.img", "root.squashfs"]
+    assert sorted(world.fetched) == ["initramfs.img", "kernel.env", "root.squashfs"]
     assert (world.directory("B") / "vmlinuz").read_bytes() == release.content["vmlinuz"]
 
 
