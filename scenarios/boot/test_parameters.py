@@ -19,7 +19,7 @@ def _add_argument(node: Node, argument: str) -> None:
     """As an operator does for good: in the boot loader's list on the EFI partition."""
     node.succeed(
         "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
-        f"sed -i 's|\"$| {argument}\"|' /run/look/boot/grub/kernel.cfg && "
+        f"sed -i 's|\"$| {argument}\"|' /run/look/EFI/debian/kernel.cfg && "
         "umount /run/look && sync"
     )
     node.reboot()
