@@ -94,7 +94,7 @@ def _key(tools: HostTools, kernel: Path, arch: Arch) -> str:
         platform.release(),
         Path("/proc/sys/kernel/random/boot_id").read_text(),
         "compared with KVM" if _kvm_opens() else "no KVM",
-        arch.machine,
+        arch.machine(),
         arch.cpu("tcg"),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
@@ -186,7 +186,7 @@ def _command(
     return tools.argv(
         arch.qemu,
         *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
-        *("-machine", f"{arch.machine},accel={accelerator}", "-cpu", arch.cpu(accelerator)),
+        *("-machine", f"{arch.machine()},accel={accelerator}", "-cpu", arch.cpu(accelerator)),
         *("-m", "256", "-kernel", str(kernel)),
         *("-append", f"console={arch.serial} panic=-1"),
         *("-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console"),

@@ -16,7 +16,7 @@ _X86_64 = (
     "+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq,+bmi1,+bmi2,+adx,+movbe,+sha-ni"
 )
 
-_Q35 = "q35,smm=off,vmport=off,sata=off,smbus=off,i8042=off"
+_Q35 = "vmport=off,sata=off,smbus=off,i8042=off"
 
 
 # What /proc/cpuinfo says of a processor's kind, on x86_64 and on aarch64; the rest changes by the
@@ -66,12 +66,16 @@ class Arch(enum.StrEnum):
         """Whether this host's processor can run its guests."""
         return platform.machine() == self.value
 
-    @property
-    def machine(self) -> str:
+    def machine(self, *, secure_boot: bool = False) -> str:
         """QEMU's machine type, without what costs start-up time and serves nobody here: on x86_64
         a SATA controller with no disk alone is a twenty-fifth of a boot, by the modules that drive
-        it. On aarch64 the newest interrupt controller: emulating an older one's is dearer."""
-        return _Q35 if self is Arch.X86_64 else "virt,gic-version=max"
+        it. On aarch64 the newest interrupt controller: emulating an older one's is dearer.
+
+        With ``secure_boot`` x86_64 has the mode in which alone the firmware may write its flash.
+        """
+        if self is Arch.AARCH64:
+            return "virt,gic-version=max"
+        return f"q35,smm={'on' if secure_boot else 'off'},{_Q35}"
 
     def cpu(self, accelerator: str) -> str:
         """The processor: the host's under KVM, else the one that TCG emulates fastest.
@@ -87,14 +91,9 @@ class Arch(enum.StrEnum):
             return "host"
         return _X86_64 if self is Arch.X86_64 else "max,pauth=off,sve=off,sme=off"
 
-    @property
-    def firmware_files(self) -> FirmwareFiles:
-        """UEFI without Secure Boot."""
-        if self is Arch.X86_64:
-            return FirmwareFiles("usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd")
-        return FirmwareFiles(
-            "usr/share/AAVMF/AAVMF_CODE.no-secboot.fd", "usr/share/AAVMF/AAVMF_VARS.fd"
-        )
+    def firmware_files(self, *, secure_boot: bool = False) -> FirmwareFiles:
+        """UEFI without Secure Boot, or with it: enforced, with Microsoft's keys enrolled."""
+        return _FIRMWARE[self, secure_boot]
 
     @property
     def firmwares(self) -> frozenset[Firmware]:
@@ -111,3 +110,19 @@ class Arch(enum.StrEnum):
     def has_generation_id(self) -> bool:
         """Whether QEMU's machine can tell a guest that it was forked (vmgenid)."""
         return self is Arch.X86_64
+
+
+_FIRMWARE = {
+    (Arch.X86_64, False): FirmwareFiles(
+        "usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"
+    ),
+    (Arch.X86_64, True): FirmwareFiles(
+        "usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "usr/share/OVMF/OVMF_VARS_4M.ms.fd"
+    ),
+    (Arch.AARCH64, False): FirmwareFiles(
+        "usr/share/AAVMF/AAVMF_CODE.no-secboot.fd", "usr/share/AAVMF/AAVMF_VARS.fd"
+    ),
+    (Arch.AARCH64, True): FirmwareFiles(
+        "usr/share/AAVMF/AAVMF_CODE.secboot.fd", "usr/share/AAVMF/AAVMF_VARS.ms.fd"
+    ),
+}

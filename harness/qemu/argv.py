@@ -51,13 +51,16 @@ def build(
     With ``incoming`` it waits for the state of a migrated machine, to be named over QMP.
     """
     arch = spec.arch
-    machine = f"{arch.machine},accel={accelerator}"
+    machine = f"{arch.machine(secure_boot=spec.secure_boot)},accel={accelerator}"
     arguments = ["-no-user-config", "-nodefaults", "-display", "none", "-S"]
     if spec.firmware is Firmware.UEFI and storage.variables is not None:
-        code = tools.path(arch.firmware_files.code)
+        code = tools.path(spec.firmware_files.code)
         arguments += _block("code", code, "raw", read_only=True)
         arguments += _block("variables", storage.variables, "qcow2")
         machine += ",pflash0=code,pflash1=variables"
+        if spec.secure_boot and arch is Arch.X86_64:
+            # Else the guest could enrol keys of its own.
+            arguments += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
     arguments += ["-machine", machine, "-cpu", arch.cpu(accelerator)]
     arguments += ["-m", str(spec.memory_mib), "-smp", str(spec.cpus)]
     arguments += ["-rtc", f"base={spec.rtc}"]

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from harness.qemu.arch import Arch, Firmware
+from harness.qemu.arch import Arch, Firmware, FirmwareFiles
 from harness.qemu.devices import DiskBus, NetworkCard, Watchdog
 
 # What QEMU itself takes beyond the guest's memory, translated code included (measured: 180 MiB at
@@ -24,7 +24,8 @@ class MachineSpec(BaseModel):
     ``disk_size_mib``. With ``kernel`` QEMU loads that one, its ``initrd`` and its command line
     ``append`` in place of what the disk would boot, and may go without a disk. ``smbios`` are OEM
     strings (SMBIOS type 11), the guest's credentials; the offer of the command channel is one of
-    them. ``rtc`` is what the hardware clock shows at the start: "utc" or a date like
+    them. ``secure_boot`` has UEFI refuse a boot loader that neither Microsoft nor a shim's vendor
+    signed. ``rtc`` is what the hardware clock shows at the start: "utc" or a date like
     2020-01-01T00:00:00. With ``log_writes`` every write of the disk is kept in order, for
     ``harness.crash``. ``extra`` goes onto QEMU's command line as is.
     """
@@ -40,6 +41,7 @@ class MachineSpec(BaseModel):
     cpus: Annotated[int, Field(ge=1, le=64)] = 1
     disk_size_mib: Annotated[int, Field(ge=64)] = 2560
     firmware: Firmware = Firmware.UEFI
+    secure_boot: bool = False
     disk_bus: DiskBus = DiskBus.VIRTIO
     log_writes: bool = False
     network: bool = True
@@ -54,6 +56,8 @@ class MachineSpec(BaseModel):
     def _possible(self) -> Self:
         if self.firmware not in self.arch.firmwares:
             raise ValueError(f"{self.arch} machines have no {self.firmware} firmware")
+        if self.secure_boot and self.firmware is not Firmware.UEFI:
+            raise ValueError(f"secure_boot needs UEFI: {self.firmware} firmware has no Secure Boot")
         if self.watchdog and not self.watchdog_device.is_of(self.arch):
             raise ValueError(f"{self.arch} machines have no watchdog {self.watchdog_device}")
         if self.disk_bus is DiskBus.SD and self.disk_size_mib.bit_count() != 1:
@@ -66,6 +70,11 @@ class MachineSpec(BaseModel):
             if "," in text or "\n" in text:
                 raise ValueError(f"an SMBIOS string cannot hold commas or line ends: {text!r}")
         return self
+
+    @property
+    def firmware_files(self) -> FirmwareFiles:
+        """What UEFI is made of on this machine."""
+        return self.arch.firmware_files(secure_boot=self.secure_boot)
 
     @property
     def nice(self) -> int:

@@ -27,7 +27,7 @@ WHOLE_BYTES = 4 << 30
 
 
 def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
-    """Overlays over the image and over the firmware's empty variables. Raises LaunchError."""
+    """Overlays over the image and over the firmware's first variables. Raises LaunchError."""
     for what, file in (("kernel", spec.kernel), ("initrd", spec.initrd)):
         if file is not None and not file.is_file():
             raise LaunchError(f"there is no {what} {file}")
@@ -41,7 +41,7 @@ def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
     if spec.firmware is Firmware.UEFI:
         # Raw variables could not be part of a snapshot's forks.
         variables = directory / "variables.qcow2"
-        template = tools.path(spec.arch.firmware_files.variables)
+        template = tools.path(spec.firmware_files.variables)
         commands.append(_create(tools, template, "raw", variables))
     _run(commands)
     return Storage(disk, variables)

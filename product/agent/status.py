@@ -6,6 +6,8 @@ Schema 1, one JSON object; absent values are null:
 ``version``, ``architecture``  of the running image
 ``boot``          ``slot`` (A or B), ``boot_id``, ``mode``, ``data``
 ``environment``   ``readable``, ``active_slot``, ``boot_counter``, ``boot_success`` (boolean)
+``secure_boot``   "on" where the firmware enforces it, "off", "unsupported"; null where nothing can
+                  be read of it
 ``confirmed``     the slot that runs is the active one and committed
 ``pending``       another slot boots next
 ``slots``         A and B, each ``version``, ``digest`` (SHA-256 of the manifest), ``problem``
@@ -36,6 +38,7 @@ from product.agent.records.state import TRIAL_PHASES, UpdateState
 from product.agent.slots.content import BUSY
 from product.agent.slots.store import SlotStore
 from product.agent.system.files import read_bounded
+from product.agent.system.firmware import secure_boot
 
 SCHEMA = 1
 MAX_PROBLEMS = 64 * 1024
@@ -49,6 +52,7 @@ class StatusReport(NamedTuple):
     architecture: str
     boot: dict[str, str]
     environment: dict[str, object]
+    secure_boot: str | None
     confirmed: bool
     pending: bool
     slots: dict[str, dict[str, str | None]]
@@ -100,6 +104,7 @@ def collect(node: Node, config: Config) -> StatusReport:
             "boot_counter": env.boot_counter,
             "boot_success": env.boot_success,
         },
+        secure_boot(node.paths),
         env.confirms(boot.slot),
         pending,
         slots,
@@ -184,6 +189,7 @@ def as_text(report: StatusReport) -> str:
     for name, content in report.slots.items():
         what = content["version"] or "empty"
         lines.append(f"slot {name}: {what}" + (f" ({p})" if (p := content["problem"]) else ""))
+    lines.append(f"secure boot: {report.secure_boot or 'unknown'}")
     update = report.update
     lines.append(f"update: {update['phase']}" + _versions(update))
     if update["last_error"]:

@@ -222,14 +222,12 @@ class Builder:
 
     def _build_disk(self, slot: Slot, digest: str, tree: Path) -> None:
         with self.cache.scratch("disk") as work:
-            modules = work / "boot-packages"
-            unpack_all(list(fetch(self.lock.group("boot"), self.cache).values()), modules)
+            packages = work / "boot-packages"
+            unpack_all(list(fetch(self.lock.group("boot"), self.cache).values()), packages)
             config = (self.recipe.folder / "boot/grub.cfg").read_bytes()
             esp = work / "esp"
-            core = grub.write_esp(
-                self.recipe, modules / "usr/lib/grub", self.arch, config, self.tools, esp
-            )
-            boot_sector = modules / "usr/lib/grub/i386-pc/boot.img"
+            core = grub.write_esp(self.recipe, packages, self.arch, config, self.tools, esp)
+            boot_sector = packages / "usr/lib/grub/i386-pc/boot.img"
             sha256 = disk.build(
                 esp, slot.folder, core, boot_sector if core else None, disk.Identifiers(digest),
                 self.recipe.source_date, self.tools, work, tree / _DISK_NAME,

@@ -1,11 +1,15 @@
-"""GRUB's images and its folder on the EFI system partition.
+"""The boot loader's files on the EFI system partition, and the core image for BIOS.
 
-The core image finds its configuration on the disk that it was loaded from, never by label: a
-second disk with the same labels cannot hijack a boot.
+UEFI starts the shim that Microsoft signed, which starts the GRUB that Debian signed, with Secure
+Boot on or off. BIOS starts a core image linked here. All read ``EFI/debian/grub.cfg``, the folder
+that is built into the signed GRUB, on the disk that they were loaded from, never by label: a second
+disk with the same labels cannot hijack a boot. The environment block lies outside of ``EFI``, so
+that the boot loader can be replaced without it.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,28 +22,40 @@ _HEADER = b"# GRUB Environment Block\n"
 # The factory's state: slot A, confirmed. The layout is the boot contract's.
 FACTORY = {"active_slot": "A", "boot_counter": "3", "boot_success": "1"}
 
-_COMMON = (
+CONFIG_FOLDER = "EFI/debian"
+ENVIRONMENT = "boot/grub/grubenv"
+
+# What grub.cfg needs; a signed GRUB has all of it built in.
+MODULES = (
     "part_gpt", "fat", "ext2", "normal", "configfile", "loadenv", "echo", "test", "regexp",
     "reboot", "halt", "sleep", "linux", "search", "search_label", "probe", "ls", "cat", "true",
     "minicmd", "gzio", "terminal",
 )  # fmt: skip
-_SERIAL = ("serial",)
+_BIOS_MODULES = (*MODULES, "serial", "biosdisk")
+_BIOS = "i386-pc"
 
 
-class Platform(NamedTuple):
-    """One way to start GRUB: its module folder, the modules, and where an EFI image goes."""
+class Copied(NamedTuple):
+    """A file of the boot packages, and where it goes on the EFI system partition."""
 
-    name: str
-    modules: tuple[str, ...]
-    efi_path: str | None
+    source: str
+    target: str
 
 
-PLATFORMS: dict[Arch, tuple[Platform, ...]] = {
-    Arch.X86_64: (
-        Platform("x86_64-efi", (*_COMMON, *_SERIAL), "EFI/BOOT/BOOTX64.EFI"),
-        Platform("i386-pc", (*_COMMON, *_SERIAL, "biosdisk"), None),
-    ),
-    Arch.AARCH64: (Platform("arm64-efi", _COMMON, "EFI/BOOT/BOOTAA64.EFI"),),
+def _signed(suffix: str, grub: str) -> tuple[Copied, ...]:
+    """Shim, GRUB and MokManager, with which an owner enrols keys. No fallback (``fb*.efi``): that
+    writes an entry of its own into the firmware's list and restarts the machine.
+    """
+    return (
+        Copied(f"usr/lib/shim/shim{suffix}.efi.signed", f"EFI/BOOT/BOOT{suffix.upper()}.EFI"),
+        Copied(f"usr/lib/grub/{grub}/grub{suffix}.efi.signed", f"EFI/BOOT/grub{suffix}.efi"),
+        Copied(f"usr/lib/shim/mm{suffix}.efi.signed", f"EFI/BOOT/mm{suffix}.efi"),
+    )
+
+
+SIGNED = {
+    Arch.X86_64: _signed("x64", "x86_64-efi-signed"),
+    Arch.AARCH64: _signed("aa64", "arm64-efi-signed"),
 }
 
 
@@ -62,38 +78,50 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\\n")
 
 
-def core_image(platform: Platform, modules: Path, tools: HostTools, target: Path) -> None:
-    """Link the modules into a core image; ``modules`` is the unpacked ``usr/lib/grub``."""
-    folder = modules / platform.name
+def core_image(packages: Path, tools: HostTools, target: Path) -> None:
+    """Link GRUB's modules into a core image for BIOS; ``packages`` are the unpacked boot packages.
+
+    Raises ImageError where they hold no such GRUB.
+    """
+    folder = packages / "usr/lib/grub" / _BIOS
     if not folder.is_dir():
-        raise ImageError(f"the boot packages hold no GRUB for {platform.name}")
-    names = [name for name in platform.modules if (folder / f"{name}.mod").exists()]
-    absent = set(platform.modules) - set(names)
+        raise ImageError(f"the boot packages hold no GRUB for {_BIOS}")
+    absent = [name for name in _BIOS_MODULES if not (folder / f"{name}.mod").exists()]
     if absent:
-        raise ImageError(f"GRUB for {platform.name} lacks the modules {sorted(absent)}")
+        raise ImageError(f"GRUB for {_BIOS} lacks the modules {sorted(absent)}")
     tools.run(
-        "grub-mkimage", "-O", platform.name, "-d", folder, "-p", "(,gpt1)/boot/grub",
-        "-o", target, *names,
+        "grub-mkimage", "-O", _BIOS, "-d", folder, "-p", f"(,gpt1)/{CONFIG_FOLDER}",
+        "-o", target, *_BIOS_MODULES,
     )  # fmt: skip
 
 
 def write_esp(
-    recipe: Recipe, lock_modules: Path, arch: Arch, config: bytes, tools: HostTools, esp: Path
+    recipe: Recipe, packages: Path, arch: Arch, config: bytes, tools: HostTools, esp: Path
 ) -> Path | None:
-    """Fill the folder of the EFI system partition; returns the BIOS core image, if any."""
-    grub = esp / "boot/grub"
-    grub.mkdir(parents=True)
-    (grub / "grub.cfg").write_bytes(config)
-    (grub / "grubenv").write_bytes(environment_block(FACTORY))
+    """Fill the folder of the EFI system partition; returns the BIOS core image, if any.
+
+    Raises ImageError where ``packages``, the unpacked boot packages, lack a file.
+    """
+    folder = esp / CONFIG_FOLDER
+    folder.mkdir(parents=True)
+    (folder / "grub.cfg").write_bytes(config)
+    environment = esp / ENVIRONMENT
+    environment.parent.mkdir(parents=True)
+    environment.write_bytes(environment_block(FACTORY))
     # For GRUB to mark the disk of a first boot; removed by that boot.
-    (grub / "fresh").write_bytes(environment_block({"booted": "0"}))
-    bios: Path | None = None
-    for platform in PLATFORMS[arch]:
-        if platform.efi_path is not None:
-            target = esp / platform.efi_path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            core_image(platform, lock_modules, tools, target)
-        else:
-            bios = esp.parent / "core.img"
-            core_image(platform, lock_modules, tools, bios)
+    environment.with_name("fresh").write_bytes(environment_block({"booted": "0"}))
+    for source, name in SIGNED[arch]:
+        target = esp / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(packages / source, target)
+        except FileNotFoundError:
+            raise ImageError(
+                f"the boot packages hold no {source}",
+                hint=f"packages.{arch}.boot names shim-signed, its helpers and the signed GRUB",
+            ) from None
+    if arch is not Arch.X86_64:
+        return None
+    bios = esp.parent / "core.img"
+    core_image(packages, tools, bios)
     return bios

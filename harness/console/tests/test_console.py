@@ -101,6 +101,7 @@ def test_a_line_without_end_does_not_grow_for_ever(tmp_path: Path) -> None:
         ("error: file `/vmlinuz' not found.", Pattern.GRUB),
         ("error: ../../grub-core/fs/fshelp.c:257:file `/vmlinuz' not found.", Pattern.GRUB),
         ("error: you need to load the kernel first.", Pattern.GRUB),
+        ("error: bad shim signature.", Pattern.GRUB),
         ("grub rescue>", Pattern.GRUB),
         ("BdsDxe: No bootable option or device was found.", Pattern.FIRMWARE),
     ],

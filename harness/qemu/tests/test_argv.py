@@ -78,6 +78,30 @@ def test_bios_needs_no_flash() -> None:
     assert len(values(argv, "-blockdev")) == 2
 
 
+@pytest.mark.parametrize(
+    ("arch", "code", "machine", "flash"),
+    [
+        (
+            "x86_64", "/tools/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "q35,smm=on,",
+            ["driver=cfi.pflash01,property=secure,value=on"],
+        ),
+        ("aarch64", "/tools/usr/share/AAVMF/AAVMF_CODE.secboot.fd", "virt,gic-version=max,", []),
+    ],
+)  # fmt: skip
+def test_secure_boot_has_a_firmware_that_enforces_it_and_a_flash_that_only_it_writes(
+    arch: str, code: str, machine: str, flash: list[str]
+) -> None:
+    secure, plain = command(spec(arch=arch, secure_boot=True)), command(spec(arch=arch))
+    assert f"driver=file,node-name=code-file,filename={code},read-only=on" in secure
+    assert values(secure, "-machine")[0].startswith(machine)
+    assert values(secure, "-global") == flash
+    assert code not in " ".join(plain)
+    assert "smm=on" not in " ".join(plain)
+    assert values(plain, "-global") == []
+    assert spec(arch=arch, secure_boot=True).firmware_files.variables.endswith(".ms.fd")
+    assert not spec(arch=arch).firmware_files.variables.endswith(".ms.fd")
+
+
 def test_the_machine_starts_paused_and_without_the_users_configuration() -> None:
     argv = command(spec())
     for word in ("-S", "-no-user-config", "-nodefaults"):
@@ -171,6 +195,7 @@ def test_a_comma_in_a_path_is_quoted() -> None:
     [
         ({"arch": "riscv64"}, "arch"),
         ({"arch": "aarch64", "firmware": "bios"}, "no bios firmware"),
+        ({"firmware": "bios", "secure_boot": True}, "bios firmware has no Secure Boot"),
         ({"memory_mib": 16}, "memory_mib"),
         ({"cpus": 0}, "cpus"),
         ({"smbios": ("a,b",)}, "commas"),

@@ -102,6 +102,7 @@ def test_a_state_is_made_once_and_found_again(tmp_path: Path, key: Key) -> None:
         {"inputs": "release"},
         {"spec": {"memory_mib": 768}},
         {"spec": {"smbios": ()}},
+        {"spec": {"secure_boot": True}},
     ],
 )
 def test_whatever_matters_is_in_the_key(image: Path, key: Key, change: dict[str, Any]) -> None:

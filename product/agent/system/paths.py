@@ -42,6 +42,8 @@ class Paths:
         # The kernel.
         self.console = f"{base}/dev/console"
         self.mountinfo = f"{base}/proc/self/mountinfo"
+        self.efi = f"{base}/sys/firmware/efi"
+        self.efi_variables = f"{self.efi}/efivars"
         self.hostname = f"{base}/proc/sys/kernel/hostname"
 
     def under(self, path: str) -> str:

@@ -108,6 +108,7 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "architecture",
         "boot",
         "environment",
+        "secure_boot",
         "confirmed",
         "pending",
         "slots",
@@ -131,6 +132,7 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "boot_counter": 2,
         "boot_success": False,
     }
+    assert report["secure_boot"] == "unsupported"
     assert (report["confirmed"], report["pending"]) == (False, False)
     assert report["slots"]["A"]["version"] == "0.1.0"
     assert report["slots"]["B"]["digest"] == FakeRelease("0.2.0").digest

@@ -1,0 +1,129 @@
+"""Secure Boot: the firmware starts only a signed boot loader, and that only a signed kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from harness.journal.patterns import Pattern
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node, State
+from product.image.build import Slot
+from product.manifest import KERNEL_NAME, MANIFEST_NAME, Artifact
+from scenarios.releases import GOOD, Release, Releases
+from scenarios.steps import Update, failed_for, read_data, write_data
+
+Begin = Callable[..., Update]
+Serve = Callable[..., Update]
+
+# What Debian's kernels say of who built them, before they unpack anything: nothing reads it.
+BUILDER = b"debian-kernel@"
+# In the part of a program for UEFI that only DOS would run; its signature covers it.
+DOS_TEXT = "This program cannot"
+
+
+@pytest.fixture(scope="module")
+def tampered(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The good release, signed as usual, with one byte of its kernel changed that nothing reads."""
+    folder = tmp_path_factory.mktemp("tampered")
+    good = releases.slot(GOOD)
+    slot = Slot(folder / "slot", good.version, good.arch, folder / "slot" / KERNEL_NAME)
+    shutil.copytree(good.folder, slot.folder)
+    content = good.kernel.read_bytes()
+    assert BUILDER in content
+    kernel = content.replace(BUILDER, BUILDER.capitalize(), 1)
+    slot.kernel.write_bytes(kernel)
+    manifest = good.manifest
+    changed = tuple(
+        Artifact(KERNEL_NAME, len(kernel), hashlib.sha256(kernel).hexdigest())
+        if artifact.name == KERNEL_NAME
+        else artifact
+        for artifact in manifest.artifacts
+    )
+    text = manifest._replace(artifacts=changed).to_bytes()
+    (slot.folder / MANIFEST_NAME).write_bytes(text)
+    return releases.sign("tampered", slot)
+
+
+@scenario(secure_boot=True, tier="core", core_arch="x86_64")
+def test_the_image_starts_where_secure_boot_is_enforced(node: Node) -> None:
+    ready = node.boot()
+    assert (ready.slot, ready.confirmed) == ("A", True)
+    assert node.status().secure_boot == "on"
+    assert "Kernel is locked down from EFI Secure Boot" in node.succeed("dmesg").text
+    assert node.status().problems == []
+
+
+@scenario(secure_boot=True)
+def test_an_update_is_judged_and_confirmed(node: Node, releases: Releases, serve: Serve) -> None:
+    node.at(State.READY, slot="A")
+    update = serve(releases.good)
+    with node.expect_boots(1) as boots:
+        ready = update.install()
+    assert (boots.slots, boots.counters) == (["B"], [2])
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    assert node.status().secure_boot == "on"
+    assert node.status().environment.boot_success is True
+
+
+@scenario(secure_boot=True)
+def test_a_kernel_that_was_tampered_with_spends_its_tries(
+    node: Node, tampered: Release, begin_after: Begin
+) -> None:
+    update = begin_after(Update.stage, tampered)
+    write_data(node, "kept")
+    with node.expecting(Pattern.GRUB, times=3), node.expect_boots(4) as boots:
+        node.reboot()
+    ready = node.wait_ready()
+    failed_for(boots, "bad shim signature", "kubesolo: boot failed slot=B")
+    assert boots.slots == ["B", "B", "B", "A"]
+    assert boots.counters[:3] == [2, 1, 0]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
+    said = node.status().update.last_error
+    assert said == f"rolled back: 3 failed boots of {update.release.version}"
+    assert read_data(node) == "kept"
+
+
+@scenario()
+def test_without_secure_boot_nobody_asks_who_built_a_kernel(
+    node: Node, tampered: Release, serve: Serve
+) -> None:
+    """The tampered kernel of the scenario above is refused for its signature alone."""
+    node.at(State.READY, slot="A")
+    assert node.status().secure_boot == "unsupported"
+    ready = serve(tampered).install()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+
+
+def _tamper_with_grub(node: Node) -> None:
+    """Change a byte of GRUB that nothing reads, then unmount cleanly."""
+    node.succeed(
+        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        "for grub in /run/look/EFI/BOOT/grub*.efi; do "
+        f"grep -q '{DOS_TEXT}' $grub && sed -i 's/{DOS_TEXT}/{DOS_TEXT.lower()}/' $grub || exit; "
+        "done && umount /run/look && sync"
+    )
+
+
+@scenario(secure_boot=True)
+def test_a_boot_loader_that_was_tampered_with_does_not_start(node: Node) -> None:
+    node.at(State.READY, slot="A")
+    _tamper_with_grub(node)
+    since = node.journal.cursor
+    node.reboot()
+    node.wait_console("Security Violation", seconds=60, since=since)
+
+
+@scenario()
+def test_without_secure_boot_nobody_asks_who_built_a_boot_loader(node: Node) -> None:
+    """The boot loader of the scenario above is refused for its signature alone."""
+    node.at(State.READY, slot="A")
+    _tamper_with_grub(node)
+    with node.expect_boots(1) as boots:
+        node.reboot()
+        ready = node.wait_ready()
+    assert boots.slots == ["A"]
+    assert (ready.slot, ready.confirmed) == ("A", True)
