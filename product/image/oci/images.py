@@ -16,6 +16,7 @@ from product.image.oci.layout import Config, archive
 from product.image.packages import fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES
+from product.image.tree import Tree
 
 RECIPE = IMAGES / "oci-images.toml"
 FILES = IMAGES / "oci"
@@ -43,7 +44,7 @@ class _Sources:
 
     def program(self, path: str) -> bytes:
         try:
-            return (self.packages / path).read_bytes()
+            return Tree(self.packages).follow(path).read_bytes()
         except OSError:
             raise ImageError(
                 f"the packages of {RECIPE} hold no {path} for {self.arch}",

@@ -6,7 +6,6 @@ It is for the project's own proof, where nothing newer can be had: see docs/imag
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
@@ -22,8 +21,8 @@ from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubernetes_build import KUBECTL, MARK, PROGRAM, KubernetesBuild, says
 from product.image.payload.kubesolo_elf import check_program
 from product.image.recipe import Arch, Recipe
-from product.image.rootfs import lay_over
 from product.image.tools import HostTools
+from product.image.tree import Tree
 
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
 # Taken when the code is loaded, as the builder's digest is.
@@ -156,23 +155,18 @@ class DebianPayload:
         description: object,
         tree: Path,
     ) -> None:
-        programs = tree / "usr/bin"
-        programs.mkdir(parents=True)
-        shutil.copyfile(program, programs / PROGRAM)
+        made = Tree(tree)
+        made.copy(f"usr/bin/{PROGRAM}", program, 0o755)
         if kubectl is None:
             # Who hands in the program has kubectl in it.
-            (programs / KUBECTL).symlink_to(PROGRAM)
+            made.link(f"usr/bin/{KUBECTL}", PROGRAM)
         else:
-            shutil.copyfile(kubectl, programs / KUBECTL)
-        for name in (PROGRAM, KUBECTL):
-            (programs / name).chmod(0o755)
-        folder = tree / IMAGES_FOLDER.lstrip("/")
-        folder.mkdir(parents=True)
+            made.copy(f"usr/bin/{KUBECTL}", kubectl, 0o755)
         for name, archive in images.items():
-            shutil.copyfile(archive, folder / f"{name}.tar")
-        lay_over(self._overlay, tree)
+            made.copy(f"{IMAGES_FOLDER}/{name}.tar", archive)
+        made.lay(self._overlay)
         text = json.dumps(description, indent=2) + "\n"
-        (tree / "usr/lib/kubesolo/payload.json").write_text(text)
+        made.write("usr/lib/kubesolo/payload.json", text.encode())
 
 
 PAYLOAD: type[Payload] = DebianPayload

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +31,7 @@ from product.image.payload.kubesolo_release import (
 )
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
+from product.image.tree import Tree
 
 LOCK_NAME = "kubesolo-release.json"
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
@@ -192,23 +191,17 @@ class KubesoloPayload:
         )
 
     def _build(self, arch: Arch, cache: Cache, archive: Path, tree: Path) -> None:
-        for path in sorted(self._overlay.rglob("*")):
-            _copy(path, tree / path.relative_to(self._overlay))
-        program = tree / "usr/bin" / PROGRAM
-        program.parent.mkdir(parents=True, exist_ok=True)
+        made = Tree(tree)
+        made.lay(self._overlay)
+        program = made.free(f"usr/bin/{PROGRAM}")
         unpack_program(archive, program)
         check_program(program, arch, f"the program in {archive.name}")
         kubernetes = self._kubernetes(program, archive)
-        library = tree / "usr/lib/kubesolo"
-        library.mkdir(parents=True, exist_ok=True)
-        (library / "kubesolo.yaml").write_bytes(render(self._config))
-        images = tree / IMAGES_FOLDER.lstrip("/")
-        images.mkdir()
+        made.write("usr/lib/kubesolo/kubesolo.yaml", render(self._config))
         for name, path in build_archives(self._options.images, arch, cache).items():
-            shutil.copyfile(path, images / f"{name}.tar")
-        (library / "payload.json").write_text(
-            json.dumps(self._description(archive, kubernetes, arch), indent=2) + "\n"
-        )
+            made.copy(f"{IMAGES_FOLDER}/{name}.tar", path)
+        text = json.dumps(self._description(archive, kubernetes, arch), indent=2) + "\n"
+        made.write("usr/lib/kubesolo/payload.json", text.encode())
 
     def _kubernetes(self, program: Path, archive: Path) -> str:
         """The version of Kubernetes, by which a datastore is later judged."""
@@ -255,13 +248,3 @@ def _minor(version: str) -> str:
     match = re.match(r"\d+\.\d+", version)
     assert match is not None
     return match[0]
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_symlink():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(source.readlink())
-    elif source.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        target.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)
