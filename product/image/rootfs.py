@@ -137,7 +137,39 @@ def build(
         "-b", str(BLOCK_SIZE), "-all-root", "-no-xattrs", "-noappend", "-no-progress", "-quiet",
         "-exit-on-error", "-all-time", str(recipe.source_date),
         "-mkfs-time", str(recipe.source_date),
+        # What the recipe says of single files goes before that all is root's.
+        "-pseudo-override", *pseudo_files(recipe, tree),
     )  # fmt: skip
+
+
+def pseudo_files(recipe: Recipe, tree: Tree) -> list[str]:
+    """Arguments of mksquashfs for the modes and owners of ``root.modes``.
+
+    Owners are looked up in the image's own lists. Raises RecipeError for a file or an owner that
+    the image does not have.
+    """
+    arguments = []
+    for name, wanted in sorted(recipe.root.modes.items()):
+        mode, _, owner = wanted.partition(" ")
+        user, _, group = (owner or "root:root").partition(":")
+        if not os.path.lexists(tree.follow(name)):
+            raise RecipeError(
+                f"recipe {recipe.name}: root.modes: the image holds no {name}",
+                hint="name a file as it lies in the root, without a leading slash",
+            )
+        path = tree.follow(name).relative_to(tree.root)
+        uid, gid = _number(recipe, tree, "passwd", user), _number(recipe, tree, "group", group)
+        arguments += ["-p", f"{path} m {mode} {uid} {gid}"]
+    return arguments
+
+
+def _number(recipe: Recipe, tree: Tree, listing: str, name: str) -> int:
+    """The number of a user or group in the image."""
+    lines = tree.follow(f"etc/{listing}").read_text().splitlines()
+    for fields in (line.split(":") for line in lines):
+        if fields[0] == name and len(fields) > 2 and fields[2].isdecimal():
+            return int(fields[2])
+    raise RecipeError(f"recipe {recipe.name}: root.modes: the image's etc/{listing} has no {name}")
 
 
 def note_covered(overlay: Path, written: list[str]) -> None:
