@@ -87,6 +87,14 @@ def images_digest(names: Iterable[str], arch: Arch) -> str:
     return digest_of(keys, settled.drift)
 
 
+def images_packages(names: Iterable[str], arch: Arch) -> tuple[Package, ...]:
+    """The packages whose files the container images hold, each once."""
+    names = list(names)
+    lock = _settled(names, arch)[1].lock
+    found = {one.sha256: one for name in names for one in _packages(_image(name), lock)}
+    return tuple(found.values())
+
+
 def images_drift(names: Iterable[str], arch: Arch) -> tuple[str, ...]:
     """Which packages of the container images are not the locked ones."""
     return _settled(names, arch)[1].drift

@@ -16,7 +16,8 @@ from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError
 from product.image.kernel import KernelNeeds
-from product.image.oci import build_archives, images_digest, images_drift
+from product.image.locks import Package
+from product.image.oci import build_archives, images_digest, images_drift, images_packages
 from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubernetes_build import KUBECTL, MARK, PROGRAM, KubernetesBuild, says
 from product.image.payload.kubesolo_elf import check_program
@@ -102,6 +103,11 @@ class DebianPayload:
             require_unchanged(digest, self.digest(arch))
 
         return cache.tree(f"payload-debian-{arch}", digest, build)
+
+    def packages(self, arch: Arch) -> tuple[Package, ...]:
+        """Those of the container images, and what Kubernetes is built from unless it was given."""
+        build = () if self._given(arch) else self._build.packages
+        return (*images_packages(self._options.images, arch), *build)
 
     def _given(self, arch: Arch) -> Path | None:
         """The program that was handed in, checked."""

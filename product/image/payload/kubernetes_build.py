@@ -61,6 +61,11 @@ class KubernetesBuild:
         return self._lock.sources[0].version
 
     @property
+    def packages(self) -> tuple[Package, ...]:
+        """The sources, and the compiler, whose library becomes part of each program."""
+        return (*self._lock.sources, *self._lock.linked)
+
+    @property
     def drift(self) -> tuple[str, ...]:
         """Which packages of compiler and sources are not the locked ones."""
         return self._lock.drift

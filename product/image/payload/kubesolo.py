@@ -15,7 +15,8 @@ from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError, RecipeError
 from product.image.kernel import KernelNeeds
-from product.image.oci import build_archives, images_digest, images_drift
+from product.image.locks import Package
+from product.image.oci import build_archives, images_digest, images_drift, images_packages
 from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubesolo_config import STATE, KubesoloConfig, check, render
 from product.image.payload.kubesolo_elf import check_program, kubernetes_version
@@ -118,6 +119,10 @@ class KubesoloPayload:
             require_unchanged(source.sha256, file_sha256(archive))
 
         return cache.tree(f"payload-kubesolo-{arch}", self._digest(arch, source), build)
+
+    def packages(self, arch: Arch) -> tuple[Package, ...]:
+        """Those of the container images; KubeSolo is none."""
+        return images_packages(self._options.images, arch)
 
     def relock(self, home: str = HOME) -> list[str]:
         """Renew the release's lock; what changed. Raises DownloadError; see ``lock_release``."""
