@@ -14,7 +14,10 @@ from product.image import disk, grub, initramfs, kernel, progress, rootfs
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.drift import settle
 from product.image.errors import RecipeError
+from product.image.licences import Licences
+from product.image.locks import Package
 from product.image.packages import fetch, unpack_all
+from product.image.payload import Packaged
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES, HostTools
@@ -118,7 +121,18 @@ class Builder:
         self.lock, drift = settle(self.recipe, arch, self.cache)
         self.tools = tools or HostTools.prepare(self.cache)
         # What is not as locked, one line a package; a payload adds its own.
-        self.drift = (*drift, *self.tools.drift)
+        self.licences = Licences(arch, self.cache)
+        self.drift = (*drift, *self.tools.drift, *self.licences.drift)
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """Every package of which the image holds something. Raises ImageError."""
+        more = self.payload.packages(self.arch) if isinstance(self.payload, Packaged) else ()
+        return (*self.lock.packages, *more)
+
+    def licences_tree(self) -> Path:
+        """The licence texts of all packages, to lay over the root. Raises LockError."""
+        return self.licences.tree(self.packages, common=True)
 
     def slot(self, version: str, overlays: tuple[Path, ...] = ()) -> Slot:
         """Build the slot files of ``version``; ``overlays`` are laid over the recipe's own.
@@ -143,6 +157,7 @@ class Builder:
             self.recipe.model_dump(),
             [p.sha256 for p in self.lock.packages],
             self.tools.digest,
+            self.licences.digest,
             # The same packages are another image once they are locked.
             self.drift,
             self.arch,
@@ -184,6 +199,7 @@ class Builder:
             kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
             overlays = (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
         brought = _brought(overlays)
+        overlays = (self.licences_tree(), *overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)

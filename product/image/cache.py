@@ -7,7 +7,8 @@ Layout below the root (``$KUBESOLO_CACHE``, else ``$XDG_CACHE_HOME/kubesolo-os``
     trees/<name>-<32 hex>/     a directory, named by the digest of everything it was built from
     tmp/                       locks and unfinished work; what a killed build leaves is swept later
 
-A blob or tree appears by one rename, so that a reader never sees half of one.
+A blob or tree appears by one rename, so that a reader never sees half of one. Its content is on the
+disk by then, so that a power cut leaves no hollow one that later builds would trust.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from product.image.durable import flush_file, flush_tree
 from product.image.errors import CacheError
 
 CHUNK = 1 << 20
@@ -165,6 +167,7 @@ class Cache:
         """Move ``source``, whose digest the caller has checked, into place."""
         path = self.blob(sha256)
         path.parent.mkdir(parents=True, exist_ok=True)
+        flush_file(source)
         source.replace(path)
         return path
 
@@ -188,6 +191,7 @@ class Cache:
                     with _modes_of_everybody():
                         content.mkdir()
                         build(content)
+                    flush_tree(content)
                 except OSError as error:
                     if error.errno == errno.ENOSPC:
                         raise CacheError(

@@ -39,6 +39,10 @@ class VanishedError(DownloadError):
         self.packages = tuple(packages)
 
 
+class TreeError(ImageError):
+    """A file of an overlay or archive cannot lie where it wants to, or would lie outside a root."""
+
+
 class ToolError(ImageError):
     """A host program failed or is missing."""
 

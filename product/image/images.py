@@ -7,6 +7,7 @@ from pathlib import Path
 
 from product.image.cache import Cache, default_root, file_sha256
 from product.image.errors import CacheError
+from product.image.tree import Tree, member_name
 
 _PRODUCT = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PRODUCT.parent / "images"
@@ -28,5 +29,7 @@ def find() -> tuple[Path, bool]:
 
 def unpack(target: Path) -> None:
     """Unpack the installed archive; links may lead out of it, as an overlay's do."""
+    tree = Tree(target, str(_ARCHIVE))
     with tarfile.open(_ARCHIVE) as archive:
-        archive.extractall(target, filter="tar")
+        for member in archive:
+            tree.unpack(archive, member, member_name(member.name, str(_ARCHIVE)))

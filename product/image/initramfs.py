@@ -17,6 +17,7 @@ from product.image.errors import RecipeError
 from product.image.kernel import Kernel, ModuleIndex
 from product.image.recipe import Recipe
 from product.image.tools import HostTools
+from product.image.tree import Tree
 
 # What the EFI partition takes; the module of each code page is named by the mount itself.
 _RESCUE = ("vfat", "nls_cp437", "nls_ascii")
@@ -70,11 +71,12 @@ def build(
                     asked.setdefault(bus, []).extend(Alias(one, driver) for one in patterns)
         for bus, aliases in asked.items():
             matchers[f"{kind}.{bus}"] = matcher(bus, aliases)
+    busybox = Tree(root).follow("usr/bin/busybox").read_bytes()
     entries = [cpio.directory(name) for name in _FOLDERS]
     entries += [
         # Without it the kernel gives init no standard streams; devtmpfs comes later.
         cpio.character_device("dev/console", 5, 1),
-        cpio.file("bin/busybox", (root / "usr/bin/busybox").read_bytes(), executable=True),
+        cpio.file("bin/busybox", busybox, executable=True),
         *(cpio.symlink(f"bin/{name}", "busybox") for name in _APPLETS),
         cpio.file("init", init, executable=True),
         cpio.directory("lib/modules"),

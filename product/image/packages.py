@@ -5,18 +5,20 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+import stat
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 from debian.debfile import DebFile
 
-from product.image.cache import CHUNK, Cache
+from product.image.cache import Cache
 from product.image.download import download
-from product.image.errors import DownloadError
 from product.image.locks import Package
 from product.image.mirror import Mirrors, find_mirrors
+from product.image.tree import Tree, kept_mode, member_name
 
 
 def fetch(
@@ -50,64 +52,50 @@ def compile_globs(patterns: Iterable[str]) -> re.Pattern[str] | None:
     return re.compile(joined) if joined else None
 
 
+class Unpacked(NamedTuple):
+    """What a package brought: paths, and the modes that it wants for folders."""
+
+    names: list[str]
+    folders: dict[str, int]
+
+
 def unpack(
     deb: Path,
     root: Path,
     prune: re.Pattern[str] | None = None,
     only: re.Pattern[str] | None = None,
-) -> list[str]:
-    """Unpack a package's files into ``root`` as the current user; returns the paths.
+) -> Unpacked:
+    """Unpack a package's files into ``root`` as the current user; folders get no mode yet.
 
-    No maintainer script runs; owners are dropped; device nodes and paths that match ``prune`` are
-    left out; where ``only`` is given, what it matches alone is taken, pruned or not. Raises
-    DownloadError for an archive that would write outside ``root``.
+    No maintainer script runs; owners are dropped; paths that match ``prune`` are left out; where
+    ``only`` is given, what it matches alone is taken, pruned or not. Raises TreeError for an
+    archive that would write outside ``root`` or holds a device.
     """
-    written: list[str] = []
+    found = Unpacked([], {})
     if only is not None:
         prune = None
+    tree = Tree(root, deb.name)
     with DebFile(str(deb)) as package:
         tar: tarfile.TarFile = package.data.tgz()
         for member in tar:
-            name = os.path.normpath(member.name).lstrip("/")
+            name = member_name(member.name, deb.name)
             if name == "." or (prune is not None and prune.match(name)):
                 continue
-            if name.startswith("../") or os.path.isabs(member.name):
-                raise DownloadError(f"{deb} holds a path outside of its root: {member.name}")
             if only is not None and not only.match(name):
                 continue
-            _place(tar, member, root, name, prune)
-            written.append(name)
-    return written
+            if member.islnk() and prune is not None and prune.match(_source(member, deb)):
+                continue
+            tree.unpack(tar, member, name)
+            if member.isdir():
+                path = tree.follow(name).relative_to(root).as_posix()
+                found.folders.setdefault(path, kept_mode(member))
+            found.names.append(name)
+    return found
 
 
-def _place(
-    tar: tarfile.TarFile,
-    member: tarfile.TarInfo,
-    root: Path,
-    name: str,
-    prune: re.Pattern[str] | None,
-) -> None:
-    target = root / name
-    if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink() or target.exists():
-        target.unlink()
-    if member.issym():
-        target.symlink_to(member.linkname)
-    elif member.islnk():
-        source = os.path.normpath(member.linkname).lstrip("/")
-        if prune is not None and prune.match(source):
-            return
-        os.link(root / source, target)
-    elif member.isfile():
-        stream = tar.extractfile(member)
-        assert stream is not None
-        with target.open("wb") as output:
-            while chunk := stream.read(CHUNK):
-                output.write(chunk)
-        target.chmod((member.mode & 0o777) | 0o600)
+def _source(member: tarfile.TarInfo, deb: Path) -> str:
+    """What a hard link is to."""
+    return member_name(member.linkname, deb.name)
 
 
 def unpack_all(
@@ -118,9 +106,13 @@ def unpack_all(
 ) -> None:
     """Unpack packages that do not share files, two at a time (lzma runs outside the lock).
 
-    ``only`` says for some of ``debs`` which files alone are taken.
+    ``only`` says for some of ``debs`` which files alone are taken. A folder's mode is that of the
+    first package that has it; its owner may always write.
     """
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as threads:
         jobs = [threads.submit(unpack, deb, root, prune, (only or {}).get(deb)) for deb in debs]
+        modes: dict[str, int] = {}
         for job in jobs:
-            job.result()
+            modes = job.result().folders | modes
+    for name, mode in modes.items():
+        (root / name).chmod(mode | stat.S_IRWXU)

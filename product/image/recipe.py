@@ -73,11 +73,17 @@ class Packages(_Model):
 
 
 class Root(_Model):
-    """What is left out of the packages; globs over paths without a leading slash."""
+    """What is left out of the packages, and who may read what; paths without a leading slash."""
 
+    # Globs.
     prune: tuple[str, ...] = ()
-    # Packages of which nothing but the named files is taken.
+    # Packages of which nothing but the named files is taken; globs.
     only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    # "0640 root:shadow": an octal mode, and whose it is, if not root's.
+    modes: dict[
+        Annotated[str, Field(pattern=r"^[\w.+@/-]+$")],
+        Annotated[str, Field(pattern=r"^[0-7]{4}( [a-z_][a-z0-9_-]*:[a-z_][a-z0-9_-]*)?$")],
+    ] = Field(default_factory=dict)
 
 
 class Console(_Model):

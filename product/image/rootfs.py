@@ -20,6 +20,7 @@ from product.image.locks import Lock
 from product.image.packages import compile_globs, fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
+from product.image.tree import Tree
 
 BLOCK_SIZE = 64 * 1024
 PYTHON = "usr/lib/python3.13"
@@ -33,13 +34,15 @@ _FOLDERS = (
     "dev", "proc", "sys", "run", "tmp", "mnt/data", "root", "etc/kubesolo", "var/lib/kubesolo",
     "var/lib/containerd", "var/log", "usr/local",
 )  # fmt: skip
+# What the node mounts a file system over, or the data partition's folder.
+_COVERED = ("dev/", "proc/", "sys/", "run/", "tmp/", "var/", "etc/kubesolo/")
 
 
 def packages_tree(recipe: Recipe, lock: Lock, arch: Arch, cache: Cache, tools: HostTools) -> Path:
     """The packages of the image, pruned and byte-compiled."""
     packages = lock.group("root")
     only = recipe.root.only
-    key = digest_of([p.sha256 for p in packages], recipe.root.prune, only, tools.digest, 5)
+    key = digest_of([p.sha256 for p in packages], recipe.root.prune, only, tools.digest, 6)
     unknown = only.keys() - {p.name for p in packages}
     if unknown:
         raise RecipeError(f"root.only names packages that are not locked: {sorted(unknown)}")
@@ -56,32 +59,31 @@ def packages_tree(recipe: Recipe, lock: Lock, arch: Arch, cache: Cache, tools: H
                 if (name := key.partition(":")[0]) in only
             }
             unpack_all(list(blobs.values()), tree, compile_globs(recipe.root.prune), some)
-            _certificates(tree)
-            _alternatives(tree)
+            _certificates(Tree(tree))
+            _alternatives(Tree(tree))
         with progress.step("byte-compile Python"):
             byte_compile(tree, [PYTHON, "usr/lib/python3/dist-packages"], tools)
 
     return cache.tree(f"packages-{arch}", key, build)
 
 
-def _certificates(tree: Path) -> None:
+def _certificates(tree: Tree) -> None:
     """What ca-certificates' maintainer script would make: every authority in one file."""
-    found = sorted((tree / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+    authorities = tree.follow("usr/share/ca-certificates")
+    found = sorted((authorities / "mozilla").glob("*.crt"))
     if not found:
         raise ImageError("the packages hold no certificate authorities")
-    target = tree / "etc/ssl/certs/ca-certificates.crt"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(b"".join(path.read_bytes() for path in found))
-    shutil.rmtree(tree / "usr/share/ca-certificates")
+    together = b"".join(path.read_bytes() for path in found)
+    tree.write("etc/ssl/certs/ca-certificates.crt", together)
+    shutil.rmtree(authorities)
 
 
-def _alternatives(tree: Path) -> None:
+def _alternatives(tree: Tree) -> None:
     """What iptables' maintainer script would choose: the programs for the kernel's nftables."""
-    programs = tree / "usr/sbin"
-    if (programs / "xtables-nft-multi").exists():
+    if tree.follow("usr/sbin/xtables-nft-multi").exists():
         for family in ("iptables", "ip6tables"):
             for name in ("", "-save", "-restore"):
-                (programs / f"{family}{name}").symlink_to("xtables-nft-multi")
+                tree.link(f"usr/sbin/{family}{name}", "xtables-nft-multi")
 
 
 def byte_compile(tree: Path, folders: list[str], tools: HostTools) -> None:
@@ -94,6 +96,8 @@ def byte_compile(tree: Path, folders: list[str], tools: HostTools) -> None:
     """
     tools.run(
         "python3.13", "-s", "-S", "-P", "-B", "-m", "compileall", "-q", "-j1",
+        # No link to a file of this host, such as that of Debian's sitecustomize.py, is followed.
+        "-e", str(tree),
         "--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", "/",
         *[str(tree / folder) for folder in folders],
         environment={"PYTHONHOME": str(tools.root / "usr"), "PYTHONHASHSEED": "0"},
@@ -114,24 +118,65 @@ def build(
     """Write the squashfs of one version. ``work`` is an empty scratch directory.
 
     Later overlays win over earlier ones and over the packages. ``modules`` come on top of the
-    recipe's. Raises RecipeError where the kernel lacks one of them.
+    recipe's. Raises RecipeError where the kernel lacks one of them, TreeError where
+    an overlay does not fit.
     """
-    tree = work / "root"
-    _link_tree(packages, tree)
+    root = work / "root"
+    _link_tree(packages, root)
+    tree = Tree(root)
     for folder in _FOLDERS:
-        (tree / folder).mkdir(parents=True, exist_ok=True)
+        tree.folder(folder)
     _modules(recipe, kernel, modules, tree, tools)
-    copy_code(tree, tools)
+    copy_code(root, tools)
     _identity(recipe, kernel.arch, version, tree)
     for overlay in overlays:
-        lay_over(overlay, tree)
+        note_covered(overlay, tree.lay(overlay))
     _applets(tree)
     tools.run(
-        "mksquashfs", tree, target, "-comp", "zstd", "-Xcompression-level", "6",
+        "mksquashfs", root, target, "-comp", "zstd", "-Xcompression-level", "6",
         "-b", str(BLOCK_SIZE), "-all-root", "-no-xattrs", "-noappend", "-no-progress", "-quiet",
         "-exit-on-error", "-all-time", str(recipe.source_date),
         "-mkfs-time", str(recipe.source_date),
+        # What the recipe says of single files goes before that all is root's.
+        "-pseudo-override", *pseudo_files(recipe, tree),
     )  # fmt: skip
+
+
+def pseudo_files(recipe: Recipe, tree: Tree) -> list[str]:
+    """Arguments of mksquashfs for the modes and owners of ``root.modes``.
+
+    Owners are looked up in the image's own lists. Raises RecipeError for a file or an owner that
+    the image does not have.
+    """
+    arguments = []
+    for name, wanted in sorted(recipe.root.modes.items()):
+        mode, _, owner = wanted.partition(" ")
+        user, _, group = (owner or "root:root").partition(":")
+        if not os.path.lexists(tree.follow(name)):
+            raise RecipeError(
+                f"recipe {recipe.name}: root.modes: the image holds no {name}",
+                hint="name a file as it lies in the root, without a leading slash",
+            )
+        path = tree.follow(name).relative_to(tree.root)
+        uid, gid = _number(recipe, tree, "passwd", user), _number(recipe, tree, "group", group)
+        arguments += ["-p", f"{path} m {mode} {uid} {gid}"]
+    return arguments
+
+
+def _number(recipe: Recipe, tree: Tree, listing: str, name: str) -> int:
+    """The number of a user or group in the image."""
+    lines = tree.follow(f"etc/{listing}").read_text().splitlines()
+    for fields in (line.split(":") for line in lines):
+        if fields[0] == name and len(fields) > 2 and fields[2].isdecimal():
+            return int(fields[2])
+    raise RecipeError(f"recipe {recipe.name}: root.modes: the image's etc/{listing} has no {name}")
+
+
+def note_covered(overlay: Path, written: list[str]) -> None:
+    """Tell of files that no program will see; links may have led them there."""
+    for name in written:
+        if name.startswith(_COVERED):
+            progress.note(f"{overlay}: {name} will not be seen: the node mounts something over it")
 
 
 def _link_tree(source: Path, target: Path) -> None:
@@ -139,55 +184,31 @@ def _link_tree(source: Path, target: Path) -> None:
     for folder, names, files in os.walk(source):
         here = target / Path(folder).relative_to(source)
         here.mkdir()
+        here.chmod(stat.S_IMODE(Path(folder).stat().st_mode))
         for name in [n for n in names if (Path(folder) / n).is_symlink()]:
             (here / name).symlink_to((Path(folder) / name).readlink())
         for name in files:
             os.link(Path(folder) / name, here / name, follow_symlinks=False)
 
 
-def _replace(path: Path, data: bytes, mode: int = 0o644) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_bytes(data)
-    path.chmod(mode)
-
-
-def lay_over(overlay: Path, tree: Path) -> None:
-    """Copy ``overlay`` over ``tree``; files are replaced, never written through a link."""
-    if not overlay.is_dir():
-        raise ImageError(f"overlay {overlay} is not a directory")
-    for path in sorted(overlay.rglob("*")):
-        target = tree / path.relative_to(overlay)
-        if path.is_symlink():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            target.symlink_to(path.readlink())
-        elif path.is_file():
-            executable = bool(path.stat().st_mode & stat.S_IXUSR)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            shutil.copyfile(path, target)
-            target.chmod(0o755 if executable else 0o644)
-
-
 def _modules(
-    recipe: Recipe, kernel: Kernel, more: tuple[str, ...], tree: Path, tools: HostTools
+    recipe: Recipe, kernel: Kernel, more: tuple[str, ...], tree: Tree, tools: HostTools
 ) -> None:
     index = ModuleIndex(kernel)
-    folder = tree / "usr/lib/modules" / kernel.release
+    folder = f"usr/lib/modules/{kernel.release}"
     settings = recipe.kernel.of(kernel.arch)
     # What early boot loads at every boot is there already.
     names = [name for name in settings.all() if name not in settings.early]
     for file in index.closure([*names, *more]):
-        _replace(folder / file, index.content(file))
+        tree.write(f"{folder}/{file}", index.content(file))
     for listing in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
-        _replace(folder / listing, (kernel.modules / listing).read_bytes())
-    tools.run("depmod", "-b", tree, kernel.release)
+        tree.write(f"{folder}/{listing}", (kernel.modules / listing).read_bytes())
+    tools.run("depmod", "-b", tree.root, kernel.release)
 
 
 def copy_code(tree: Path, tools: HostTools) -> None:
     """Put what ships of the product into the image's tree, compiled."""
-    target = tree / CODE / "product"
+    target = Tree(tree).folder(CODE) / "product"
     ignore = shutil.ignore_patterns("__pycache__", "tests", "*.pyc")
     for name in SHIPPED:
         source = PRODUCT / name
@@ -206,25 +227,23 @@ def copy_code(tree: Path, tools: HostTools) -> None:
     byte_compile(tree, [CODE], tools)
 
 
-def _applets(tree: Path) -> None:
+def _applets(tree: Tree) -> None:
     """Give busybox's applets their names where no package has a program of that name."""
-    listing = tree / "usr/lib/kubesolo/applets"
+    listing = tree.follow("usr/lib/kubesolo/applets")
     for name in listing.read_text().split():
-        if not any(os.path.lexists(tree / "usr" / where / name) for where in ("bin", "sbin")):
-            (tree / "usr/bin" / name).symlink_to("busybox")
+        if not any(os.path.lexists(tree.place(f"usr/{where}/{name}")) for where in ("bin", "sbin")):
+            tree.link(f"usr/bin/{name}", "busybox")
 
 
-def _identity(recipe: Recipe, arch: Arch, version: str, tree: Path) -> None:
+def _identity(recipe: Recipe, arch: Arch, version: str, tree: Tree) -> None:
     release = {"version": version, "architecture": arch.value, "source_date": recipe.source_date}
     text = json.dumps(release, sort_keys=True) + "\n"
-    _replace(tree / "usr/lib/kubesolo/release.json", text.encode())
-    _replace(
-        tree / "usr/lib/os-release",
+    tree.write("usr/lib/kubesolo/release.json", text.encode())
+    tree.write(
+        "usr/lib/os-release",
         (
             'NAME="KubeSolo OS"\nID=kubesolo-os\nID_LIKE=debian\n'
             f'VERSION_ID={version}\nPRETTY_NAME="KubeSolo OS {version}"\nVARIANT_ID={recipe.name}\n'
         ).encode(),
     )
-    for path, link in (("etc/os-release", "../usr/lib/os-release"),):
-        (tree / path).unlink(missing_ok=True)
-        (tree / path).symlink_to(link)
+    tree.link("etc/os-release", "../usr/lib/os-release")

@@ -30,7 +30,15 @@ _QUICK = (
     Edit(file="product/image/initramfs.py", old='"zstd", "-19"', new='"zstd", "-3"'),
 )
 # What of the cache no mutation can change: it is not built again for each.
-_SHARED_TREES = ("host-tools-*", "kernel-*", "packages-*", "go-*", "kubernetes-*", "pause-*")
+_SHARED_TREES = (
+    "host-tools-*",
+    "kernel-*",
+    "packages-*",
+    "licences-*",
+    "go-*",
+    "kubernetes-*",
+    "pause-*",
+)
 _LIMIT = 3600.0
 _TAIL = 30
 
@@ -91,6 +99,7 @@ class Copies:
             builder = Builder(arch, cache=self._cache, recipe=recipe)
             kernel.prepare(builder.lock, arch, self._cache, builder.tools)
             rootfs.packages_tree(builder.recipe, builder.lock, arch, self._cache, builder.tools)
+            builder.licences_tree()
             if builder.payload is not None:
                 builder.payload.prepare(arch, self._cache, builder.tools)
             if recipe == RECIPE:

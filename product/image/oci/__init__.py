@@ -11,6 +11,14 @@ from product.image.oci.images import (
     image_name,
     images_digest,
     images_drift,
+    images_packages,
 )
 
-__all__ = ["NAMES", "build_archives", "image_name", "images_digest", "images_drift"]
+__all__ = [
+    "NAMES",
+    "build_archives",
+    "image_name",
+    "images_digest",
+    "images_drift",
+    "images_packages",
+]

@@ -16,6 +16,7 @@ from product.image.oci.layout import Config, archive
 from product.image.packages import fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES
+from product.image.tree import Tree
 
 RECIPE = IMAGES / "oci-images.toml"
 FILES = IMAGES / "oci"
@@ -43,7 +44,7 @@ class _Sources:
 
     def program(self, path: str) -> bytes:
         try:
-            return (self.packages / path).read_bytes()
+            return Tree(self.packages).follow(path).read_bytes()
         except OSError:
             raise ImageError(
                 f"the packages of {RECIPE} hold no {path} for {self.arch}",
@@ -84,6 +85,14 @@ def images_digest(names: Iterable[str], arch: Arch) -> str:
     recipe, settled = _settled(names, arch)
     keys = [_key(name, _packages(_image(name), settled.lock), arch, recipe, None) for name in names]
     return digest_of(keys, settled.drift)
+
+
+def images_packages(names: Iterable[str], arch: Arch) -> tuple[Package, ...]:
+    """The packages whose files the container images hold, each once."""
+    names = list(names)
+    lock = _settled(names, arch)[1].lock
+    found = {one.sha256: one for name in names for one in _packages(_image(name), lock)}
+    return tuple(found.values())
 
 
 def images_drift(names: Iterable[str], arch: Arch) -> tuple[str, ...]:

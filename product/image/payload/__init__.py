@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from product.image.cache import Cache
 from product.image.kernel import KernelNeeds
+from product.image.locks import Package
 from product.image.recipe import Arch, Recipe, recipe_error
 from product.image.tools import HostTools
 
@@ -53,6 +54,17 @@ class Relockable(Protocol):
 
     def relock(self) -> list[str]:
         """Renew its own lock; what changed, a line each. Raises ImageError; the lock then stays."""
+
+
+@runtime_checkable
+class Packaged(Protocol):
+    """A payload that holds files of Debian packages, or what was built from them."""
+
+    def packages(self, arch: Arch) -> tuple[Package, ...]:
+        """These packages; of the group ``compiler`` what goes into each program that it compiles.
+
+        Raises ImageError.
+        """
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

@@ -6,7 +6,6 @@ It is for the project's own proof, where nothing newer can be had: see docs/imag
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
@@ -17,13 +16,14 @@ from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError
 from product.image.kernel import KernelNeeds
-from product.image.oci import build_archives, images_digest, images_drift
+from product.image.locks import Package
+from product.image.oci import build_archives, images_digest, images_drift, images_packages
 from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubernetes_build import KUBECTL, MARK, PROGRAM, KubernetesBuild, says
 from product.image.payload.kubesolo_elf import check_program
 from product.image.recipe import Arch, Recipe
-from product.image.rootfs import lay_over
 from product.image.tools import HostTools
+from product.image.tree import Tree
 
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
 # Taken when the code is loaded, as the builder's digest is.
@@ -104,6 +104,11 @@ class DebianPayload:
 
         return cache.tree(f"payload-debian-{arch}", digest, build)
 
+    def packages(self, arch: Arch) -> tuple[Package, ...]:
+        """Those of the container images, and what Kubernetes is built from unless it was given."""
+        build = () if self._given(arch) else self._build.packages
+        return (*images_packages(self._options.images, arch), *build)
+
     def _given(self, arch: Arch) -> Path | None:
         """The program that was handed in, checked."""
         binary = self._options.binary
@@ -156,23 +161,18 @@ class DebianPayload:
         description: object,
         tree: Path,
     ) -> None:
-        programs = tree / "usr/bin"
-        programs.mkdir(parents=True)
-        shutil.copyfile(program, programs / PROGRAM)
+        made = Tree(tree)
+        made.copy(f"usr/bin/{PROGRAM}", program, 0o755)
         if kubectl is None:
             # Who hands in the program has kubectl in it.
-            (programs / KUBECTL).symlink_to(PROGRAM)
+            made.link(f"usr/bin/{KUBECTL}", PROGRAM)
         else:
-            shutil.copyfile(kubectl, programs / KUBECTL)
-        for name in (PROGRAM, KUBECTL):
-            (programs / name).chmod(0o755)
-        folder = tree / IMAGES_FOLDER.lstrip("/")
-        folder.mkdir(parents=True)
+            made.copy(f"usr/bin/{KUBECTL}", kubectl, 0o755)
         for name, archive in images.items():
-            shutil.copyfile(archive, folder / f"{name}.tar")
-        lay_over(self._overlay, tree)
+            made.copy(f"{IMAGES_FOLDER}/{name}.tar", archive)
+        made.lay(self._overlay)
         text = json.dumps(description, indent=2) + "\n"
-        (tree / "usr/lib/kubesolo/payload.json").write_text(text)
+        made.write("usr/lib/kubesolo/payload.json", text.encode())
 
 
 PAYLOAD: type[Payload] = DebianPayload

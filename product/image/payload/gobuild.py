@@ -6,6 +6,7 @@ The compiler's own cache lies in the project's: what changed is compiled, the re
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -44,6 +45,15 @@ class BuildLock(NamedTuple):
         recipe = Recipe.load(folder / RECIPE_NAME)
         lock, drift = settle(recipe, host_arch())
         return cls(recipe, lock.group("root"), lock.group("source"), drift)
+
+    @property
+    def linked(self) -> tuple[Package, ...]:
+        """What goes into each program: Go's library. The group is ``compiler``."""
+        return tuple(
+            package.model_copy(update={"group": "compiler"})
+            for package in self.compiler
+            if re.fullmatch(r"golang-[0-9.]+-src", package.name)
+        )
 
     @property
     def digest(self) -> str:

@@ -21,6 +21,7 @@ from product.image.packages import fetch
 from product.image.payload.gobuild import BuildLock, Go
 from product.image.recipe import Arch
 from product.image.tools import HostTools, host_arch
+from product.image.tree import Tree, member_name
 
 PROGRAM = "kubenode"
 KUBECTL = "kubectl"
@@ -58,6 +59,11 @@ class KubernetesBuild:
     def package_version(self) -> str:
         """Debian's version of the source package."""
         return self._lock.sources[0].version
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """The sources, and the compiler, whose library becomes part of each program."""
+        return (*self._lock.sources, *self._lock.linked)
 
     @property
     def drift(self) -> tuple[str, ...]:
@@ -171,26 +177,15 @@ def _only(sources: tuple[Package, ...], files: dict[str, Path], mark: str) -> Pa
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpack below the archive's one top directory. The content is verified, but not trusted."""
+    """Unpack below the archive's one top directory. Raises TreeError."""
+    tree = Tree(target, archive.name)
     with tarfile.open(archive) as tar:
         for member in tar:
-            _, _, name = member.name.partition("/")
-            if not name:
-                continue
-            if ".." in name.split("/") or not (member.isdir() or member.isreg() or member.issym()):
-                raise ImageError(f"{archive} holds {member.name}, which no source package would")
-            path = target / name
-            if member.isdir():
-                path.mkdir(parents=True, exist_ok=True)
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if member.issym():
-                path.symlink_to(member.linkname)
-                continue
-            stream = tar.extractfile(member)
-            assert stream is not None
-            path.write_bytes(stream.read())
-            path.chmod(0o755 if member.mode & 0o100 else 0o644)
+            _, _, name = member_name(member.name, archive.name).partition("/")
+            if name:
+                if not member.isdir():
+                    member.mode = 0o755 if member.mode & 0o100 else 0o644
+                tree.unpack(tar, member, name)
 
 
 def _described(tree: Path) -> list[str]:

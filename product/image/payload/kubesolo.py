@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,8 @@ from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError, RecipeError
 from product.image.kernel import KernelNeeds
-from product.image.oci import build_archives, images_digest, images_drift
+from product.image.locks import Package
+from product.image.oci import build_archives, images_digest, images_drift, images_packages
 from product.image.payload import Options, Payload, read_options
 from product.image.payload.kubesolo_config import STATE, KubesoloConfig, check, render
 from product.image.payload.kubesolo_elf import check_program, kubernetes_version
@@ -33,6 +32,7 @@ from product.image.payload.kubesolo_release import (
 )
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
+from product.image.tree import Tree
 
 LOCK_NAME = "kubesolo-release.json"
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
@@ -120,6 +120,10 @@ class KubesoloPayload:
 
         return cache.tree(f"payload-kubesolo-{arch}", self._digest(arch, source), build)
 
+    def packages(self, arch: Arch) -> tuple[Package, ...]:
+        """Those of the container images; KubeSolo is none."""
+        return images_packages(self._options.images, arch)
+
     def relock(self, home: str = HOME) -> list[str]:
         """Renew the release's lock; what changed. Raises DownloadError; see ``lock_release``."""
         options = self._options
@@ -192,23 +196,17 @@ class KubesoloPayload:
         )
 
     def _build(self, arch: Arch, cache: Cache, archive: Path, tree: Path) -> None:
-        for path in sorted(self._overlay.rglob("*")):
-            _copy(path, tree / path.relative_to(self._overlay))
-        program = tree / "usr/bin" / PROGRAM
-        program.parent.mkdir(parents=True, exist_ok=True)
+        made = Tree(tree)
+        made.lay(self._overlay)
+        program = made.free(f"usr/bin/{PROGRAM}")
         unpack_program(archive, program)
         check_program(program, arch, f"the program in {archive.name}")
         kubernetes = self._kubernetes(program, archive)
-        library = tree / "usr/lib/kubesolo"
-        library.mkdir(parents=True, exist_ok=True)
-        (library / "kubesolo.yaml").write_bytes(render(self._config))
-        images = tree / IMAGES_FOLDER.lstrip("/")
-        images.mkdir()
+        made.write("usr/lib/kubesolo/kubesolo.yaml", render(self._config))
         for name, path in build_archives(self._options.images, arch, cache).items():
-            shutil.copyfile(path, images / f"{name}.tar")
-        (library / "payload.json").write_text(
-            json.dumps(self._description(archive, kubernetes, arch), indent=2) + "\n"
-        )
+            made.copy(f"{IMAGES_FOLDER}/{name}.tar", path)
+        text = json.dumps(self._description(archive, kubernetes, arch), indent=2) + "\n"
+        made.write("usr/lib/kubesolo/payload.json", text.encode())
 
     def _kubernetes(self, program: Path, archive: Path) -> str:
         """The version of Kubernetes, by which a datastore is later judged."""
@@ -255,13 +253,3 @@ def _minor(version: str) -> str:
     match = re.match(r"\d+\.\d+", version)
     assert match is not None
     return match[0]
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_symlink():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(source.readlink())
-    elif source.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        target.chmod(0o755 if source.stat().st_mode & stat.S_IXUSR else 0o644)

@@ -30,8 +30,8 @@ def lacking_programs() -> list[str]:
     return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
-def make_deb(control: str, files: dict[str, bytes]) -> bytes:
-    """A package with these control fields and files."""
+def make_deb(control: str, files: dict[str, bytes], *, data: bytes | None = None) -> bytes:
+    """A package with these control fields and files; ``data`` is a tar in place of the files'."""
 
     def tar(members: dict[str, bytes]) -> bytes:
         output = io.BytesIO()
@@ -46,7 +46,7 @@ def make_deb(control: str, files: dict[str, bytes]) -> bytes:
     parts = {
         "debian-binary": b"2.0\n",
         "control.tar.gz": tar({"./control": control.encode()}),
-        "data.tar.gz": tar(files),
+        "data.tar.gz": tar(files) if data is None else gzip.compress(data, mtime=0),
     }
     output = b"!<arch>\n"
     for name, data in parts.items():

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-import io
 import re
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -15,11 +13,12 @@ import pytest
 from product.image import cpio, grub, initramfs
 from product.image.cache import Cache, tree_digest
 from product.image.drift import settle
-from product.image.errors import DownloadError, ImageError, RecipeError
+from product.image.errors import ImageError, RecipeError
 from product.image.kernel import Kernel, ModuleIndex, check_modules, prepare
 from product.image.mirror import find_mirrors
 from product.image.packages import compile_globs, unpack
 from product.image.recipe import Arch, Recipe
+from product.image.tests.debian_archive import make_deb
 from product.image.tools import IMAGES, HostTools
 
 
@@ -193,41 +192,14 @@ def test_the_mirror_is_the_hosts_own(
     assert find_mirrors(tmp_path).debian == "http://other.example.org/debian"
 
 
-def _deb(path: Path, names: dict[str, bytes]) -> Path:
-    def tar(members: dict[str, bytes]) -> bytes:
-        output = io.BytesIO()
-        with tarfile.open(fileobj=output, mode="w:gz") as archive:
-            for name, data in members.items():
-                info = tarfile.TarInfo(name)
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-        return output.getvalue()
-
-    control = b"Package: thing\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\n"
-    parts = {
-        "debian-binary": b"2.0\n",
-        "control.tar.gz": tar({"./control": control}),
-        "data.tar.gz": tar(names),
-    }
-    output = b"!<arch>\n"
-    for name, data in parts.items():
-        output += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode()
-        output += data + b"\n" * (len(data) % 2)
-    path.write_bytes(output)
-    return path
-
-
-def test_unpack_prunes_and_refuses_to_leave_its_root(tmp_path: Path) -> None:
+def test_unpack_prunes(tmp_path: Path) -> None:
     root = tmp_path / "root"
-    good = _deb(tmp_path / "good.deb", {"./usr/bin/x": b"x", "./usr/share/doc/x": b"doc"})
-    assert unpack(good, root, compile_globs(["usr/share/doc/*"])) == ["usr/bin/x"]
+    good = tmp_path / "good.deb"
+    files = {"./usr/bin/x": b"x", "./usr/share/doc/x": b"doc"}
+    good.write_bytes(make_deb("Package: thing\nVersion: 1\n", files))
+    assert unpack(good, root, compile_globs(["usr/share/doc/*"])).names == ["usr/bin/x"]
     assert (root / "usr/bin/x").read_bytes() == b"x"
     assert not (root / "usr/share").exists()
-    for name in ("../evil", "/etc/evil", "./usr/../../evil"):
-        bad = _deb(tmp_path / "bad.deb", {name: b"!"})
-        with pytest.raises(DownloadError, match="outside of its root"):
-            unpack(bad, root)
-    assert not (tmp_path / "evil").exists()
 
 
 def test_a_digest_of_code_leaves_out_its_tests(tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""The root tree: what is made of packages, overlays and the recipe."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from product.image import rootfs
+from product.image.errors import RecipeError
+from product.image.recipe import Recipe
+from product.image.tools import IMAGES, HostTools
+from product.image.tree import Tree
+
+
+def test_no_program_of_this_host_is_compiled_into_a_tree(
+    tmp_path: Path, host_tools: HostTools
+) -> None:
+    """Debian's Python holds a link to /etc/python3.13/sitecustomize.py, which a host may have."""
+    (tmp_path / "sitecustomize.py").write_text("HOST = 1\n")
+    folder = tmp_path / "tree" / rootfs.PYTHON
+    folder.mkdir(parents=True)
+    (folder / "own.py").write_text("OWN = 1\n")
+    (folder / "linked.py").symlink_to("own.py")
+    (folder / "sitecustomize.py").symlink_to(tmp_path / "sitecustomize.py")
+    rootfs.byte_compile(tmp_path / "tree", [rootfs.PYTHON], host_tools)
+    compiled = sorted(path.name for path in (folder / "__pycache__").iterdir())
+    assert compiled == ["linked.cpython-313.pyc", "own.cpython-313.pyc"]
+
+
+def test_a_file_that_the_node_mounts_something_over_is_told_of(
+    tmp_path: Path, told: io.StringIO
+) -> None:
+    rootfs.note_covered(tmp_path, ["etc/motd", "var/lib/kubesolo/cni/net.d/x", "variety"])
+    assert told.getvalue() == (
+        f"{tmp_path}: var/lib/kubesolo/cni/net.d/x will not be seen: the node mounts something "
+        "over it\n"
+    )
+
+
+def _recipe(**modes: str) -> Recipe:
+    read = Recipe.load(IMAGES / "appliance.toml")
+    names = {name.replace("_", "/"): mode for name, mode in modes.items()}
+    return read.model_copy(update={"root": read.root.model_copy(update={"modes": names})})
+
+
+def test_modes_and_owners_are_those_of_the_recipe_by_the_images_own_lists(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.write("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
+    tree.write("etc/group", b"root:x:0:\nshadow:x:77:\n")
+    tree.write("data/secret", b"")
+    tree.link("etc/secret", "/data/secret")
+    tree.write("etc/shadow", b"")
+    recipe = _recipe(etc_shadow="0640 root:shadow", etc_secret="0600")
+    assert rootfs.pseudo_files(recipe, tree) == [
+        "-p", "data/secret m 0600 0 0", "-p", "etc/shadow m 0640 0 77",
+    ]  # fmt: skip
+    with pytest.raises(RecipeError, match=r"root\.modes: the image holds no etc/gshadow"):
+        rootfs.pseudo_files(_recipe(etc_gshadow="0640 root:shadow"), tree)
+    with pytest.raises(RecipeError, match="etc/group has no utmp"):
+        rootfs.pseudo_files(_recipe(etc_shadow="0640 root:utmp"), tree)
+
+
+@pytest.mark.parametrize("wrong", ['"etc/x" = "640"', '"etc/x y" = "0640"', '"etc/x" = "0640 7:7"'])
+def test_a_mode_that_cannot_be_is_an_error(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(f'name = "x"\nsuite = "trixie"\n[packages]\nroot = []\n[root.modes]\n{wrong}\n')
+    with pytest.raises(RecipeError, match=r"root\.modes\.etc/x"):
+        Recipe.load(path)
