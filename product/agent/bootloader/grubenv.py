@@ -1,6 +1,6 @@
 """GRUB's environment block as bytes.
 
-Format: the line ``# GRUB Environment Block``, then ``name=value`` lines, then ``#`` up to 1024 bytes.
+Format: the line ``# GRUB Environment Block``, ``name=value`` lines, then ``#`` up to 1024 bytes.
 In a value a backslash escapes a byte; a line that begins with ``#`` is a comment.
 
 A block is read as GRUB reads it (``load_env``), be it an odd one: of any size, with any byte in a
