@@ -131,21 +131,14 @@ def test_both_slots_used_up_still_boots_what_has_a_kernel(node: Node) -> None:
 # of them to grub-editenv.
 ODD = (
     "padded with zeros",
-    "not padded",
     "1025 bytes, the last a newline",
     "2048 bytes",
     "values beyond 1024 bytes",
-    "noise in the padding",
     "a Latin-1 byte in a foreign value",
     "a blank in a name",
-    "a line without an equals sign before a foreign variable",
-    "a carriage return behind a foreign value",
     "a zero byte in a name",
 )
-UNREADABLE = (
-    "a line without an equals sign before one of ours",
-    "a carriage return behind one of our values",
-)
+UNREADABLE = "a line without an equals sign before one of ours"
 
 
 @scenario()
@@ -166,14 +159,13 @@ def test_the_agent_finds_in_a_block_what_the_boot_loader_finds(node: Node) -> No
         assert (ready.confirmed, status.confirmed) == (True, True), name
         assert any("next write repairs it" in text for text in status.problems) is sample.odd, name
         assert boot_environment(node) == sample.data, name
-    for name in UNREADABLE:
-        put_boot_environment(node, table[name].data)
-        since = node.journal.cursor
-        node.reboot()
-        node.wait_ready()
-        node.wait_console(r"kubesolo: environment unreadable \(invalid\)", since=since)
-        problems = node.status().problems
-        assert any("the boot environment has active_slot=" in text for text in problems), name
+    put_boot_environment(node, table[UNREADABLE].data)
+    since = node.journal.cursor
+    node.reboot()
+    node.wait_ready()
+    node.wait_console(r"kubesolo: environment unreadable \(invalid\)", since=since)
+    problems = node.status().problems
+    assert any("the boot environment has active_slot=" in text for text in problems), problems
 
 
 @scenario()
