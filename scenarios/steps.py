@@ -174,6 +174,13 @@ def write_boot_environment(node: Node, shell: str) -> None:
     )
 
 
+@set_up
+def put_boot_environment(node: Node, data: bytes) -> None:
+    """Make ``data`` the block, byte for byte."""
+    node.put(data, "/run/new-environment")
+    write_boot_environment(node, "cat /run/new-environment > $env")
+
+
 # Entries of the boot menu in its order.
 MENU = (
     "KubeSolo OS",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -9,13 +10,19 @@ import pytest
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
+from product.agent.tests.support_environments import samples
+from scenarios.releases import Releases
 from scenarios.steps import (
+    Update,
     boot_environment,
     failed_for,
+    put_boot_environment,
     read_data,
     write_boot_environment,
     write_data,
 )
+
+Begin = Callable[..., Update]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +125,87 @@ def test_both_slots_used_up_still_boots_what_has_a_kernel(node: Node) -> None:
     failed_for(boots, "file `/vmlinuz' not found", "boot failed slot=B", times=1)
     assert ready.slot == "A"
     assert any("slot A was booted" in problem for problem in node.status().problems)
+
+
+# Blocks of the table that GRUB and the agent could take for different things; a unit test gives all
+# of them to grub-editenv.
+ODD = (
+    "padded with zeros",
+    "1025 bytes, the last a newline",
+    "2048 bytes",
+    "values beyond 1024 bytes",
+    "a Latin-1 byte in a foreign value",
+    "a blank in a name",
+    "a zero byte in a name",
+)
+UNREADABLE = "a line without an equals sign before one of ours"
+
+
+@scenario()
+def test_the_agent_finds_in_a_block_what_the_boot_loader_finds(node: Node) -> None:
+    table = samples()
+    node.at(State.READY, slot="A")
+    for name in ODD:
+        sample = table[name]
+        put_boot_environment(node, sample.data)
+        with node.expect_boots(1) as boots:
+            node.reboot()
+            ready = node.wait_ready()
+        (boot,) = boots.all
+        status = node.status()
+        said = status.environment
+        found = (said.active_slot, said.boot_counter, said.boot_success)
+        assert (boot.slot, boot.counter, boot.success) == found == ("A", 2, True), name
+        assert (ready.confirmed, status.confirmed) == (True, True), name
+        assert any("next write repairs it" in text for text in status.problems) is sample.odd, name
+        assert boot_environment(node) == sample.data, name
+    put_boot_environment(node, table[UNREADABLE].data)
+    since = node.journal.cursor
+    node.reboot()
+    node.wait_ready()
+    node.wait_console(r"kubesolo: environment unreadable \(invalid\)", since=since)
+    problems = node.status().problems
+    assert any("the boot environment has active_slot=" in text for text in problems), problems
+
+
+@scenario()
+def test_a_foreign_latin_1_variable_leaves_a_trial_its_three_tries(
+    node: Node, releases: Releases, begin_after: Begin
+) -> None:
+    begin_after(
+        Update.stage, releases.read_only_data, healthcheck_deadline="3", auto_rollback_after="0"
+    )
+    block = boot_environment(node).rstrip(b"#") + b"title=K\xf6ln\n"
+    put_boot_environment(node, block.ljust(1024, b"#"))
+    with node.expect_boots(4) as boots:
+        node.reboot()
+    ready = node.wait_ready()
+    failed_for(boots, r"unhealthy version=\S+ slot=B .* reason=disk_writable: ")
+    assert boots.slots == ["B", "B", "B", "A"]
+    assert boots.counters[:3] == [2, 1, 0]
+    assert boots.rollbacks == ["A"]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
+    assert b"\ntitle=K\xf6ln\n" in boot_environment(node)
+
+
+@scenario()
+def test_a_block_that_cannot_be_saved_delays_a_trial_and_does_not_end_it(
+    node: Node, releases: Releases, begin_after: Begin
+) -> None:
+    """GRUB reads a block that is padded with zeros, and refuses to write it: it boots the slot that
+    is known to work. The agent repairs the block, and the next boot is the trial's first."""
+    begin_after(Update.stage, releases.good)
+    whole = boot_environment(node)
+    put_boot_environment(node, whole.rstrip(b"#").ljust(1024, b"\0"))
+    with node.tolerating(Pattern.GRUB), node.expect_boots(1) as boots:
+        since = node.journal.cursor
+        node.reboot()
+        node.wait_ready()
+    node.wait_console("cannot save the environment, not trying slot=B", since=since)
+    assert boots.slots == ["A"]
+    assert boot_environment(node) == whole
+    with node.expect_boots(1) as boots:
+        node.reboot()
+        ready = node.wait_ready()
+    assert (boots.slots, boots.counters) == (["B"], [2])
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from product.agent.bootloader.boot import SLOTS
-from product.agent.bootloader.grubenv import BLOCK_SIZE, format_block, parse_block
+from product.agent.bootloader.grubenv import BLOCK_SIZE, Block, format_block, parse_block
 from product.agent.bootloader.protocol import BOOT_TRIES, RESCUED, BootEnvError, Environment
 from product.agent.errors import AgentError
 from product.agent.system.files import make_directories, sync_directory
+
+# GRUB reads a block of any size; what lies beyond this nobody wrote on purpose.
+MAX_BYTES = 1024 * 1024
 
 
 class GrubBootEnv:
@@ -45,6 +48,12 @@ class GrubBootEnv:
         """See BootEnv; the trial's token stays, as it does when GRUB itself rolls back."""
         self._write(slot, counter=0, success=True, trial=None)
 
+    def repair(self) -> None:
+        """See BootEnv."""
+        env = self.read()
+        if env.odd and env.active_slot is not None and env.boot_success is not None:
+            self._write(env.active_slot, counter=None, success=env.boot_success, trial=None)
+
     def _write(self, slot: str, *, counter: int | None, success: bool, trial: str | None) -> None:
         """None keeps the value that is there."""
         with self._partition(True) as directory:
@@ -62,7 +71,7 @@ class GrubBootEnv:
                 first["trial"] = token
             if trial:
                 # An update overwrites the slot that could not be started.
-                others.pop(RESCUED, None)
+                others.pop(RESCUED.encode(), None)
             try:
                 self._overwrite(path, format_block(first, others))
             except OSError as error:
@@ -71,20 +80,20 @@ class GrubBootEnv:
                     hint="the EFI partition must be writable and not full",
                 ) from None
 
-    def _read(self, path: str) -> tuple[Environment, dict[str, str]]:
-        """The environment, and the variables that are none of ours."""
+    def _read(self, path: str) -> tuple[Environment, dict[bytes, bytes]]:
+        """The environment, and all its variables."""
         try:
             with open(path, "rb") as file:
-                data = file.read(BLOCK_SIZE * 64)
+                data = file.read(MAX_BYTES)
         except FileNotFoundError:
             return _invalid("the boot environment is missing"), {}
         except OSError as error:
             return _invalid(f"the boot environment cannot be read: {error.strerror}"), {}
         try:
-            variables = parse_block(data)
+            block = parse_block(data)
         except ValueError as error:
             return _invalid(f"the boot environment is garbage: {error}"), {}
-        return _interpret(variables), variables
+        return _interpret(block), block.variables
 
     def _overwrite(self, path: str, block: bytes) -> None:
         created = not os.path.exists(path)
@@ -106,24 +115,36 @@ class GrubBootEnv:
             sync_directory(os.path.dirname(path))
 
 
-def _interpret(variables: dict[str, str]) -> Environment:
+def _interpret(block: Block) -> Environment:
+    variables = {name: value.decode("latin-1") for name, value in block.variables.items()}
     problems = []
-    slot = variables.get("active_slot")
+    if block.oddity:
+        problems.append(f"the boot environment is odd: {block.oddity}; the next write repairs it")
+    slot = variables.get(b"active_slot")
     if slot not in SLOTS:
-        problems.append(f"the boot environment has active_slot={slot!s:.20}")
+        problems.append(f"the boot environment has active_slot={_shown(slot)}")
         slot = None
     counter = None
-    if (text := variables.get("boot_counter")) in ("0", "1", "2", "3"):
+    if (text := variables.get(b"boot_counter")) in ("0", "1", "2", "3"):
         counter = int(text)
     else:
-        problems.append(f"the boot environment has boot_counter={text!s:.20}")
-    success = {"0": False, "1": True}.get(variables.get("boot_success", ""))
+        problems.append(f"the boot environment has boot_counter={_shown(text)}")
+    found = variables.get(b"boot_success")
+    success = {"0": False, "1": True}.get(found or "")
     if success is None:
-        found = variables.get("boot_success")
-        problems.append(f"the boot environment has boot_success={found!s:.20}")
-    if (rescued := variables.get(RESCUED)) is not None:
-        problems.append(f"slot {rescued!s:.1} could not be started, the other slot took over")
-    return Environment(slot, counter, success, variables.get("trial"), tuple(problems))
+        problems.append(f"the boot environment has boot_success={_shown(found)}")
+    if (rescued := variables.get(RESCUED.encode())) is not None:
+        problems.append(f"slot {_shown(rescued):.1} could not be started, the other slot took over")
+    trial = variables.get(b"trial")
+    if trial is not None and not trial.isascii():
+        trial = None  # It is none that arming wrote.
+    odd = block.oddity is not None
+    return Environment(slot, counter, success, trial, tuple(problems), odd)
+
+
+def _shown(value: str | None) -> str:
+    """For a sentence: on one line, and short."""
+    return "None" if value is None else ascii(value)[1:-1][:20]
 
 
 def _invalid(problem: str) -> Environment:

@@ -23,13 +23,17 @@ class BootEnvError(AgentError):
 
 
 class Environment(NamedTuple):
-    """What was read; where it is not ``valid``, the boot loader cannot rely on it either."""
+    """What was read; where it is not ``valid``, the boot loader cannot rely on it either.
+
+    ``odd``: the boot loader reads it, and perhaps cannot write it; the next write repairs it.
+    """
 
     active_slot: str | None
     boot_counter: int | None
     boot_success: bool | None
     trial: str | None = None
     problems: tuple[str, ...] = ()
+    odd: bool = False
 
     @property
     def valid(self) -> bool:
@@ -62,4 +66,8 @@ class BootEnv(Protocol):
 
     def force_rollback(self, slot: str) -> None:
         """Make ``slot``, the known-good one, the confirmed one from the next boot on."""
+        ...
+
+    def repair(self) -> None:
+        """Write what is there anew where it is valid and odd; the values stay."""
         ...

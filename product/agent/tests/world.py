@@ -153,6 +153,7 @@ class World:
         self.clock = FakeClock()
         self.reboots = 0
         self.boots = 0
+        self.environment = "ok"
         self.offered: FakeRelease | None = None
         self.server_error: AgentError | None = None
         # What goes wrong at the n-th fetch, counting from 1.
@@ -188,12 +189,12 @@ class World:
 
     def set_env(self, **variables: str) -> None:
         lines = "".join(f"{name}={value}\n" for name, value in variables.items())
-        block = ("# GRUB Environment Block\n" + lines).encode().ljust(1024, b"#")
+        block = ("# GRUB Environment Block\n" + lines).encode("latin-1").ljust(1024, b"#")
         self.env_path.parent.mkdir(parents=True, exist_ok=True)
         self.env_path.write_bytes(block)
 
     def env(self) -> dict[str, str]:
-        lines = self.env_path.read_bytes().decode().split("\n")[1:]
+        lines = self.env_path.read_bytes().decode("latin-1").split("\n")[1:]
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
     @staticmethod
@@ -208,16 +209,19 @@ class World:
         try:
             data = self.env_path.read_bytes()
             env = self.env()
-            valid = len(data) == 1024 and {"active_slot", "boot_counter", "boot_success"} <= set(
-                env
-            )
-        except (OSError, UnicodeDecodeError, ValueError):
+            names = {"active_slot", "boot_counter", "boot_success"}
+            valid = data.startswith(b"# GRUB Environment Block\n") and names <= set(env)
+        except (OSError, ValueError):
             valid = False
         if not valid:
             return "A" if (self.directory("A") / "vmlinuz").exists() else "B"
         slot = env["active_slot"]
         if env["boot_success"] == "1":
             return slot
+        if not data.rstrip(b"#").endswith(b"\n"):
+            # It cannot save, so the boot counts for nothing.
+            self.environment = "unsaved"
+            return "B" if slot == "A" else "A"
         if int(env["boot_counter"]) > 0:
             env["boot_counter"] = str(int(env["boot_counter"]) - 1)
         else:
@@ -229,6 +233,7 @@ class World:
     def power_on(self, *, slot: str | None = None) -> str:
         """Boot: /run is new, and early boot leaves its report. ``slot``: chosen in the menu."""
         self.volumes.active.clear()
+        self.environment = "ok"
         slot = slot or self.decide()
         self.boots += 1
         for path in Path(self.paths.run).glob("*"):
@@ -240,6 +245,7 @@ class World:
             "boot_id": f"boot-{self.boots}",
             "mode": "normal",
             "data": "persistent",
+            "env": self.environment,
             "problems": [],
         }
         self.write_file(self.paths.boot, json.dumps(boot))

@@ -53,6 +53,8 @@ class BootTrial:
             self._record.problems.append(
                 f"slot {slot} was booted although slot {env.active_slot} is the active one"
             )
+        if env.boot_success is False:
+            self._repair(env)
         finding = reconcile(self._record, env, slot)
         if finding in (Finding.ROLLED_BACK, Finding.LOST):
             self._announce_rollback()
@@ -69,6 +71,14 @@ class BootTrial:
             return self._ready(confirmed=True)
         self._confirmed = env.confirms(slot)
         return None
+
+    def _repair(self, env: Environment) -> None:
+        """The boot loader counts a trial's boots in the block, and can write a whole one only."""
+        if env.odd:
+            try:
+                self._node.boot_env.repair()
+            except AgentError as error:
+                self._record.problems.append(error.message)
 
     def finish(self) -> int:
         """Wait for Kubernetes on a boot that nothing hangs on, and report; the exit code."""

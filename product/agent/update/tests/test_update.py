@@ -232,6 +232,53 @@ def test_an_unhealthy_trial_without_environment_goes_back_at_once(world: World) 
     assert world.env()["boot_success"] == "1"
 
 
+def test_a_foreign_latin_1_variable_costs_a_trial_no_try(world: World) -> None:
+    world.update(BAD)
+    block = world.env_path.read_bytes()
+    world.env_path.write_bytes((block.rstrip(b"#") + b"title=K\xf6ln\n").ljust(1024, b"#"))
+    world.break_disk()
+    for _ in range(2):
+        world.power_on()
+        assert world.boot_service() is None
+        assert world.env()["active_slot"] == "B"
+    world.power_on()
+    assert world.boot_service() is None
+    assert world.env()["active_slot"] == "A"
+    assert world.quarantined() == [BAD.digest]
+    assert b"title=K\xf6ln\n" in world.env_path.read_bytes()
+
+
+def test_a_trial_whose_block_cannot_be_written_is_begun_anew(world: World) -> None:
+    """The boot loader came back without counting; without a repair it would do so for ever."""
+    world.update(GOOD)
+    block = world.env_path.read_bytes()
+    world.env_path.write_bytes(block.rstrip(b"#").ljust(1024, b"\0"))
+    assert world.power_on() == "A"
+    assert world.boot_service() == 0
+    assert world.env_path.read_bytes() == block
+    assert world.state()["phase"] == "activated"
+    assert world.quarantined() == []
+    assert world.power_on() == "B"
+    assert world.boot_service() == 0
+    assert world.env()["boot_success"] == "1"
+
+
+def test_an_odd_block_of_a_confirmed_boot_is_reported_and_left_alone(world: World) -> None:
+    """Nothing hangs on it, so neither is the boot judged nor the partition written."""
+    odd = world.env_path.read_bytes().rstrip(b"#").ljust(1024, b"\0")
+    world.env_path.write_bytes(odd)
+    world.power_on()
+    world.break_disk()
+    assert world.boot_service() == 0
+    assert world.env_path.read_bytes() == odd
+    report = json.loads(Path(world.paths.report).read_text())
+    assert report["confirmed"]
+    assert [p for p in report["problems"] if "the next write repairs it" in p]
+    world.mend_disk()
+    world.update(GOOD)
+    assert world.power_on() == "B"
+
+
 def test_no_way_back_stays_up(world: World) -> None:
     world.update(BAD)
     (world.directory("A") / "manifest.json").unlink()
