@@ -53,7 +53,7 @@ class Node:
     @property
     def boot_env(self) -> BootEnv:
         """The boot loader's environment."""
-        return GrubBootEnv(self._esp, self.paths.environment)
+        return GrubBootEnv(self.mounted_esp, self.paths.environment)
 
     def load_state(self, *, set_aside: bool = False) -> LoadedState:
         """See product.agent.records.state."""
@@ -78,7 +78,8 @@ class Node:
         finally:
             os.close(descriptor)
 
-    def _esp(self, writable: bool) -> AbstractContextManager[str]:
+    def mounted_esp(self, writable: bool) -> AbstractContextManager[str]:
+        """The directory that shows KSOLOEFI. Raises VolumeError, BootInfoError."""
         device = self.boot.device(ESP_LABEL)
         return self.volumes.mounted(device, self.paths.esp_mount, kind="vfat", writable=writable)
 

@@ -76,6 +76,12 @@ class Disk:
             raise TableError(f"{self.name} ends before sector {sector + count}")
         return data
 
+    def read_back(self, sector: int, count: int) -> bytes:
+        """The same from the device, not from what is cached of it."""
+        offset, length = sector * self.sector, count * self.sector
+        os.posix_fadvise(self._descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+        return self.read(sector, count)
+
     def write(self, sector: int, data: bytes) -> None:
         """Whole sectors, on the disk when this returns. Raises OSError."""
         done = os.pwrite(self._descriptor, data, sector * self.sector)

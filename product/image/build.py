@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from product.disk.loader import IN_ROOT
 from product.image import disk, grub, initramfs, kernel, progress, rootfs
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.drift import settle
@@ -199,7 +200,7 @@ class Builder:
             kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
             overlays = (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
         brought = _brought(overlays)
-        overlays = (self.licences_tree(), *overlays)
+        overlays = (self._loader(), self.licences_tree(), *overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
@@ -236,16 +237,29 @@ class Builder:
 
         return self.cache.tree(f"initramfs-{self.arch}", key, build) / INITRAMFS_NAME
 
+    def _loader(self) -> Path:
+        """A tree with the boot loader where the root has it (product.disk.loader)."""
+        config = (self.recipe.folder / "boot/grub.cfg").read_bytes()
+        packages = self.lock.group("boot")
+        key = digest_of(
+            [package.sha256 for package in packages], hashlib.sha256(config).hexdigest(),
+            self.tools.digest, BUILDER_DIGEST, self.arch,
+        )  # fmt: skip
+
+        def build(tree: Path) -> None:
+            with self.cache.scratch("boot") as work:
+                unpack_all(list(fetch(packages, self.cache).values()), work / "packages")
+                grub.write_loader(work / "packages", self.arch, config, self.tools, tree / IN_ROOT)
+
+        return self.cache.tree(f"loader-{self.arch}", key, build)
+
     def _build_disk(self, slot: Slot, digest: str, tree: Path) -> None:
         with self.cache.scratch("disk") as work:
-            packages = work / "boot-packages"
-            unpack_all(list(fetch(self.lock.group("boot"), self.cache).values()), packages)
-            config = (self.recipe.folder / "boot/grub.cfg").read_bytes()
+            loader = self._loader() / IN_ROOT
             esp = work / "esp"
-            core = grub.write_esp(self.recipe, packages, self.arch, config, self.tools, esp)
-            boot_sector = packages / "usr/lib/grub/i386-pc/boot.img"
+            grub.write_esp(loader, slot.version, esp)
             sha256 = disk.build(
-                esp, slot.folder, core, boot_sector if core else None, disk.Identifiers(digest),
-                self.recipe.source_date, self.tools, work, tree / _DISK_NAME,
+                esp, slot.folder, loader, disk.Identifiers(digest), self.recipe.source_date,
+                self.tools, work, tree / _DISK_NAME,
             )  # fmt: skip
             (tree / _SUM_NAME).write_text(f"{sha256}  {_DISK_NAME}\n")

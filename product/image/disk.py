@@ -9,13 +9,13 @@ equal inputs give equal bytes. The data partition is left empty, and marked as s
 from __future__ import annotations
 
 import io
-import struct
 import tarfile
 import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from product.image.errors import ImageError
+from product.disk import bios
+from product.disk.loader import BIOS_BOOT, BIOS_CORE
 from product.image.sparse import GrowingSum
 from product.image.tools import HostTools
 
@@ -29,8 +29,6 @@ _TYPE_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
 _TYPE_LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 # GRUB cannot find a file system with the first, and does not know the second.
 EXT4_FEATURES = "^metadata_csum_seed,^orphan_file"
-# The BIOS core image lies between the partition table's end (sector 34) and the first partition.
-_BIOS_CORE_LBA = 40
 _FIRST_LBA = 2048
 
 
@@ -83,8 +81,7 @@ class Identifiers:
 def build(
     esp: Path,
     slot: Path,
-    bios_core: Path | None,
-    bios_boot: Path | None,
+    loader: Path,
     identifiers: Identifiers,
     source_date: int,
     tools: HostTools,
@@ -92,6 +89,8 @@ def build(
     target: Path,
 ) -> str:
     """Write the disk: ``esp`` is the folder of the first partition, ``slot`` fills slot A.
+
+    What BIOS starts, where there is such, comes from ``loader`` (see product.disk.loader).
 
     Returns the SHA-256 of the file, which is computed while it is written from front to back.
     """
@@ -109,8 +108,8 @@ def build(
         )
         script += ", attrs=GUID:59\n" if part.label == DATA_LABEL else "\n"
     tools.run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", target, stdin=script.encode())
-    if bios_core is not None and bios_boot is not None:
-        _bios(bios_core.read_bytes(), bios_boot.read_bytes(), target)
+    if (loader / BIOS_CORE).exists():
+        _bios((loader / BIOS_CORE).read_bytes(), (loader / BIOS_BOOT).read_bytes(), target)
     contents = {
         SLOT_LABELS["A"]: {path.name: path.read_bytes() for path in sorted(slot.iterdir())},
         SLOT_LABELS["B"]: {},
@@ -185,20 +184,9 @@ def _ext4(
 
 
 def _bios(core: bytes, boot: bytes, target: Path) -> None:
-    """What grub-install does on a disk with a gap before its first partition.
-
-    boot.img goes into the MBR's code area and loads the core's first sector; that one's block list
-    says where the rest lies. Offsets are from GRUB's boot.S and diskboot.S.
-    """
-    sectors = -(-len(core) // SECTOR)
-    if _BIOS_CORE_LBA + sectors > _FIRST_LBA:
-        raise ImageError(f"GRUB's BIOS core image of {len(core)} bytes does not fit the gap")
-    loader = bytearray(boot[:440])
-    struct.pack_into("<Q", loader, 0x5C, _BIOS_CORE_LBA)
-    loader[0x66:0x68] = b"\x90\x90"
-    image = bytearray(core)
-    struct.pack_into("<QHH", image, 0x1F4, _BIOS_CORE_LBA + 1, sectors - 1, 0x820)
+    """What grub-install does on a disk with a gap before its first partition."""
+    at = bios.PLACES[0]
     with target.open("r+b") as stream:
-        stream.write(loader)
-        stream.seek(_BIOS_CORE_LBA * SECTOR)
-        stream.write(image)
+        stream.write(bios.boot_code(boot, at))
+        stream.seek(at * SECTOR)
+        stream.write(bios.place_core(core, at))

@@ -13,8 +13,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from product.disk.loader import ACTIVE, BIOS_BOOT, BIOS_CORE, RECORD, SPARE, describe
 from product.image.errors import ImageError
-from product.image.recipe import Arch, Recipe
+from product.image.recipe import Arch
 from product.image.tools import HostTools
 
 ENVIRONMENT_SIZE = 1024
@@ -95,33 +96,39 @@ def core_image(packages: Path, tools: HostTools, target: Path) -> None:
     )  # fmt: skip
 
 
-def write_esp(
-    recipe: Recipe, packages: Path, arch: Arch, config: bytes, tools: HostTools, esp: Path
-) -> Path | None:
-    """Fill the folder of the EFI system partition; returns the BIOS core image, if any.
+def write_loader(packages: Path, arch: Arch, config: bytes, tools: HostTools, target: Path) -> None:
+    """Make the boot loader's folder (see product.disk.loader) in ``target``, without its record.
 
     Raises ImageError where ``packages``, the unpacked boot packages, lack a file.
     """
-    folder = esp / CONFIG_FOLDER
+    folder = target / CONFIG_FOLDER
     folder.mkdir(parents=True)
     (folder / "grub.cfg").write_bytes(config)
-    environment = esp / ENVIRONMENT
-    environment.parent.mkdir(parents=True)
-    environment.write_bytes(environment_block(FACTORY))
-    # For GRUB to mark the disk of a first boot; removed by that boot.
-    environment.with_name("fresh").write_bytes(environment_block({"booted": "0"}))
-    for source, name in SIGNED[arch]:
-        target = esp / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+    copies = SIGNED[arch]
+    if arch is Arch.X86_64:
+        copies = (*copies, Copied(f"usr/lib/grub/{_BIOS}/boot.img", BIOS_BOOT))
+    for source, name in copies:
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(packages / source, target)
+            shutil.copyfile(packages / source, path)
         except FileNotFoundError:
             raise ImageError(
                 f"the boot packages hold no {source}",
                 hint=f"packages.{arch}.boot names shim-signed, its helpers and the signed GRUB",
             ) from None
-    if arch is not Arch.X86_64:
-        return None
-    bios = esp.parent / "core.img"
-    core_image(packages, tools, bios)
-    return bios
+    if arch is Arch.X86_64:
+        core_image(packages, tools, target / BIOS_CORE)
+
+
+def write_esp(loader: Path, version: str, esp: Path) -> None:
+    """Fill the folder of the EFI system partition: ``loader`` as ``version`` brings it."""
+    # Both at the top, and first: the node lets them change places by a write of their one sector.
+    shutil.copytree(loader / ACTIVE, esp / ACTIVE)
+    (esp / SPARE).mkdir()
+    (esp / RECORD).write_bytes(describe(str(loader), version).to_bytes())
+    environment = esp / ENVIRONMENT
+    environment.parent.mkdir(parents=True)
+    environment.write_bytes(environment_block(FACTORY))
+    # For GRUB to mark the disk of a first boot; removed by that boot.
+    environment.with_name("fresh").write_bytes(environment_block({"booted": "0"}))

@@ -12,6 +12,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from product.disk.loader import IN_ROOT, RECORD, describe
 from product.image import progress
 from product.image.cache import Cache, digest_of
 from product.image.errors import ImageError, RecipeError
@@ -131,6 +132,8 @@ def build(
     _identity(recipe, kernel.arch, version, tree)
     for overlay in overlays:
         note_covered(overlay, tree.lay(overlay))
+    if (loader := tree.follow(IN_ROOT)).is_dir():
+        tree.write(f"{IN_ROOT}/{RECORD}", describe(str(loader), version).to_bytes())
     _applets(tree)
     tools.run(
         "mksquashfs", root, target, "-comp", "zstd", "-Xcompression-level", "6",

@@ -32,7 +32,7 @@ class BootInfo(NamedTuple):
     """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent,
     nopersist (as the command line asked) or volatile; ``environment`` is what the boot loader found
     of its own: ok, missing, invalid, rescued, or unsaved where it could not write it; ``problems``
-    are early boot's own."""
+    are early boot's own; ``disk`` is the device that has the partitions."""
 
     slot: str
     partitions: dict[str, str]
@@ -41,6 +41,7 @@ class BootInfo(NamedTuple):
     data: str
     environment: str
     problems: tuple[str, ...]
+    disk: str = ""
 
     @property
     def passive(self) -> str:
@@ -83,6 +84,7 @@ def read_boot(paths: Paths) -> BootInfo:
         str(document.get("data", "persistent")),
         str(document.get("env", "ok")),
         tuple(str(problem) for problem in problems) if isinstance(problems, list) else (),
+        str(document.get("disk", "")),
     )
 
 

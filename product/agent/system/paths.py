@@ -15,6 +15,7 @@ class Paths:
         self.early = f"{base}/run/kubesolo/early"
         self.release = f"{base}/usr/lib/kubesolo/release.json"
         self.payload = f"{base}/usr/lib/kubesolo/payload.json"
+        self.loader = f"{base}/usr/lib/kubesolo/loader"
         self.config = f"{base}/etc/kubesolo/update.conf"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo"

@@ -30,6 +30,7 @@ from product.agent.node import Node
 from product.agent.records.state import Phase
 from product.agent.update.reconcile import ROLLED_BACK_PREFIX, Finding, reconcile
 from product.agent.update.record import Record
+from product.errors import KubesoloError
 
 
 class BootTrial:
@@ -68,8 +69,11 @@ class BootTrial:
                 self._commit(env)
             except AgentError as error:
                 return self._stay("commit", error.message)
+            self._follow_loader()
             return self._ready(confirmed=True)
         self._confirmed = env.confirms(slot)
+        if self._confirmed:
+            self._follow_loader()
         return None
 
     def _repair(self, env: Environment) -> None:
@@ -146,6 +150,16 @@ class BootTrial:
             self._record.note("trial", "success")
         elif self._record.state.health_check_failures:
             self._record.try_save(self._record.state._replace(health_check_failures=0))
+
+    def _follow_loader(self) -> None:
+        """Not before the commit: the other slot's release started with the boot loader as it is."""
+        from product.agent.update.loader import follow_loader
+
+        try:
+            if follow_loader(self._node):
+                self._say(f"boot loader of {self._node.release.version} installed")
+        except (KubesoloError, OSError) as error:
+            self._record.problems.append(f"the boot loader stays as it was: {error}")
 
     def _give_up(self, env: Environment, finding: Finding, context: HealthContext) -> int:
         state = self._record.state

@@ -47,9 +47,12 @@ def test_the_boot_loader_lies_below_one_folder_and_its_environment_does_not(
         # Beside these fb*.efi would make entries of its own in the firmware's list.
         f"EFI/BOOT/mm{suffix}.efi",
         "EFI/debian/grub.cfg",
-        "EFI/debian/kernel.cfg",
+        "EFI/loader.json",
+        "boot/grub/fresh",
         "boot/grub/grubenv",
     }
+    root = host_tools.run("mdir", "-i", place, "-a", "-b", "::").decode().split()
+    assert root == ["::/EFI/", "::/SPARE/", "::/boot/"]
     config = host_tools.run("mtype", "-i", place, "::/EFI/debian/grub.cfg")
     assert config == (IMAGES / "boot/grub.cfg").read_bytes()
 
@@ -93,6 +96,5 @@ def test_a_package_without_its_signed_file_is_named(
 ) -> None:
     source = grub.SIGNED[arch][1].source
     (packages / source).unlink()
-    recipe = Recipe.load(IMAGES / "appliance.toml")
     with pytest.raises(ImageError, match=re.escape(f"the boot packages hold no {source}")):
-        grub.write_esp(recipe, packages, arch, b"", host_tools, tmp_path / "esp")
+        grub.write_loader(packages, arch, b"", host_tools, tmp_path / "loader")

@@ -1,0 +1,67 @@
+"""Which boot loader lies somewhere: a release's own in its root, the installed one on KSOLOEFI.
+
+A loader is a folder: ``EFI`` is what lies on KSOLOEFI under that name, ``bios`` (x86_64) holds
+GRUB's ``boot.img`` and ``core.img`` for the disk's first sectors. ``EFI/loader.json`` says what it
+is::
+
+    {"files": {"EFI/BOOT/BOOTX64.EFI": "<SHA-256>", ...}, "version": "0.2.0"}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from product.disk.errors import DiskError
+
+ACTIVE, SPARE = "EFI", "SPARE"
+RECORD = f"{ACTIVE}/loader.json"
+BIOS_BOOT, BIOS_CORE = "bios/boot.img", "bios/core.img"
+MAX_RECORD = 64 * 1024
+# Where the running release has its own.
+IN_ROOT = "usr/lib/kubesolo/loader"
+
+
+class Loader(NamedTuple):
+    """The release that a loader came with, and each file's SHA-256 by its path in the folder."""
+
+    version: str
+    files: dict[str, str]
+
+    def to_bytes(self) -> bytes:
+        """The record's content."""
+        return (json.dumps(self._asdict(), indent=1, sort_keys=True) + "\n").encode()
+
+
+def parse_record(data: bytes, origin: str) -> Loader:
+    """Raises DiskError for anything that is no record; ``origin`` names it."""
+    try:
+        document = json.loads(data.decode())
+        version, files = document["version"], document["files"]
+        if not isinstance(version, str) or not all(
+            isinstance(text, str) for pair in files.items() for text in pair
+        ):
+            raise ValueError("its version or files are of another type")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DiskError(f"{origin} is no record of a boot loader: {error}") from None
+    return Loader(version, dict(files))
+
+
+def describe(folder: str, version: str) -> Loader:
+    """The record of what ``folder`` holds. Raises OSError."""
+    files = {}
+    for name in sorted(_names(folder)):
+        with open(os.path.join(folder, name), "rb") as stream:
+            files[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return Loader(version, files)
+
+
+def _names(folder: str) -> Iterator[str]:
+    for here, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.relpath(os.path.join(here, name), folder)
+            if path != RECORD:
+                yield path
