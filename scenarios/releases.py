@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from product.disk.loader import IN_ROOT
 from product.image.build import Builder, Slot
 from product.release.keys import KeyDirectory
 from product.release.repository import Overrides, Repository, utc_now
@@ -109,6 +110,15 @@ class Releases:
     def broken(self, overlay: str) -> Release:
         """0.2.1 with ``fixtures/overlays/<overlay>`` laid over it."""
         return self._release(overlay, BAD, overlay=overlay)
+
+    def with_overlay(self, name: str, version: str, overlay: Path) -> Release:
+        """``version`` with a scenario's own overlay laid over it."""
+        return self.sign(name, self._builder.slot(version, (overlay,)))
+
+    @property
+    def loader(self) -> Path:
+        """The folder of the boot loader that every release brings (product.disk.loader)."""
+        return self._builder.loader() / IN_ROOT
 
     def slot(self, version: str, overlay: str | None = None) -> Slot:
         """The built files of a release."""

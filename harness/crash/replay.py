@@ -15,6 +15,8 @@ from harness.crash.log import Write
 from harness.errors import HarnessError
 
 SECTOR = 512
+# Of a request of more sectors four places count, since all in between are alike.
+_SMALL, _PLACES = 16, 4
 
 
 class Cut(NamedTuple):
@@ -52,15 +54,15 @@ class Replay:
     ) -> int:
         """Call ``look`` in every state around the ``wanted`` writes; returns how many there were.
 
-        A write that is not wanted gets no look, but counts among what was not flushed. Of a wanted
-        one each sector counts.
+        A write that is not wanted gets no look, but counts among what was not flushed. A wanted one
+        is cut between its sectors.
         """
         looks = 0
         unflushed: list[tuple[int, bytes]] = []  # where, and what was there before
         with self.path.open("r+b", buffering=0) as stream:
             for number, write in enumerate(writes):
                 asked = bool(write.data) and wanted(write)
-                step = SECTOR if asked else max(len(write.data), 1)
+                step = _step(len(write.data)) if asked else max(len(write.data), 1)
                 for start in range(0, len(write.data), step):
                     at, piece = write.offset + start, write.data[start : start + step]
                     unflushed.append((at, _swap(stream, at, piece)))
@@ -90,6 +92,12 @@ class Replay:
         for at, data in reversed(taken):
             _swap(stream, at, data)
         return 2
+
+
+def _step(length: int) -> int:
+    """How many bytes lie between two looks at a request of ``length``."""
+    sectors = -(-length // SECTOR)
+    return SECTOR * (1 if sectors <= _SMALL else -(-sectors // _PLACES))
 
 
 def _swap(stream: BinaryIO, at: int, data: bytes) -> bytes:

@@ -200,7 +200,7 @@ class Builder:
             kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
             overlays = (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
         brought = _brought(overlays)
-        overlays = (self._loader(), self.licences_tree(), *overlays)
+        overlays = (self.loader(), self.licences_tree(), *overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
@@ -237,7 +237,7 @@ class Builder:
 
         return self.cache.tree(f"initramfs-{self.arch}", key, build) / INITRAMFS_NAME
 
-    def _loader(self) -> Path:
+    def loader(self) -> Path:
         """A tree with the boot loader where the root has it (product.disk.loader)."""
         config = (self.recipe.folder / "boot/grub.cfg").read_bytes()
         packages = self.lock.group("boot")
@@ -255,7 +255,7 @@ class Builder:
 
     def _build_disk(self, slot: Slot, digest: str, tree: Path) -> None:
         with self.cache.scratch("disk") as work:
-            loader = self._loader() / IN_ROOT
+            loader = self.loader() / IN_ROOT
             esp = work / "esp"
             grub.write_esp(loader, slot.version, esp)
             sha256 = disk.build(
