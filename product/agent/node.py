@@ -84,6 +84,13 @@ class Node:
         return self.volumes.mounted(device, self.paths.esp_mount, kind="vfat", writable=writable)
 
 
+def boot_disk_copies(node: Node) -> list[str]:
+    """EFI partitions of other disks that carry the boot disk's identity."""
+    from product.disk.find import copies_of
+
+    return copies_of(os.path.basename(node.boot.device(ESP_LABEL)), node.paths.root)
+
+
 def _reboot() -> None:
     """An orderly stop of all services, then a reset, be it of a disk that does not answer."""
     from product.agent.system import program

@@ -32,7 +32,7 @@ from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.health.report import read_report
-from product.agent.node import Node
+from product.agent.node import Node, boot_disk_copies
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
 from product.agent.slots.content import BUSY
@@ -70,6 +70,10 @@ def collect(node: Node, config: Config) -> StatusReport:
     env = node.boot_env.read()
     loaded = node.load_state()
     problems = [*boot.problems, *config.problems, *env.problems, *loaded.problems]
+    problems += [
+        f"{copy} is a copy of the boot disk: nothing is armed while both are there"
+        for copy in boot_disk_copies(node)
+    ]
     pending = env.valid and env.active_slot != boot.slot
     slots = {}
     store = SlotStore(node.paths, node.volumes, boot)

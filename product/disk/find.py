@@ -10,6 +10,8 @@ import os
 import uuid
 
 from product.disk.errors import DiskError
+from product.disk.gpt import read_table
+from product.disk.prepare import open_disk
 
 # Offsets and the magic number are those of struct ext4_super_block, which lies at byte 1024.
 _SUPER_OFFSET, _SUPER_BYTES = 1024, 1024
@@ -47,7 +49,8 @@ def _fits(root: str, device: str, kind: str, wanted: str) -> bool:
     if device.startswith(("ram", "loop", "zram")):
         return False
     if kind == "PARTUUID":
-        return _uevent(root, device).get("PARTUUID", "").lower() == wanted.lower()
+        guid = partition_guid(device, root)
+        return guid is not None and str(guid) == wanted.lower()
     try:
         with open(os.path.join(root, "dev", device), "rb") as stream:
             stream.seek(_SUPER_OFFSET)
@@ -62,9 +65,30 @@ def _fits(root: str, device: str, kind: str, wanted: str) -> bool:
     return str(uuid.UUID(bytes=block[_UUID_AT : _UUID_AT + 16])) == wanted.lower()
 
 
-def _uevent(root: str, device: str) -> dict[str, str]:
+def partition_guid(device: str, root: str = "/") -> uuid.UUID | None:
+    """The identifier of the partition of this name (vda4), as its disk's table says now.
+
+    None for what is no partition, or has no table that can be read. The kernel does not say it.
+    """
     try:
-        with open(os.path.join(root, "sys/class/block", device, "uevent")) as stream:
-            return dict(line.rstrip("\n").split("=", 1) for line in stream if "=" in line)
-    except OSError:
-        return {}
+        with open(os.path.join(root, "sys/class/block", device, "partition")) as stream:
+            number = int(stream.read())
+        folder = os.path.realpath(os.path.join(root, "sys/class/block", device))
+        disk_name = os.path.basename(os.path.dirname(folder))
+        with open_disk(os.path.join(root, "dev", disk_name), writable=False) as disk:
+            part = read_table(disk).partitions.get(number)
+    except (OSError, ValueError, DiskError):
+        return None
+    return part.guid if part else None
+
+
+def copies_of(device: str, root: str = "/") -> list[str]:
+    """Other partitions with the identifier of this one (vda1): those of copies of its disk."""
+    own = partition_guid(device, root)
+    if own is None:
+        return []
+    return [
+        f"/dev/{name}"
+        for name in sorted(os.listdir(os.path.join(root, "sys/class/block")))
+        if name != device and partition_guid(name, root) == own
+    ]

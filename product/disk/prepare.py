@@ -36,10 +36,10 @@ class Outcome(NamedTuple):
 
 
 @contextmanager
-def open_disk(path: str) -> Iterator[Disk]:
+def open_disk(path: str, *, writable: bool = True) -> Iterator[Disk]:
     """The block device, or an image's file. Raises DiskError."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
     except OSError as error:
         raise DiskError(f"cannot open the disk {path}: {error.strerror}") from None
     try:

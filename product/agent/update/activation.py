@@ -7,7 +7,7 @@ from collections.abc import Callable
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.kubernetes.payload import read_payload
-from product.agent.node import Node
+from product.agent.node import Node, boot_disk_copies
 from product.agent.records.state import Phase
 from product.agent.slots.content import SlotError
 from product.agent.slots.store import SlotStore
@@ -36,6 +36,13 @@ def activate(
             "because it could not count the tries",
             hint="see whether the disk or its first partition is damaged; a reboot asks it again",
             code="environment-unsaved",
+        )
+    if copies := boot_disk_copies(node):
+        raise AgentError(
+            f"{', '.join(copies)} is a copy of the boot disk {node.boot.disk}: the next boot could "
+            "not tell them apart",
+            hint="unplug one of them, or write an image to it",
+            code="two-boot-disks",
         )
     record = Record(node)
     env = node.boot_env.read()

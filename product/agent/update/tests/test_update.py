@@ -11,6 +11,7 @@ from product.agent.errors import AgentError
 from product.agent.tests.support_cluster import Cluster
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
 from product.agent.update.gates import BLOCK_LABEL
+from product.disk import find
 from product.manifest import ARTIFACT_NAMES, Manifest
 
 GOOD = FakeRelease("0.2.0")
@@ -598,3 +599,16 @@ def test_the_window_may_close_between_arming_and_reboot(
     monkeypatch.setattr(GrubBootEnv, "arm", slow)
     assert world.run("activate", "--reboot", "--maintenance-window", "11:00-13:00") == 11
     assert world.reboots == 0
+
+
+def test_nothing_is_armed_beside_a_copy_of_the_boot_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their identity is one, so the next boot could take the kernel of one and the data of both."""
+    world.offered = GOOD
+    assert world.run("apply") == 0
+    env = world.env_path.read_bytes()
+    monkeypatch.setattr(find, "copies_of", lambda device, root: [f"/dev/sda1 of {device}"])
+    assert world.run("activate") == 1
+    assert "/dev/sda1 of vda1 is a copy of the boot disk /dev/vda" in capsys.readouterr().err
+    assert world.env_path.read_bytes() == env
