@@ -9,7 +9,6 @@ is::
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -52,6 +51,8 @@ def parse_record(data: bytes, origin: str) -> Loader:
 
 def describe(folder: str, version: str) -> Loader:
     """The record of what ``folder`` holds. Raises OSError."""
+    import hashlib  # a node reads records at every boot, and hashes at few
+
     files = {}
     for name in sorted(_names(folder)):
         with open(os.path.join(folder, name), "rb") as stream:

@@ -13,7 +13,6 @@ ones, since the boot contract is the same.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 
@@ -127,6 +126,8 @@ def _write_spare(node: Node, wanted: Loader) -> None:
 
 
 def _digest(pieces: Iterable[memoryview]) -> str:
+    import hashlib  # a boot that installs nothing hashes nothing
+
     digest = hashlib.sha256()
     for piece in pieces:
         digest.update(piece)
