@@ -129,8 +129,8 @@ class Builder:
         self.payload = payload_of(self.recipe, payload)
         self.lock, drift = settle(self.recipe, arch, self.cache)
         self.tools = tools or HostTools.prepare(self.cache)
-        # What is not as locked, one line a package; a payload adds its own.
         self.licences = Licences(arch, self.cache)
+        # What is not as locked, one line a package; a payload adds its own.
         self.drift = (*drift, *self.tools.drift, *self.licences.drift)
 
     @property

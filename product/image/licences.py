@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from debian.debfile import DebFile
 
-from product.image import progress
-from product.image.cache import Cache, digest_of
+from product.image import dep5, progress
+from product.image.cache import Cache, digest_of, file_sha256
 from product.image.dep5 import Declared, declared
 from product.image.drift import settle
 from product.image.errors import LockError
@@ -95,7 +95,7 @@ class Licences:
                 }
             (tree / _DECLARED).write_text(json.dumps(found, sort_keys=True))
 
-        key = digest_of(texts.name, _REVISION)
+        key = digest_of(texts.name, file_sha256(Path(dep5.__file__)))
         made = self._cache.tree(f"licence-names-{self._arch}", key, build)
         return {
             sha256: Declared(tuple(names), expression)
