@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from product.disk.loader import IN_ROOT
-from product.image import disk, grub, initramfs, kernel, progress, rootfs
+from product.image import disk, grub, initramfs, kernel, progress, rootfs, sbom
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.drift import settle
 from product.image.errors import RecipeError
@@ -39,6 +39,7 @@ _NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ",))
 _DISK_NAME = "disk.img"
 # As sha256sum writes and checks it, beside the disk image.
 _SUM_NAME = "disk.img.sha256"
+_SBOM_NAME = "disk.img.spdx.json"
 _PAYLOAD = "usr/lib/kubesolo/payload.json"
 # Taken when the code is loaded: what is edited meanwhile is not what builds.
 BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent, without="tests")
@@ -47,6 +48,8 @@ BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent, without="tests")
 class _Brought(NamedTuple):
     """What a payload says of itself: its Kubernetes, and which of its packages drifted."""
 
+    kind: str = ""
+    version: str = ""
     kubernetes: str = ""
     drift: tuple[str, ...] = ()
 
@@ -58,7 +61,9 @@ def _brought(overlays: Sequence[Path]) -> _Brought:
             continue
         try:
             found = json.loads(path.read_text())
-            return _Brought(str(found.get("kubernetes", "")), tuple(found.get("drift", ())))
+            words = [str(found.get(key, "")) for key in ("kind", "version", "kubernetes")]
+            kind, version, kubernetes = words
+            return _Brought(kind, version, kubernetes, tuple(found.get("drift", ())))
         except (OSError, ValueError, AttributeError, TypeError, RecursionError):
             raise RecipeError(
                 f"{path} is no JSON object",
@@ -96,6 +101,11 @@ class Image:
         return (self.disk.parent / _SUM_NAME).read_text().split()[0]
 
     @property
+    def sbom(self) -> Path:
+        """What the image is made of, as SPDX in JSON."""
+        return self.disk.parent / _SBOM_NAME
+
+    @property
     def kernel(self) -> Path:
         """The kernel, for a direct boot."""
         return self.slot.kernel
@@ -121,8 +131,8 @@ class Builder:
         self.payload = payload_of(self.recipe, payload)
         self.lock, drift = settle(self.recipe, arch, self.cache)
         self.tools = tools or HostTools.prepare(self.cache)
-        # What is not as locked, one line a package; a payload adds its own.
         self.licences = Licences(arch, self.cache)
+        # What is not as locked, one line a package; a payload adds its own.
         self.drift = (*drift, *self.tools.drift, *self.licences.drift)
 
     @property
@@ -172,11 +182,15 @@ class Builder:
     def image(self, version: str, overlays: tuple[Path, ...] = ()) -> Image:
         """Build the disk image whose slot A holds ``version``."""
         slot = self.slot(version, overlays)
+        every = (self.recipe.folder / "overlay", *overlays)
         digest = digest_of(slot.folder.name, tree_digest(self.recipe.folder / "boot"))
 
         def build(tree: Path) -> None:
             with progress.step(f"assemble and hash the disk image for {self.arch}"):
                 self._build_disk(slot, digest, tree)
+            with progress.step("list what it is made of"):
+                brought = _brought(self._with_payload(every))
+                (tree / _SBOM_NAME).write_bytes(self._sbom(version, brought, tree))
 
         folder = self.cache.tree(f"disk-{self.arch}", digest, build)
         return Image(folder / _DISK_NAME, slot, digest)
@@ -198,7 +212,7 @@ class Builder:
         if self.payload is not None:
             needs = self.payload.kernel
             kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
-            overlays = (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
+        overlays = self._with_payload(overlays)
         brought = _brought(overlays)
         overlays = (self.loader(), self.licences_tree(), *overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
@@ -220,6 +234,26 @@ class Builder:
         drift = tuple(sorted({*self.drift, *brought.drift}))
         manifest = Manifest(version, self.arch.value, artifacts, brought.kubernetes, drift)
         (tree / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+
+    def _with_payload(self, overlays: tuple[Path, ...]) -> tuple[Path, ...]:
+        """The payload's tree lies under the overlays."""
+        if self.payload is None:
+            return overlays
+        return (self.payload.prepare(self.arch, self.cache, self.tools), *overlays)
+
+    def _sbom(self, version: str, brought: _Brought, disk: Path) -> bytes:
+        parts = []
+        if brought.kind:
+            parts.append(sbom.Part(f"payload {brought.kind}", brought.version))
+        if brought.kubernetes:
+            parts.append(sbom.Part("kubernetes", brought.kubernetes))
+        sha256 = (disk / _SUM_NAME).read_text().split()[0]
+        recipe = self.recipe
+        subject = sbom.Subject(
+            recipe.name, version, self.arch, _DISK_NAME, sha256, recipe.source_date
+        )
+        licences = self.licences.declared(self.packages)
+        return sbom.write(subject, self.packages, licences, parts)
 
     def _initramfs(self, prepared: kernel.Kernel, packages: Path) -> Path:
         """The same for every version: it is packed once, and as small as can be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the host's if absent.")]
 # What users install; the project's own tests name theirs.
 DEFAULT_RECIPE = IMAGES / "kubesolo.toml"
+# What follows the name of an image's file.
+SBOM_SUFFIX = ".spdx.json"
 RecipeOption = Annotated[
     Path, typer.Option(help="Recipe file, or the name of one that comes with the project.")
 ]
@@ -81,9 +84,15 @@ def build(
     payload_archive: ArchiveOption = None,
     payload_sha256: Sha256Option = None,
     allow_drift: DriftOption = False,
-    output: Annotated[Path | None, typer.Option(help="Copy the disk image here.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Copy the disk image here, and to FILE.spdx.json what it is made of."),
+    ] = None,
 ) -> None:
-    """Build the disk image whose slot A holds one version; print its path."""
+    """Build the disk image whose slot A holds one version; print its path.
+
+    Beside it lies what it is made of: packages, versions, digests, licences, as SPDX 2.3 in JSON.
+    """
     with drift.allowing(allow_drift):
         payload = _payload(payload_binary, payload_archive, payload_sha256)
         builder = Builder(
@@ -93,6 +102,7 @@ def build(
     path = image.disk
     if output is not None:
         sparse.copy(path, output)
+        shutil.copyfile(image.sbom, f"{output}{SBOM_SUFFIX}")
         path = output
     print(path)
     progress.note(f"sha256 {image.sha256}")

@@ -8,6 +8,7 @@ the texts.
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,18 +18,21 @@ from typing import NamedTuple
 
 from debian.debfile import DebFile
 
-from product.image import progress
-from product.image.cache import Cache, digest_of
+from product.image import dep5, progress
+from product.image.cache import Cache, digest_of, file_sha256
+from product.image.dep5 import Declared, declared
 from product.image.drift import settle
 from product.image.errors import LockError
 from product.image.locks import RELOCK_COMMAND, Package
 from product.image.packages import fetch
 from product.image.recipe import Arch, Recipe
+from product.image.sbom import known_licences
 from product.image.tools import IMAGES
 from product.image.tree import Tree
 
 RECIPE = IMAGES / "licences.toml"
 DOC = "usr/share/doc"
+_DECLARED = "declared.json"
 # The texts that others refer to by this path.
 COMMON = "usr/share/common-licenses"
 _COMMON_PACKAGE = "base-files"
@@ -75,6 +79,28 @@ class Licences:
                     self._add_common(made)
 
         return self._cache.tree(f"licences-{self._arch}", key, build)
+
+    def declared(self, packages: Sequence[Package]) -> dict[str, Declared]:
+        """What the texts of ``packages`` name, by SHA-256. Raises LockError."""
+        texts = self.tree(packages, common=True)
+
+        def build(tree: Path) -> None:
+            with progress.step(f"read the licences of {len(packages)} packages"):
+                known = known_licences()
+                found = {
+                    one.sha256: declared(
+                        (texts / DOC / _documented(one) / "copyright").read_bytes(), known
+                    )
+                    for one in packages
+                }
+            (tree / _DECLARED).write_text(json.dumps(found, sort_keys=True))
+
+        key = digest_of(texts.name, file_sha256(Path(dep5.__file__)))
+        made = self._cache.tree(f"licence-names-{self._arch}", key, build)
+        return {
+            sha256: Declared(tuple(names), expression)
+            for sha256, (names, expression) in json.loads((made / _DECLARED).read_text()).items()
+        }
 
     def _texts(self, packages: Sequence[Package]) -> dict[str, bytes]:
         names = {package.name for package in packages}

@@ -100,7 +100,7 @@ def byte_compile(tree: Path, folders: list[str], tools: HostTools) -> None:
         # No link to a file of this host, such as that of Debian's sitecustomize.py, is followed.
         "-e", str(tree),
         "--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", "/",
-        *[str(tree / folder) for folder in folders],
+        *[str(Tree(tree).follow(folder)) for folder in folders],
         environment={"PYTHONHOME": str(tools.root / "usr"), "PYTHONHASHSEED": "0"},
     )  # fmt: skip
 
@@ -211,7 +211,7 @@ def _modules(
 
 def copy_code(tree: Path, tools: HostTools) -> None:
     """Put what ships of the product into the image's tree, compiled."""
-    target = Tree(tree).folder(CODE) / "product"
+    target = Tree(tree).folder(f"{CODE}/product")
     ignore = shutil.ignore_patterns("__pycache__", "tests", "*.pyc")
     for name in SHIPPED:
         source = PRODUCT / name

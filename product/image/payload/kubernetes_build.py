@@ -133,7 +133,7 @@ class KubernetesBuild:
                     str(go.root / "usr/bin/patch"), "-p1", "-s", "--fuzz=0",
                     "--no-backup-if-mismatch", stdin=patch.read_bytes(), cwd=tree,
                 )  # fmt: skip
-            shutil.copytree(self._folder / PROGRAM, tree / "cmd" / PROGRAM)
+            shutil.copytree(self._folder / PROGRAM, Tree(tree).folder("cmd") / PROGRAM)
         _generate_openapi(go, work, tree)
         vendored = f"{_TREE}/vendor/k8s.io"
         major, minor, _ = self.version.split(".")

@@ -1,0 +1,160 @@
+"""What an image is made of: true, valid, the same bytes for the same image."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spdx_tools.spdx.parser.json.json_parser import parse_from_file
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
+from product.image import sbom
+from product.image.build import Builder
+from product.image.cache import Cache, file_sha256
+from product.image.cli import main
+from product.image.dep5 import Declared, declared
+from product.image.locks import Package
+from product.image.recipe import Arch
+from product.image.tools import IMAGES, HostTools
+
+HEAD = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
+SUBJECT = sbom.Subject("appliance", "0.1.0", "x86_64", "disk.img", "a" * 64, 1793491200)
+
+
+def package(name: str, version: str = "1.0-1", group: str = "root", arch: str = "amd64") -> Package:
+    ending = "" if group == "source" else f"_{version.partition(':')[2] or version}_{arch}.deb"
+    return Package(
+        name=name,
+        version=version,
+        architecture=arch,
+        group=group,
+        archive="debian",
+        path=f"pool/main/x/x/{name}{ending}",
+        size=1,
+        sha256=uuid.uuid5(uuid.NAMESPACE_OID, name).hex * 2,
+    )
+
+
+def _valid(path: Path) -> dict[str, Any]:
+    """The document, which the library itself finds nothing wrong with."""
+    found = validate_full_spdx_document(parse_from_file(str(path)))
+    assert not found, [message.validation_message for message in found]
+    document: dict[str, Any] = json.loads(path.read_bytes())
+    return document
+
+
+def test_each_package_is_told_with_digest_address_and_licence(tmp_path: Path) -> None:
+    busybox = package("busybox-static", "1:1.37.0-6+b9")
+    odd = package("libstdc++6", "14.2~rc1-1", arch="all")
+    dsc = package("kubernetes_1.20-1.dsc", "1.20-1", "source", "source")
+    orig = package("kubernetes_1.20.orig.tar.gz", "1.20-1", "source", "source")
+    licences = {
+        busybox.sha256: Declared(("GPL-2+", "Expat"), "GPL-2.0-or-later AND MIT"),
+        odd.sha256: Declared(("GPL-2+", "odd")),
+    }
+    data = sbom.write(
+        SUBJECT,
+        [odd, busybox, dsc, orig, busybox],
+        licences,
+        [sbom.Part("payload debian", "1.20-1"), sbom.Part("kubernetes", "1.20")],
+    )
+    (tmp_path / "x.spdx.json").write_bytes(data)
+    document = _valid(tmp_path / "x.spdx.json")
+    assert document["creationInfo"]["created"] == "2026-11-01T00:00:00Z"
+    rows = {row["SPDXID"]: row for row in document["packages"]}
+    assert [row["name"] for row in rows.values()] == [
+        "kubesolo-os-appliance-0.1.0-x86_64", "kubesolo-os", "payload debian", "kubernetes",
+        "busybox-static", "kubernetes", "libstdc++6",
+    ]  # fmt: skip
+    found = rows[f"SPDXRef-Package-busybox-static-{busybox.sha256[:12]}"]
+    assert found["versionInfo"] == "1:1.37.0-6+b9"
+    assert found["supplier"] == "Organization: Debian"
+    assert found["downloadLocation"] == "NOASSERTION"
+    assert found["checksums"] == [{"algorithm": "SHA256", "checksumValue": busybox.sha256}]
+    assert found["licenseDeclared"] == "GPL-2.0-or-later AND MIT"
+    assert found["externalRefs"][0]["referenceLocator"] == (
+        "pkg:deb/debian/busybox-static@1:1.37.0-6%2Bb9?arch=amd64"
+    )
+    unknown = rows[f"SPDXRef-Package-libstdc---6-{odd.sha256[:12]}".replace("---", "--")]
+    assert unknown["licenseDeclared"] == "NOASSERTION"
+    assert unknown["licenseComments"].endswith("names: GPL-2+, odd")
+    assert unknown["externalRefs"][0]["referenceLocator"] == (
+        "pkg:deb/debian/libstdc%2B%2B6@14.2~rc1-1?arch=all"
+    )
+    source = f"SPDXRef-Package-kubernetes-{dsc.sha256[:12]}"
+    assert rows[source]["externalRefs"][0]["referenceLocator"].endswith("1.20-1?arch=source")
+    relations = {
+        row["relatedSpdxElement"]: (row["spdxElementId"], row["relationshipType"])
+        for row in document["relationships"]
+    }
+    assert relations["SPDXRef-Image"] == ("SPDXRef-DOCUMENT", "DESCRIBES")
+    assert relations[source] == ("SPDXRef-Image", "GENERATED_FROM")
+    contained = [what for what, how in relations.items() if how == ("SPDXRef-Image", "CONTAINS")]
+    assert len(contained) == 5
+
+
+def test_the_bytes_are_those_of_the_image() -> None:
+    some = [package("b"), package("a")]
+    first = sbom.write(SUBJECT, some, {})
+    assert sbom.write(SUBJECT, reversed(some), {}) == first
+    other = dataclasses.replace(SUBJECT, sha256="b" * 64)
+    names = [json.loads(one)["documentNamespace"] for one in (first, sbom.write(other, some, {}))]
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize(
+    ("licences", "expression"),
+    [
+        (["GPL-2+", "Expat"], "GPL-2.0-or-later AND MIT"),
+        (["LGPL-2.1", "GFDL-NIV-1.3+"], "GFDL-1.3-no-invariants-or-later AND LGPL-2.1-only"),
+        (["BSD-3-clause or GPL-2"], "(BSD-3-Clause OR GPL-2.0-only)"),
+        (["BSD-3-clause and PSF-2"], "BSD-3-Clause AND PSF-2.0"),
+        (["Expat", "public-domain"], ""),
+        (["GPL-2+ with Texinfo exception"], ""),
+        (["GPL"], ""),
+    ],
+)
+def test_debians_names_become_spdxs_where_it_has_them(licences: list[str], expression: str) -> None:
+    text = HEAD + "".join(
+        f"\nFiles: {number}\nCopyright: x\nLicense: {name}\n text\n"
+        for number, name in enumerate(licences)
+    )
+    found = declared(text.encode(), sbom.known_licences())
+    assert found == Declared(tuple(sorted(licences)), expression)
+
+
+def test_a_text_for_people_alone_tells_nothing() -> None:
+    assert declared(b"This package was made by hand.\n", ["MIT"]) == Declared()
+    assert declared(b"\xff\xfe", ["MIT"]) == Declared()
+
+
+def test_an_image_has_its_list_beside_it(
+    cache: Cache,
+    host_tools: HostTools,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "disk.img"
+    words = ["image", "build", "--arch", "x86_64", "--recipe", str(IMAGES / "appliance.toml")]
+    monkeypatch.setattr("sys.argv", [*words, "--output", str(output)])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main()
+    document = _valid(tmp_path / "disk.img.spdx.json")
+    [image] = [row for row in document["packages"] if row["SPDXID"] == "SPDXRef-Image"]
+    assert image["checksums"][0]["checksumValue"] == file_sha256(output)
+    builder = Builder(Arch.X86_64, cache=cache, tools=host_tools)
+    digests = {row["checksums"][0]["checksumValue"] for row in document["packages"][2:]}
+    assert digests == {package.sha256 for package in builder.packages}
+    assert "http" not in (tmp_path / "disk.img.spdx.json").read_text()
+
+
+def test_nothing_is_imported_for_it_before_one_is_written() -> None:
+    code = "import sys, product.image.cli; print([m for m in sys.modules if 'spdx' in m])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
