@@ -18,6 +18,7 @@ from pathlib import Path
 
 from product.disk.loader import IN_ROOT
 from product.image.build import Builder, Slot
+from product.manifest import KERNEL_NAME, MANIFEST_NAME, Artifact
 from product.release.keys import KeyDirectory
 from product.release.repository import Overrides, Repository, utc_now
 
@@ -114,6 +115,18 @@ class Releases:
     def with_overlay(self, name: str, version: str, overlay: Path) -> Release:
         """``version`` with a scenario's own overlay laid over it."""
         return self.sign(name, self._builder.slot(version, (overlay,)))
+
+    def with_file(self, name: str, version: str, file: str, content: bytes) -> Release:
+        """``version``, signed as usual, with other content of one of its slot's files."""
+        built = self.slot(version)
+        folder = self._folder / f"{name}-slot"
+        shutil.copytree(built.folder, folder)
+        (folder / file).write_bytes(content)
+        changed = Artifact(file, len(content), hashlib.sha256(content).hexdigest())
+        artifacts = tuple(changed if a.name == file else a for a in built.manifest.artifacts)
+        manifest = built.manifest._replace(artifacts=artifacts)
+        (folder / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+        return self.sign(name, Slot(folder, version, built.arch, folder / KERNEL_NAME))
 
     @property
     def loader(self) -> Path:

@@ -59,7 +59,7 @@ def test_the_first_boot_makes_the_data_file_system(node: Node) -> None:
 
 
 @scenario()
-@pytest.mark.parametrize("gib", [8, 64, 2048])
+@pytest.mark.parametrize("gib", [64, 2048])
 def test_a_disk_of_any_size(machine_factory: Callable[..., Node], gib: int) -> None:
     node = machine_factory(disk_size_mib=gib * 1024)
     ready = node.boot()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
+from product.manifest import ARGUMENTS_NAME
 from scenarios.releases import Releases
 from scenarios.steps import AVAILABLE, UP_TO_DATE, Update, read_data, slot_digests, write_data
 
@@ -45,3 +47,45 @@ def test_two_updates_switch_to_the_other_slot_and_back(
     assert (ready.version, ready.slot, ready.confirmed) == ("0.3.0", "A", True)
     assert node.status().update.from_version == "0.2.0"
     assert slot_digests(node)["B"] == between["B"]
+
+
+@scenario()
+def test_a_slot_brings_its_own_kernel_command_line(
+    node: Node, releases: Releases, serve: Serve
+) -> None:
+    """Each boots with its own, and both with what the site adds."""
+    node.at(State.READY, slot="A")
+    node.succeed(
+        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        "echo 'set local_arguments=\"site.word=1\"' > /run/look/boot/local.cfg && "
+        "umount /run/look && sync"
+    )
+    before = node.succeed("cat /proc/cmdline").text.split()
+    block = (releases.good.slot.folder / ARGUMENTS_NAME).read_bytes()
+    changed = block.replace(b" panic=1", b" panic=1 release.word=2", 1)[: len(block)]
+    assert changed != block
+    update = serve(releases.with_file("other-arguments", "0.2.0", ARGUMENTS_NAME, changed))
+    assert update.install().slot == "B"
+    found = node.succeed("cat /proc/cmdline").text.split()
+    assert {"release.word=2", "site.word=1", "panic=1"} <= set(found), found
+    node.succeed(["kubesolo-update", "rollback"])
+    node.reboot()
+    assert node.wait_ready().slot == "A"
+    found = node.succeed("cat /proc/cmdline").text.split()
+    assert "site.word=1" in found
+    assert "release.word=2" not in found
+    assert set(before) <= {*found, "kubesolo.fresh=marked"}
+
+
+@scenario()
+def test_a_slot_without_a_command_line_spends_its_tries(
+    node: Node, releases: Releases, serve: Serve
+) -> None:
+    """A kernel without ``panic=`` would stay where it fails."""
+    node.at(State.READY, slot="A")
+    serve(releases.with_file("no-arguments", "0.2.0", ARGUMENTS_NAME, b"#" * 1024)).stage()
+    with node.tolerating(Pattern.GRUB), node.expect_boots(4) as boots:
+        node.reboot()
+        ready = node.wait_ready()
+    assert boots.slots == ["B", "B", "B", "A"]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
