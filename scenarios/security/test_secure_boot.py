@@ -63,7 +63,8 @@ def test_an_update_is_judged_and_confirmed(node: Node, releases: Releases, serve
     update = serve(releases.good)
     with node.expect_boots(1) as boots:
         ready = update.install()
-    assert (boots.slots, boots.counters) == (["B"], [2])
+    assert boots.slots == ["B"]
+    assert boots.counters == [2]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     assert node.status().secure_boot == "on"
     assert node.status().environment.boot_success is True
@@ -87,17 +88,6 @@ def test_a_kernel_that_was_tampered_with_spends_its_tries(
     assert read_data(node) == "kept"
 
 
-@scenario()
-def test_without_secure_boot_nobody_asks_who_built_a_kernel(
-    node: Node, tampered: Release, serve: Serve
-) -> None:
-    """The tampered kernel of the scenario above is refused for its signature alone."""
-    node.at(State.READY, slot="A")
-    assert node.status().secure_boot == "unsupported"
-    ready = serve(tampered).install()
-    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
-
-
 def _tamper_with_grub(node: Node) -> None:
     """Change a byte of GRUB that nothing reads, then unmount cleanly."""
     node.succeed(
@@ -115,7 +105,7 @@ def test_a_boot_loader_that_was_tampered_with_does_not_start(node: Node) -> None
     position = node.machine.console.position
     with node.expect_boots(0) as boots:
         node.reboot()
-    # In a box that the shim draws, and waits in for a key.
+    # The shim draws a box and waits for a key; then an owner may enrol one.
     terminal = node.expect(seconds=60, since=position)
     terminal.expect(r"Verification failed: \(0x1A\) Security Violation")
     terminal.send("\r")
@@ -124,12 +114,14 @@ def test_a_boot_loader_that_was_tampered_with_does_not_start(node: Node) -> None
 
 
 @scenario()
-def test_without_secure_boot_nobody_asks_who_built_a_boot_loader(node: Node) -> None:
-    """The boot loader of the scenario above is refused for its signature alone."""
+def test_without_secure_boot_the_same_bytes_start(
+    node: Node, tampered: Release, serve: Serve
+) -> None:
+    """Boot loader and kernel of the scenarios above are refused for their signatures alone."""
     node.at(State.READY, slot="A")
+    assert node.status().secure_boot == "unsupported"
     _tamper_with_grub(node)
     with node.expect_boots(1) as boots:
-        node.reboot()
-        ready = node.wait_ready()
-    assert boots.slots == ["A"]
-    assert (ready.slot, ready.confirmed) == ("A", True)
+        ready = serve(tampered).install()
+    assert boots.slots == ["B"]
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
