@@ -115,8 +115,7 @@ def test_a_power_cut_at_any_write_of_the_first_boot(
             assert done.returncode in (0, 1), f"{cut}: e2fsck found {done.stdout}"
 
     replay.each(read_log(log), look, wanted=of_the_table)
-    assert seen["first boot"] > 30, seen
-    assert seen["made"] > 30, seen
+    assert min(seen.values()) > 10, seen
     with open_disk(str(replay.path)) as disk:
         assert is_whole(disk)
 
