@@ -113,8 +113,10 @@ class Releases:
         return self._release(overlay, BAD, overlay=overlay)
 
     def with_overlay(self, name: str, version: str, overlay: Path) -> Release:
-        """``version`` with a scenario's own overlay laid over it."""
-        return self.sign(name, self._builder.slot(version, (overlay,)))
+        """``version`` with a scenario's own overlay laid over it; ``name`` stands for that."""
+        if name not in self._made:
+            self._made[name] = self.sign(name, self._builder.slot(version, (overlay,)))
+        return self._made[name]
 
     def with_file(self, name: str, version: str, file: str, content: bytes) -> Release:
         """``version``, signed as usual, with other content of one of its slot's files."""
