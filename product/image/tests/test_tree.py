@@ -14,6 +14,7 @@ import pytest
 from product.image.errors import TreeError
 from product.image.packages import compile_globs, unpack, unpack_all
 from product.image.tests.debian_archive import make_deb
+from product.image.tools import IMAGES
 from product.image.tree import Tree
 
 
@@ -250,3 +251,14 @@ def test_pruned_hard_links_are_left_out(tmp_path: Path) -> None:
     root = tmp_path / "root"
     assert unpack(deb, root, compile_globs(["usr/share/doc/*"])).names == ["usr/lib/y"]
     assert [p.name for p in (root / "usr/lib").iterdir()] == ["y"]
+
+
+def test_an_overlay_over_kubesolos_links_stays_in_the_image(tmp_path: Path) -> None:
+    """Its payload has ``etc/cni -> /var/lib/kubesolo/cni``, and more of the kind."""
+    payload = IMAGES / "payload/kubesolo"
+    overlay = _overlay(tmp_path / "b", {"etc/cni/net.d/x": "1", "opt/cni/bin/y": "2"})
+    tree = Tree(tmp_path / "root")
+    tree.lay(payload)
+    assert tree.lay(overlay) == ["var/lib/kubesolo/cni/net.d/x", "var/lib/kubesolo/opt-cni/bin/y"]
+    assert (tmp_path / "root/etc/cni").readlink() == Path("/var/lib/kubesolo/cni")
+    assert not Path("/var/lib/kubesolo/cni/net.d/x").exists()
