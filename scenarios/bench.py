@@ -46,6 +46,7 @@ PHASES = (*BOOT_PHASES, ("agent", r"kubesolo-update: ready"))
 
 OUTPUT = Path("out/bench")
 RUNS = 3
+FIRST_BOOT_GB = (8, 64, 2000)
 # Wall seconds, bytes or ratios; for 2 cores under TCG.
 ROOT_BYTES = 30e6
 BOOT_SECONDS = {"x86_64": 12.0, "aarch64": 7.0}
@@ -113,7 +114,7 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
     runs: list[dict[str, float]] = []
     with bench.session("bench boot", folder / "boot", "./noxw -s bench") as session:
         node = session.node()
-        node.boot()  # The first boot grows the data partition; it is not the one to judge.
+        node.boot()  # The first boot makes the data file system; it is not the one to judge.
         for _ in range(RUNS):
             node.succeed("sync")
             node.power_cut()
@@ -133,6 +134,12 @@ def boots(bench: Bench, folder: Path, figures: Figures) -> None:
         figures.add(f"boot: {name}", statistics.median(run[name] for run in runs), "s")
     total = statistics.median(run["total"] for run in runs)
     figures.add("boot to agent ready", total, "s", BOOT_SECONDS[bench.builder.arch.value])
+    for gigabytes in FIRST_BOOT_GB:
+        name = f"first boot of a disk of {gigabytes} GB to agent ready"
+        with bench.session(name, folder / f"first-{gigabytes}", "./noxw -s bench") as session:
+            # 1000 MiB a gigabyte is near enough, and a round number of sectors.
+            node = session.node(disk_size_mib=gigabytes * 1000)
+            figures.add(name, _timed(node.boot), "s")
 
 
 def forks(bench: Bench, folder: Path, figures: Figures) -> None:
