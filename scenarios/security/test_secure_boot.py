@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Callable
 
 import pytest
@@ -11,8 +9,7 @@ import pytest
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
-from product.image.build import Slot
-from product.manifest import KERNEL_NAME, MANIFEST_NAME, Artifact
+from product.manifest import KERNEL_NAME
 from scenarios.releases import GOOD, Release, Releases
 from scenarios.steps import Update, failed_for, read_data, write_data
 
@@ -26,26 +23,12 @@ DOS_TEXT = "This program cannot"
 
 
 @pytest.fixture(scope="module")
-def tampered(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> Release:
+def tampered(releases: Releases) -> Release:
     """The good release, signed as usual, with one byte of its kernel changed that nothing reads."""
-    folder = tmp_path_factory.mktemp("tampered")
-    good = releases.slot(GOOD)
-    slot = Slot(folder / "slot", good.version, good.arch, folder / "slot" / KERNEL_NAME)
-    shutil.copytree(good.folder, slot.folder)
-    content = good.kernel.read_bytes()
+    content = releases.slot(GOOD).kernel.read_bytes()
     assert BUILDER in content
     kernel = content.replace(BUILDER, BUILDER.capitalize(), 1)
-    slot.kernel.write_bytes(kernel)
-    manifest = good.manifest
-    changed = tuple(
-        Artifact(KERNEL_NAME, len(kernel), hashlib.sha256(kernel).hexdigest())
-        if artifact.name == KERNEL_NAME
-        else artifact
-        for artifact in manifest.artifacts
-    )
-    text = manifest._replace(artifacts=changed).to_bytes()
-    (slot.folder / MANIFEST_NAME).write_bytes(text)
-    return releases.sign("tampered", slot)
+    return releases.with_file("tampered", GOOD, KERNEL_NAME, kernel)
 
 
 @scenario(secure_boot=True, tier="core", core_arch="x86_64")

@@ -152,7 +152,12 @@ def test_the_disk_has_the_fixed_layout(cache: Cache, host_tools: HostTools, arch
     rows = [(row["name"], row["size"] * 512 // disk.MIB) for row in table["partitions"]]
     assert rows[:3] == [("KSOLOEFI", 256), ("KSOLOA", 512), ("KSOLOB", 512)]
     assert rows[3][0] == "KSOLODATA"
-    for partition in disk.layout()[1:]:
+    # The first boot makes the data file system, see product.disk.
+    assert [row.get("attrs") for row in table["partitions"]] == [None, None, None, "GUID:59"]
+    with image.disk.open("rb") as stream:
+        stream.seek(disk.layout()[3].offset)
+        assert not any(stream.read(disk.MIB))
+    for partition in disk.layout()[1:3]:
         device = f"{image.disk}?offset={partition.offset}"
         host_tools.run("e2fsck", "-f", "-n", device)
         owner = host_tools.run("debugfs", "-R", "stat /", device).decode()
