@@ -61,7 +61,7 @@ def test_the_factory_environment_is_one_confirmed_sector() -> None:
     assert block.startswith(b"# GRUB Environment Block\nactive_slot=A\n")
     assert b"\r" not in block
     assert block[512:] == b"#" * 512
-    with pytest.raises(ImageError, match="first sector"):
+    with pytest.raises(ImageError, match=r"name take .* a boot environment has 487"):
         grub.environment_block({"name": "x" * 500})
 
 
@@ -210,3 +210,15 @@ def test_a_digest_of_code_leaves_out_its_tests(tmp_path: Path) -> None:
     assert tree_digest(tmp_path, without="tests") == before != tree_digest(tmp_path)
     (tmp_path / "code.py").write_text("3")
     assert tree_digest(tmp_path, without="tests") != before
+
+
+def test_a_slots_command_line_is_a_block_as_well(host_tools: HostTools, tmp_path: Path) -> None:
+    line = "console=tty0 console=ttyS0,115200 " + "x" * 600 + " a\\b"
+    block = grub.environment_block({"kernel_arguments": line}, atomic=False)
+    assert len(block) == 1024
+    file = tmp_path / "kernel.env"
+    file.write_bytes(block)
+    found = host_tools.run("grub-editenv", file, "list").decode()
+    assert found == f"kernel_arguments={line}\n"
+    with pytest.raises(ImageError, match=r"kernel_arguments take .* a boot environment has 999"):
+        grub.environment_block({"kernel_arguments": "x" * 1000}, atomic=False)
