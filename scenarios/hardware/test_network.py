@@ -113,3 +113,9 @@ def test_the_second_card_serves_where_the_first_is_dead(
     assert [card.link for card in status.network.interfaces] == [False, True]
     ready = serve(releases.good).install()
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    # The first, once it has a link, goes first.
+    since = node.journal.cursor
+    set_link(node.machine, up=True)
+    node.wait_console("kubesolo: network eth0 10.0.2.15", since=since)
+    routes = node.succeed("ip -4 route show default").text
+    assert re.findall(r"dev (\S+)", routes) == ["eth0", "eth1"], routes
