@@ -45,7 +45,7 @@ def test_no_card(node: Node) -> None:
 @scenario(network_card=NetworkCard.PCNET)
 def test_a_card_without_a_driver(node: Node) -> None:
     node.power_on()
-    _says(node, "no driver for pci 0000:..:..... 1022:2000")
+    _says(node, "no driver for pci 0000:..:.... 1022:2000")
     (device,) = node.status().network.unbound
     assert device.id == "1022:2000"
 
