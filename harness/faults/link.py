@@ -22,6 +22,12 @@ until [ "$(cat "$card/carrier" 2> /dev/null)" = "$3" ]; do sleep 0.1; done
 """
 
 
+def pull_cable(machine: Machine) -> None:
+    """Pull the network cable out before the guest runs, which therefore cannot prove it."""
+    machine.qmp("set_link", name="net0", up=False)
+    machine.journal.append(Source.FAULT, "fired", "network link down")
+
+
 def set_link(machine: Machine, *, up: bool) -> None:
     """Plug the network cable in or out; the guest's own view of its carrier is the proof.
 

@@ -37,7 +37,7 @@ class DiskBus(enum.StrEnum):
 
 
 class NetworkCard(enum.StrEnum):
-    """A network card, by QEMU's name."""
+    """A network card, by QEMU's name; nic0 is its name on QMP."""
 
     VIRTIO = "virtio-net-pci"
     E1000 = "e1000"
@@ -46,6 +46,8 @@ class NetworkCard(enum.StrEnum):
     RTL8139 = "rtl8139"
     VMXNET3 = "vmxnet3"
     USB = "usb-net"
+    # For want of one, the image has no driver for it.
+    PCNET = "pcnet"
 
     def devices(self, netdev: str) -> tuple[str, ...]:
         """QEMU's devices; without its ROM the firmware has nothing to try the network with."""

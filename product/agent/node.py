@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from typing import TYPE_CHECKING
 
 from product.agent.bootloader.boot import ESP_LABEL, BootInfo, Release, read_boot, read_release
 from product.agent.bootloader.grub import GrubBootEnv
@@ -13,6 +14,9 @@ from product.agent.records.state import LoadedState, UpdateState, load_state, sa
 from product.agent.slots.volumes import SystemVolumes, Volumes
 from product.agent.system.clock import Clock
 from product.agent.system.paths import Paths
+
+if TYPE_CHECKING:
+    from product.agent.net.interfaces import Network
 
 # How long a reboot waits for the disk before it begins: seconds.
 SYNC_SECONDS = 60
@@ -28,11 +32,14 @@ class Node:
         volumes: Volumes | None = None,
         clock: Clock | None = None,
         reboot: Callable[[], None] | None = None,
+        addresses: Callable[[], dict[int, list[str]]] | None = None,
     ) -> None:
+        """``addresses``: see product.agent.net.interfaces.read_addresses."""
         self.paths = paths or Paths()
         self.volumes: Volumes = volumes or SystemVolumes(self.paths)
         self.clock = clock or Clock()
         self.reboot = reboot or _reboot
+        self._addresses = addresses
         self._boot: BootInfo | None = None
         self._release: Release | None = None
 
@@ -54,6 +61,12 @@ class Node:
     def boot_env(self) -> BootEnv:
         """The boot loader's environment."""
         return GrubBootEnv(self.mounted_esp, self.paths.environment)
+
+    def read_network(self) -> Network:
+        """The network hardware as it is now."""
+        from product.agent.net.interfaces import read_network
+
+        return read_network(self.paths.sys, self.paths.dhcp, self._addresses)
 
     def load_state(self, *, set_aside: bool = False) -> LoadedState:
         """See product.agent.records.state."""

@@ -19,6 +19,8 @@ Schema 1, one JSON object; absent values are null:
                   done when it took over (see product.agent.datastore.restore), ``copies`` (slot to
                   ``version``, ``kubernetes``, ``taken_at``, ``size``) and ``asides``, directories
                   of what a restore replaced; else null
+``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
+                  of product.agent.net.interfaces, and ``summary``, a sentence on each
 ``problems``      what an operator should know, as sentences
 """
 
@@ -32,6 +34,7 @@ from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.health.report import read_report
+from product.agent.net.interfaces import Network
 from product.agent.node import Node, boot_disk_copies
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
@@ -41,6 +44,8 @@ from product.agent.system.files import read_bounded
 from product.agent.system.firmware import secure_boot
 
 SCHEMA = 1
+# How long DHCP may ask before a missing address is a problem.
+SETTLED_SECONDS = 15
 MAX_PROBLEMS = 64 * 1024
 
 
@@ -61,6 +66,7 @@ class StatusReport(NamedTuple):
     last_boot_check: dict[str, object] | None
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
+    network: dict[str, list[object]]
     problems: list[str]
 
 
@@ -97,6 +103,8 @@ def collect(node: Node, config: Config) -> StatusReport:
             problems.append(str(text))
     baseline = _baseline(node, problems)
     datastore = _datastore(node, problems)
+    network = node.read_network()
+    problems += _network_problems(node, network)
     return StatusReport(
         SCHEMA,
         release.version,
@@ -117,6 +125,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         report,
         baseline,
         datastore,
+        network.as_json(),
         problems,
     )
 
@@ -172,6 +181,14 @@ def _datastore(node: Node, problems: list[str]) -> dict[str, object] | None:
     return {"last": last, "copies": copies, "asides": asides(node.paths)}
 
 
+def _network_problems(node: Node, network: Network) -> list[str]:
+    """Nothing where one address is there, or may still come."""
+    waited = [entry.waited for entry in network.interfaces if entry.waited is not None]
+    if network.has_address or (waited and max(waited) < SETTLED_SECONDS):
+        return []
+    return [f"network: {fault}" for fault in network.faults()]
+
+
 def _late_problems(node: Node) -> list[str]:
     """What services noted since boot.json was written, spelt as early boot spells it there."""
     try:
@@ -207,6 +224,7 @@ def as_text(report: StatusReport) -> str:
         if isinstance(check, dict) and check.get("result") in ("fail", "known"):
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
+    lines += [f"network: {line}" for line in report.network["summary"]]
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")

@@ -20,7 +20,10 @@ from product.agent.system.files import make_directories, write_all
 from product.agent.system.isolation import IsolatedRunner, NoAnswerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from product.agent.kubernetes.cluster import Cluster
+    from product.agent.net.interfaces import Interface
 
 PASS = "pass"
 FAIL = "fail"
@@ -35,7 +38,13 @@ DEADLINE_WITH_KUBERNETES = 300
 # A boot on trial without a verdict is ended by the service health when this and what the checks may
 # take are long over (/usr/lib/kubesolo/trial-limit).
 LONGEST_DEADLINE = 3600
-Answer = tuple[str, str] | tuple[str, str, tuple[str, ...]]
+# The network's may come back late after a restart of switches, and DHCP asks every few seconds.
+NETWORK_SECONDS = 60
+Answer = (
+    tuple[str, str]
+    | tuple[str, str, tuple[str, ...]]
+    | tuple[str, str, tuple[str, ...], str | None]
+)
 
 
 class Result(NamedTuple):
@@ -56,6 +65,7 @@ class HealthContext:
 
     ``unconfirmed`` while the booted slot is on trial. Pods of kube-system must have been well for
     ``settle`` seconds; with ``restless``, one that was restarted so many seconds ago has failed.
+    ``network`` are the interfaces before the update, None where nobody looked.
     """
 
     def __init__(
@@ -66,12 +76,14 @@ class HealthContext:
         *,
         settle: float = 0,
         restless: float = 0,
+        network: Sequence[Interface] | None = None,
     ) -> None:
         self.node = node
         self.config = config
         self.unconfirmed = unconfirmed
         self.settle = settle
         self.restless = restless
+        self.network = network
         self.isolated = IsolatedRunner()
         self._cluster: Cluster | None = None
 
@@ -113,7 +125,8 @@ class HealthContext:
 
 
 class Check(NamedTuple):
-    """One check; ``probe(context, limit)`` returns (result, reason) or (result, reason, subjects).
+    """One check; ``probe(context, limit)`` returns result and reason, and perhaps subjects and
+    what was before, in the order of Result.
 
     ``lasting``: a second look cannot change the answer within one boot, so it is taken once.
     ``holds``: seconds for which a pass need not be repeated.
@@ -202,6 +215,12 @@ def _slot_integrity(context: HealthContext, limit: float) -> tuple[str, str]:
     return PASS, f"slot {node.boot.slot} is what its manifest says"
 
 
+def _network(context: HealthContext, limit: float) -> Answer:
+    from product.agent.health.network import check_network
+
+    return check_network(context.node, context.network, context.unconfirmed, limit)
+
+
 NO_KUBERNETES = (NOT_APPLICABLE, "the image carries no Kubernetes")
 
 
@@ -251,6 +270,8 @@ CHECKS = (
     Check("disk_writable", DISK_SECONDS, disk_writable, holds=10, isolated=True),
     # A full slot of 512 MiB from a card that gives 1 MB/s while Kubernetes starts from it.
     Check("slot_integrity", 600, _slot_integrity, lasting=True, isolated=True),
+    # Before what needs it. Looks until the network is there or the limit is over.
+    Check("network", NETWORK_SECONDS, _network, lasting=True),
     Check("containerd", 5, _containerd, holds=5),
     Check("api_server", 5, _api_server),
     Check("node_ready", 5, _node_ready),

@@ -38,10 +38,13 @@ class Paths:
         # One a slot, because two processes may look at different slots at once.
         self.view_mounts = {slot: f"{self.run}/view-{slot}" for slot in ("A", "B")}
         self.services = f"{base}/run/service"
+        # When the service network began to ask for each interface's address.
+        self.dhcp = f"{self.run}/dhcp"
         # Inside the mounted KSOLOEFI.
         self.environment = "boot/grub/grubenv"
         # The kernel.
         self.console = f"{base}/dev/console"
+        self.sys = f"{base}/sys"
         self.mountinfo = f"{base}/proc/self/mountinfo"
         self.efi = f"{base}/sys/firmware/efi"
         self.efi_variables = f"{self.efi}/efivars"

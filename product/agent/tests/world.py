@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -154,6 +155,7 @@ class World:
         self.reboots = 0
         self.boots = 0
         self.environment = "ok"
+        self.addresses: dict[int, list[str]] = {}
         self.offered: FakeRelease | None = None
         self.server_error: AgentError | None = None
         # What goes wrong at the n-th fetch, counting from 1.
@@ -171,6 +173,7 @@ class World:
         self.write_file(self.paths.console, "")
         self.fill("A", FakeRelease("0.1.0"))
         self.set_env(active_slot="A", boot_counter="3", boot_success="1")
+        self.plug_in()
         self.power_on()
 
     # The disk.
@@ -203,6 +206,55 @@ class World:
         Path(path).write_text(text)
 
     # The machine.
+
+    def plug_in(
+        self,
+        name: str = "eth0",
+        *,
+        index: int = 2,
+        mac: str = "52:54:00:00:00:01",
+        pci: str = "0000:00:03.0",
+        driver: str | None = "e1000e",
+        link: bool | None = True,
+        address: str | None = "10.0.2.15/24",
+        kind: str = "0x020000",
+    ) -> None:
+        """A network card as sysfs shows it; without a driver it is a device and no interface."""
+        sys = Path(self.paths.sys)
+        device = sys / "devices" / pci
+        shutil.rmtree(device, ignore_errors=True)
+        self.pull_out(name, index)
+        files = {"class": kind, "vendor": "0x8086", "device": "0x15f3"}
+        for file, text in files.items():
+            self.write_file(str(device / file), f"{text}\n")
+        bus = sys / "bus/pci"
+        (bus / "devices").mkdir(parents=True, exist_ok=True)
+        (device / "subsystem").symlink_to(bus)
+        with suppress(FileExistsError):
+            (bus / "devices" / pci).symlink_to(device)
+        if driver is None:
+            return
+        (bus / "drivers" / driver).mkdir(parents=True, exist_ok=True)
+        (device / "driver").symlink_to(bus / "drivers" / driver)
+        folder = sys / "class/net" / name
+        files = {"address": mac, "ifindex": str(index), "speed": "1000"}
+        if link is not None:
+            files["carrier"] = str(int(link))
+        for file, text in files.items():
+            self.write_file(str(folder / file), f"{text}\n")
+        (folder / "device").symlink_to(device)
+        if address:
+            self.addresses[index] = [address]
+
+    def take_card_out(self, pci: str = "0000:00:03.0", name: str = "eth0", index: int = 2) -> None:
+        """Interface and device are gone."""
+        self.pull_out(name, index)
+        Path(self.paths.sys, "bus/pci/devices", pci).unlink()
+
+    def pull_out(self, name: str = "eth0", index: int = 2) -> None:
+        """The interface is gone; the device stays on its bus."""
+        shutil.rmtree(Path(self.paths.sys, "class/net", name), ignore_errors=True)
+        self.addresses.pop(index, None)
 
     def decide(self) -> str:
         """The boot loader's contract."""
@@ -258,7 +310,13 @@ class World:
         return slot
 
     def node(self) -> Node:
-        return Node(self.paths, volumes=self.volumes, clock=self.clock, reboot=self._reboot)
+        return Node(
+            self.paths,
+            volumes=self.volumes,
+            clock=self.clock,
+            reboot=self._reboot,
+            addresses=lambda: self.addresses,
+        )
 
     def _reboot(self) -> None:
         assert not self.volumes.active, "rebooted with partitions mounted"

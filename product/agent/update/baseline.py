@@ -2,8 +2,9 @@
 
 Format: one JSON object with ``trial`` (the attempt's token in the state file), ``version``,
 ``taken_at`` (ISO 8601, UTC), ``complete`` (false where the node was still starting: nothing is
-excused then) and ``faults``, a list of ``name``, ``reason``, ``subjects`` and ``limit`` of each
-failed check; an older agent's file has no ``limit``.
+excused then), ``faults``, a list of ``name``, ``reason``, ``subjects`` and ``limit`` of each
+failed check, and ``network``, a list of the fields of product.agent.net.interfaces.Interface; an
+older agent's file has no ``limit`` and no ``network``, and then the network is not judged.
 
 A check that fails on trial with the same subjects, or fewer, is not the update's fault. The disk
 is not among the checks: without one that can be written no update could be either.
@@ -20,6 +21,7 @@ from product.agent.errors import AgentError
 from product.agent.health.checks import CHECKS, FAIL, KNOWN, HealthContext, Result
 from product.agent.health.report import read_report
 from product.agent.health.runner import run_until
+from product.agent.net.interfaces import Interface
 from product.agent.node import Node
 from product.agent.system.clock import timestamp
 from product.agent.system.files import read_bounded, write_atomic
@@ -27,7 +29,7 @@ from product.agent.system.files import read_bounded, write_atomic
 MAX_BYTES = 256 * 1024
 # A fault that goes away by itself within this time is none.
 SECONDS = 10
-NOT_JUDGED = ("data_partition", "disk_writable", "slot_integrity")
+NOT_JUDGED = ("data_partition", "disk_writable", "slot_integrity", "network")
 JUDGED = tuple(c for c in CHECKS if c.name not in NOT_JUDGED)
 
 
@@ -45,6 +47,7 @@ class Baseline(NamedTuple):
     taken_at: str
     complete: bool
     faults: tuple[Result, ...]
+    network: tuple[Interface, ...] | None = None
 
     def excuse(self, result: Result) -> Result:
         """``result``, or the same as known where it failed before for the same subjects."""
@@ -68,7 +71,8 @@ class Baseline(NamedTuple):
             {"name": f.name, "reason": f.reason, "subjects": list(f.subjects), "limit": f.limit}
             for f in self.faults
         ]
-        return {**self._asdict(), "faults": faults}
+        network = None if self.network is None else [one._asdict() for one in self.network]
+        return {**self._asdict(), "faults": faults, "network": network}
 
 
 def take_baseline(node: Node, config: Config, trial: str, say: Callable[[str], None]) -> Baseline:
@@ -83,8 +87,9 @@ def take_baseline(node: Node, config: Config, trial: str, say: Callable[[str], N
         say(f"before the update, {fault.name} fails already: {fault.reason}")
     if faults and not complete:
         say("the node is still starting: what fails now is not excused after the update")
+    network = node.read_network().interfaces
     version = node.release.version
-    baseline = Baseline(trial, version, timestamp(node.clock.now()), complete, faults)
+    baseline = Baseline(trial, version, timestamp(node.clock.now()), complete, faults, network)
     try:
         text = json.dumps(baseline.as_json(), indent=2) + "\n"
         write_atomic(node.paths.baseline, text.encode())
@@ -104,6 +109,7 @@ def read_baseline(node: Node) -> Baseline | None:
             str(document["taken_at"]),
             document["complete"] is True,
             tuple(map(_fault, document["faults"])),
+            None if (kept := document.get("network")) is None else tuple(map(_interface, kept)),
         )
     except FileNotFoundError:
         return None
@@ -123,4 +129,19 @@ def _fault(kept: dict[str, Any]) -> Result:
         str(kept["reason"]),
         tuple(map(str, kept["subjects"])),
         limit=None if limit is None else float(limit),
+    )
+
+
+def _interface(kept: dict[str, Any]) -> Interface:
+    """Raises TypeError or KeyError for what is none; a newer agent's further fields are left."""
+    speed, link, waited = kept["speed"], kept["link"], kept["waited"]
+    return Interface(
+        str(kept["name"]),
+        None if kept["driver"] is None else str(kept["driver"]),
+        str(kept["mac"]),
+        str(kept["device"]),
+        None if link is None else link is True,
+        None if speed is None else int(speed),
+        tuple(map(str, kept["addresses"])),
+        None if waited is None else int(waited),
     )

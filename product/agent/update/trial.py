@@ -12,6 +12,7 @@ What a confirmed boot does not need (slots, hashing) is imported only by those t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
@@ -19,7 +20,6 @@ from product.agent.errors import EXIT_DONE, EXIT_FAILED, AgentError
 from product.agent.health.checks import CHECKS, KNOWN, KUBERNETES, HealthContext, Result
 from product.agent.health.report import write_report
 from product.agent.health.runner import (
-    Excuse,
     all_pass,
     describe_failures,
     disk_answers,
@@ -31,6 +31,9 @@ from product.agent.records.state import Phase
 from product.agent.update.reconcile import ROLLED_BACK_PREFIX, Finding, reconcile
 from product.agent.update.record import Record
 from product.errors import KubesoloError
+
+if TYPE_CHECKING:
+    from product.agent.update.baseline import Baseline
 
 
 class BootTrial:
@@ -61,8 +64,16 @@ class BootTrial:
             self._announce_rollback()
         if env.tries(slot) or not env.valid or self._stranded(env):
             settle = self._config.kube_system_settle
-            context = HealthContext(self._node, self._config, unconfirmed=True, settle=settle)
-            self._results = run_until(context, context.deadline, excuse=self._excuse())
+            baseline = self._read_baseline()
+            context = HealthContext(
+                self._node,
+                self._config,
+                unconfirmed=True,
+                settle=settle,
+                network=baseline.network if baseline else None,
+            )
+            excuse = baseline.excuse if baseline else None
+            self._results = run_until(context, context.deadline, excuse=excuse)
             if not all_pass(self._results):
                 return self._give_up(env, finding, context)
             try:
@@ -109,8 +120,8 @@ class BootTrial:
         )
         return EXIT_DONE
 
-    def _excuse(self) -> Excuse | None:
-        """What the baseline of this very attempt excuses."""
+    def _read_baseline(self) -> Baseline | None:
+        """That of this very attempt."""
         from product.agent.update.baseline import read_baseline
 
         try:
@@ -119,7 +130,7 @@ class BootTrial:
             self._record.problems.append(error.message)
             return None
         trial = self._record.state.trial
-        return baseline.excuse if baseline and trial and baseline.trial == trial else None
+        return baseline if baseline and trial and baseline.trial == trial else None
 
     def _stranded(self, env: Environment) -> bool:
         """Whether the boot loader came here because the confirmed slot holds nothing to boot.

@@ -117,6 +117,7 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "last_boot_check",
         "baseline",
         "datastore",
+        "network",
         "problems",
     ]
     assert report["version"] == "0.2.0"

@@ -202,7 +202,7 @@ def test_without_a_process_to_ask_it_the_disk_counts_as_answering(
 def test_a_slow_disk_has_its_time_at_the_end_of_the_deadline_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No baseline excuses it, and a slot is looked at once."""
+    """No baseline excuses it; a slot and the network are looked at once."""
     given: dict[str, float] = {}
 
     def note(self: Check, context: HealthContext, limit: float) -> Result:
@@ -215,6 +215,7 @@ def test_a_slow_disk_has_its_time_at_the_end_of_the_deadline_too(
     assert given == {check.name: 1.0 for check in CHECKS} | {
         "disk_writable": 10,
         "slot_integrity": 600,
+        "network": 60,
         "data_partition": 1,
     }
 
