@@ -49,11 +49,14 @@ class NetworkCard(enum.StrEnum):
     # For want of one, the image has no driver for it.
     PCNET = "pcnet"
 
-    def devices(self, netdev: str) -> tuple[str, ...]:
-        """QEMU's devices; without its ROM the firmware has nothing to try the network with."""
+    def devices(self, netdev: str, name: str = "nic0") -> tuple[str, ...]:
+        """QEMU's devices; ``name`` is the card's on QMP.
+
+        Without its ROM the firmware has nothing to try the network with.
+        """
         if self is NetworkCard.USB:
-            return ("qemu-xhci,id=usbnet", f"usb-net,bus=usbnet.0,id=nic0,netdev={netdev}")
-        return (f"{self.value},id=nic0,netdev={netdev},romfile=",)
+            return ("qemu-xhci,id=usbnet", f"usb-net,bus=usbnet.0,id={name},netdev={netdev}")
+        return (f"{self.value},id={name},netdev={netdev},romfile=",)
 
 
 class Watchdog(enum.StrEnum):
