@@ -258,18 +258,17 @@ def test_states_of_days_ago_go_where_the_disk_is_short(
     root = tmp_path / "states"
     states, make = States(root), Maker()
     keys = {name: Key("digest", spec(image), "tcg", name) for name in ("3", "2", "0", "new")}
-    for name in ("3", "2", "0"):
-        with states.obtain(keys[name], make):
-            pass
-        used = time.time() - int(name) * 24 * 3600 - 60
-        os.utime(root / keys[name].digest, (used, used))
-
-    disk = SimpleNamespace(room=0)
+    disk = SimpleNamespace(room=2 * ROOM)
 
     def free(path: Path) -> SimpleNamespace:
         return SimpleNamespace(free=disk.room - sum(p.is_dir() for p in root.iterdir()))
 
     monkeypatch.setattr(shutil, "disk_usage", free)
+    for name in ("3", "2", "0"):
+        with states.obtain(keys[name], make):
+            pass
+        used = time.time() - int(name) * 24 * 3600 - 60
+        os.utime(root / keys[name].digest, (used, used))
     for room, left in ((ROOM + 3, {"3", "2", "0"}), (ROOM + 2, {"2", "0"}), (0, {"0"})):
         disk.room = room
         with states.obtain(keys["new"], make):
