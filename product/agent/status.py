@@ -8,6 +8,7 @@ Schema 1, one JSON object; absent values are null:
 ``environment``   ``readable``, ``active_slot``, ``boot_counter``, ``boot_success`` (boolean)
 ``secure_boot``   "on" where the firmware enforces it, "off", "unsupported"; null where nothing can
                   be read of it
+``boot_loader``   the release that the installed boot loader came with; null where nothing says it
 ``confirmed``     the slot that runs is the active one and committed
 ``pending``       another slot boots next
 ``slots``         A and B, each ``version``, ``digest`` (SHA-256 of the manifest), ``problem``
@@ -58,6 +59,7 @@ class StatusReport(NamedTuple):
     boot: dict[str, str]
     environment: dict[str, object]
     secure_boot: str | None
+    boot_loader: str | None
     confirmed: bool
     pending: bool
     slots: dict[str, dict[str, str | None]]
@@ -117,6 +119,7 @@ def collect(node: Node, config: Config) -> StatusReport:
             "boot_success": env.boot_success,
         },
         secure_boot(node.paths),
+        _boot_loader(node),
         env.confirms(boot.slot),
         pending,
         slots,
@@ -198,6 +201,17 @@ def _late_problems(node: Node) -> list[str]:
     return text.translate({ord('"'): None, ord("\\"): None}).splitlines()
 
 
+def _boot_loader(node: Node) -> str | None:
+    """The release whose boot loader is installed; None where nothing says it."""
+    from product.agent.update.loader import read_installed
+
+    try:
+        installed = read_installed(node)
+    except (AgentError, OSError):
+        return None
+    return installed.version if installed else None
+
+
 def as_text(report: StatusReport) -> str:
     """The report for people."""
     slot = report.boot["slot"]
@@ -210,6 +224,7 @@ def as_text(report: StatusReport) -> str:
     for name, content in report.slots.items():
         what = content["version"] or "empty"
         lines.append(f"slot {name}: {what}" + (f" ({p})" if (p := content["problem"]) else ""))
+    lines.append(f"boot loader: {report.boot_loader or 'unknown'}")
     lines.append(f"secure boot: {report.secure_boot or 'unknown'}")
     update = report.update
     lines.append(f"update: {update['phase']}" + _versions(update))

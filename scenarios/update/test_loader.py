@@ -24,7 +24,6 @@ Serve = Callable[..., Update]
 MIB = 1 << 20
 # What the new configuration says on the console, and nothing else is different.
 SAID = "kubesolo: the other boot loader"
-ESP = "mkdir -p /run/look && mount -t vfat -o ro /dev/vda1 /run/look && {}; umount /run/look"
 
 
 def _with_another_loader(releases: Releases, folder: Path) -> Release:
@@ -43,9 +42,9 @@ def _with_another_loader(releases: Releases, folder: Path) -> Release:
 
 
 def _installed(node: Node) -> str:
-    """The release whose boot loader KSOLOEFI says it has."""
-    text = node.succeed(["/bin/sh", "-c", ESP.format(f"cat /run/look/{RECORD}")]).text
-    return parse_record(text.encode(), RECORD).version
+    """The release whose boot loader lies on KSOLOEFI."""
+    version: str = node.status().boot_loader
+    return version
 
 
 def _boots_with(node: Node) -> bool:

@@ -109,6 +109,7 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "boot",
         "environment",
         "secure_boot",
+        "boot_loader",
         "confirmed",
         "pending",
         "slots",
@@ -134,6 +135,7 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "boot_success": False,
     }
     assert report["secure_boot"] == "unsupported"
+    assert report["boot_loader"] is None
     assert (report["confirmed"], report["pending"]) == (False, False)
     assert report["slots"]["A"]["version"] == "0.1.0"
     assert report["slots"]["B"]["digest"] == FakeRelease("0.2.0").digest

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from product.agent.config import Config
 from product.agent.errors import AgentError
+from product.agent.status import collect
 from product.agent.tests.world import DEVICES, World
 from product.agent.update import loader
 from product.agent.update.loader import follow_loader, read_installed
@@ -114,6 +116,7 @@ def test_a_newer_one_is_installed_and_the_environment_stays(world: World, esp: E
     installed = read_installed(world.node())
     assert installed is not None
     assert installed.version == "0.2.0"
+    assert collect(world.node(), Config()).boot_loader == "0.2.0"
     assert (esp.path / "SPARE/debian/grub.cfg").read_text() == "old"
     assert world.env_path.read_bytes() == env
     assert not follow_loader(world.node())
