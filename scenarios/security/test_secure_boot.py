@@ -33,7 +33,9 @@ def tampered(releases: Releases) -> Release:
 
 @scenario(secure_boot=True, tier="core", core_arch="x86_64")
 def test_the_image_starts_where_secure_boot_is_enforced(node: Node) -> None:
-    ready = node.boot()
+    node.power_on()
+    node.wait_console("kubesolo: boot slot=A", seconds=40, since=0)
+    ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)
     assert node.status().secure_boot == "on"
     assert "Kernel is locked down from EFI Secure Boot" in node.succeed("dmesg").text
