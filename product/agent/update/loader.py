@@ -21,6 +21,7 @@ from product.agent.errors import AgentError
 from product.agent.node import Node
 from product.agent.system.direct_io import from_disk
 from product.agent.system.files import read_bounded, sync_directory
+from product.agent.system.firmware import secure_boot
 from product.agent.version import VersionError, parse_version
 from product.disk.errors import DiskError
 from product.disk.loader import (
@@ -49,6 +50,8 @@ def follow_loader(node: Node) -> bool:
         installed.files == wanted.files or _is_older(wanted.version, installed.version)
     ):
         return False
+    if secure_boot(node.paths) == "on":
+        _require_signed(node, wanted)
     if BIOS_CORE in wanted.files:
         _install_bios(node)
     _write_spare(node, wanted)
@@ -86,6 +89,23 @@ def _is_older(version: str, other: str) -> bool:
         return parse_version(version) < parse_version(other)
     except VersionError:
         return False  # somebody's own build: what he confirms is what he wants
+
+
+def _require_signed(node: Node, wanted: Loader) -> None:
+    """A shim waits for a key where it refuses a boot loader: that would be a van trip."""
+    from product.disk.pe import is_signed
+
+    for name in wanted.files:
+        if not name.lower().endswith(".efi"):
+            continue
+        with open(f"{node.paths.loader}/{name}", "rb") as stream:
+            if not is_signed(stream.read()):
+                raise AgentError(
+                    f"{name} of the boot loader of {wanted.version} carries no signature, and "
+                    "Secure Boot is on",
+                    hint="the old boot loader stays; build the image with signed ones",
+                    code="loader-unsigned",
+                )
 
 
 def _exchange(node: Node) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from product.disk.pe import is_signed
 from product.image import disk, grub
 from product.image.build import Builder
 from product.image.cache import Cache
@@ -61,6 +62,10 @@ def test_what_uefi_starts_carries_a_signature(packages: Path, arch: Arch) -> Non
     """In the place that Microsoft's specification of the format PE has for it: directory 4."""
     for source, target in grub.SIGNED[arch]:
         content = (packages / source).read_bytes()
+        # What the node asks before it installs one.
+        assert is_signed(content)
+        assert not is_signed(content[:-1])
+        assert not is_signed(b"MZ" + content[2:100])
         header = int.from_bytes(content[0x3C:0x40], "little")
         assert content[header : header + 4] == b"PE\0\0", target
         entry = header + 24 + 112 + 4 * 8

@@ -15,6 +15,7 @@ from product.agent.status import collect
 from product.agent.tests.world import DEVICES, World
 from product.agent.update import loader
 from product.agent.update.loader import follow_loader, read_installed
+from product.disk import pe
 from product.disk.bios import PLACES, boot_code, is_installed, place_core
 from product.disk.errors import DiskError
 from product.disk.loader import RECORD, describe
@@ -164,6 +165,22 @@ def test_a_core_that_is_too_long_is_refused_before_anything_is_written(
     with pytest.raises(DiskError, match="are its room"):
         follow_loader(world.node())
     assert (esp.text, esp.bios, esp.exchanges) == ("old", "old", 0)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_where_secure_boot_is_on_only_a_signed_one_is_installed(
+    world: World, esp: Esp, monkeypatch: pytest.MonkeyPatch, signed: bool
+) -> None:
+    monkeypatch.setattr(loader, "secure_boot", lambda paths: "on")
+    monkeypatch.setattr(pe, "is_signed", lambda content: signed and content.startswith(b"new"))
+    esp.bring("0.2.0", "new")
+    if signed:
+        assert follow_loader(world.node())
+        assert esp.text == "new"
+    else:
+        with pytest.raises(AgentError, match=r"BOOTX64\.EFI of .* carries no signature"):
+            follow_loader(world.node())
+        assert (esp.text, esp.bios, esp.exchanges) == ("old", "old", 0)
 
 
 def test_an_image_without_one_changes_nothing(world: World, esp: Esp) -> None:
