@@ -33,7 +33,7 @@ def test_data_may_lie_on_another_disk(node: Node) -> None:
     """On a controller of another kind than the boot disk's."""
     node.at(State.READY, slot="A")
     node.succeed("modprobe -a virtio_scsi sd_mod && until [ -b /dev/sda ]; do sleep 1; done")
-    node.succeed("mke2fs -q -t ext4 -L edge-data /dev/sda")
+    node.succeed("/usr/sbin/mke2fs -q -t ext4 -L edge-data /dev/sda")
     _add_argument(node, "kubesolo.data=LABEL=edge-data")
     assert node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text.startswith("/dev/sda ")
     assert node.status().problems == []
@@ -54,7 +54,7 @@ def test_data_may_lie_on_another_partition(node: Node) -> None:
 def test_data_devices_that_cannot_be_told_apart_are_named(node: Node) -> None:
     node.at(State.READY, slot="A")
     for device in ("/dev/vda3", "/dev/vda4"):
-        node.succeed(f"e2label {device} twice")
+        node.succeed(f"/usr/sbin/e2label {device} twice")
     _add_argument(node, "kubesolo.data=LABEL=twice")
     problems = node.status().problems
     assert any("LABEL=twice fits /dev/vda3 and /dev/vda4" in text for text in problems), problems
