@@ -122,7 +122,7 @@ def test_both_slots_used_up_still_boots_what_has_a_kernel(node: Node) -> None:
         ready = node.wait_ready()
     assert boots.slots == ["B", "A"]
     assert boots.rollbacks == ["B"]
-    failed_for(boots, "file `/vmlinuz' not found", "boot failed slot=B", times=1)
+    failed_for(boots, "file `/kernel.env' not found", "boot failed slot=B", times=1)
     assert ready.slot == "A"
     assert any("slot A was booted" in problem for problem in node.status().problems)
 

@@ -7,7 +7,14 @@ from harness.target.node import Node, State
 
 # Packages of the running system, the kernel's by a pattern, the boot loader's, one that the image
 # leaves out but whose text another one needs, and the product's own.
-WITH_A_TEXT = ("busybox-static", "libgcc-s1", "linux-image-*", "grub-efi-*-bin", "kubesolo-os")
+WITH_A_TEXT = (
+    "busybox-static",
+    "libgcc-s1",
+    "linux-image-*",
+    "grub-efi-*-signed",
+    "shim-signed",
+    "kubesolo-os",
+)
 
 
 @scenario()
