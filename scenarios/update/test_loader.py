@@ -13,8 +13,10 @@ from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch, Firmware
 from harness.target.node import Node, State
 from product.disk.bios import is_installed
+from product.disk.errors import DiskError
 from product.disk.loader import BIOS_BOOT, BIOS_CORE, IN_ROOT, RECORD, parse_record
 from product.disk.prepare import open_disk
+from product.image.errors import ToolError
 from product.image.tools import IMAGES, HostTools
 from scenarios.releases import Release, Releases
 from scenarios.steps import Update, configure
@@ -158,15 +160,21 @@ class _Oracle:
         self._boot = boot
         self._cores = cores
 
-    def _read(self, name: str) -> bytes:
-        return self._tools.run("mtype", "-i", self._partition, f"::{name}")
+    def _read(self, name: str, cut: str) -> bytes:
+        try:
+            return self._tools.run("mtype", "-i", self._partition, f"::{name}")
+        except ToolError as error:
+            raise AssertionError(f"{cut}: {name} cannot be read: {error.message}") from None
 
     def look(self, cut: str) -> tuple[str, str]:
         """Versions of both. Fails where one is not whole."""
-        record = parse_record(self._read(RECORD), cut)
+        try:
+            record = parse_record(self._read(RECORD, cut), cut)
+        except DiskError as error:
+            raise AssertionError(error.message) from None
         for name, digest in record.files.items():
             if name.startswith("EFI/"):
-                found = hashlib.sha256(self._read(name)).hexdigest()
+                found = hashlib.sha256(self._read(name, cut)).hexdigest()
                 assert found == digest, f"{cut}: {name} is neither the old nor the new one"
         with open_disk(str(self._disk)) as disk:
             for version, core in self._cores.items():
