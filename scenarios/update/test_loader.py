@@ -29,8 +29,11 @@ NOBODY = "http://10.0.2.2:9/"
 SAID = "kubesolo: the other boot loader"
 
 
-def _with_another_loader(releases: Releases, folder: Path) -> Release:
-    """0.3.0, whose configuration of GRUB says so, and whose core for BIOS is another."""
+def _with_another_loader(releases: Releases, folder: Path, *, starts: bool = True) -> Release:
+    """0.3.0, whose configuration of GRUB says so, and whose core for BIOS is another.
+
+    One that need not start with BIOS is different in each sector, so that half of it shows.
+    """
     loader = folder / "overlay" / IN_ROOT
     config = (IMAGES / "boot/grub.cfg").read_text()
     marked = config.replace("# Hold F4", f'echo "{SAID}"\n# Hold F4', 1)
@@ -40,8 +43,11 @@ def _with_another_loader(releases: Releases, folder: Path) -> Release:
     core = releases.loader / BIOS_CORE
     if core.exists():
         (loader / "bios").mkdir()
-        (loader / BIOS_CORE).write_bytes(core.read_bytes() + bytes(512))
-    return releases.with_overlay("another-loader", "0.3.0", folder / "overlay")
+        content = core.read_bytes()
+        other = content + bytes(512) if starts else bytes(byte ^ 0xFF for byte in content)
+        (loader / BIOS_CORE).write_bytes(other)
+    name = "another-loader" if starts else "other-bytes"
+    return releases.with_overlay(name, "0.3.0", folder / "overlay")
 
 
 def _installed(node: Node) -> str:
@@ -121,7 +127,7 @@ def test_a_power_cut_at_any_write_of_it(
 ) -> None:
     """What firmware and BIOS start is the old one or the new one, whole, after each sector."""
     node.boot()
-    serve(_with_another_loader(releases, tmp_path)).install()
+    serve(_with_another_loader(releases, tmp_path, starts=False)).install()
     assert _installed(node) == "0.3.0"
     log = node.machine.storage.write_log
     assert log is not None
