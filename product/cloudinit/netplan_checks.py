@@ -43,7 +43,7 @@ def assemble(
 ) -> tuple[Interface, ...]:
     """The interfaces, in the order of the file; what does not fit goes to ``refuse``.
 
-    ``broken`` are ids of the file whose shape is wrong: they are there, and no more is said of them.
+    ``broken`` are ids whose shape is wrong: they are there, and no more is said of them.
     """
     known: dict[str, Draft] = {}
     for draft in drafts:
@@ -144,19 +144,21 @@ def is_on_link(
 ) -> bool:  # fmt: skip
     """Whether the route needs ``on-link``: its gateway lies beyond the only network, a /32 (/128).
 
-    A gateway that nothing of the interface reaches goes to ``refuse``. With DHCP (``dynamic``)
-    nobody knows the networks beforehand.
+    A gateway that nothing of the interface reaches goes to ``refuse``, unless DHCP or a router
+    (``dynamic``) may give it a network that nobody knows beforehand.
     """
     found = ipaddress.ip_address(gateway)
     own = [address for address in addresses if address.version == found.version]
     if any(address.ip == found for address in own):
         refuse(path, f"{gateway} is {identifier}'s own address")
         return False
-    if dynamic or found.is_link_local or any(found in address.network for address in own):
+    if found.is_link_local or any(found in address.network for address in own):
         return False
-    if any(address.network.prefixlen == address.max_prefixlen for address in own):
+    if own and all(address.network.prefixlen == address.max_prefixlen for address in own):
         note(path, f"{gateway} lies outside of {own[0]}; the route is set on-link")
         return True
+    if dynamic:
+        return False
     networks = ", ".join(str(address) for address in own)
     if networks:
         refuse(path, f"{gateway} is in no network of {identifier} ({networks}); correct one of "

@@ -40,3 +40,12 @@ def ssh_key(kind: str, *fields: bytes) -> str:
 
 
 ED25519 = ssh_key("ssh-ed25519", b"k" * 32)
+
+
+def refusal(check: Callable[[object], object], value: object) -> str:
+    """What a validator says of ``value``; ``accepted`` where it has nothing against it."""
+    try:
+        check(value)
+    except ValueError as error:
+        return str(error)
+    return "accepted"
