@@ -22,11 +22,15 @@ Schema 1, one JSON object; absent values are null:
                   of what a restore replaced; else null
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, and ``summary``, a sentence on each
+``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (none, applied,
+                  unchanged, partly, refused), ``problems`` (sentences, which are among those below)
+                  and ``files``, name to the paths written; null where this boot did not look
 ``problems``      what an operator should know, as sentences
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -48,6 +52,7 @@ SCHEMA = 1
 # How long DHCP may ask before a missing address is a problem.
 SETTLED_SECONDS = 15
 MAX_PROBLEMS = 64 * 1024
+MAX_CONFIGURATION = 1024 * 1024
 
 
 class StatusReport(NamedTuple):
@@ -69,6 +74,7 @@ class StatusReport(NamedTuple):
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
     network: dict[str, list[object]]
+    configuration: dict[str, object] | None
     problems: list[str]
 
 
@@ -129,6 +135,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         baseline,
         datastore,
         network.as_json(),
+        _configuration(node),
         problems,
     )
 
@@ -212,6 +219,15 @@ def _boot_loader(node: Node) -> str | None:
     return installed.version if installed else None
 
 
+def _configuration(node: Node) -> dict[str, object] | None:
+    """What stage 45 left; None where there is nothing, or garbage."""
+    try:
+        document = json.loads(read_bounded(node.paths.configuration, MAX_CONFIGURATION))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def as_text(report: StatusReport) -> str:
     """The report for people."""
     slot = report.boot["slot"]
@@ -240,6 +256,11 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
+    if report.configuration and report.configuration.get("source"):
+        lines.append(
+            f"configuration: {report.configuration.get('outcome')}, of "
+            f"{report.configuration['source']}, instance {report.configuration.get('instance_id')}"
+        )
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")

@@ -31,6 +31,8 @@ class Paths:
         self.run = f"{base}/run/kubesolo"
         self.problems = f"{self.run}/problems"
         self.lock = f"{self.run}/update.lock"
+        # Left by stage 45, see product.cloudinit.record.
+        self.configuration = f"{self.run}/config.json"
         self.report = f"{self.run}/agent.json"
         self.esp_mount = f"{self.run}/esp"
         self.slot_mount = f"{self.run}/slot"
