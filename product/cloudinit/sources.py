@@ -163,9 +163,8 @@ def _seed_disk(where: Where, boot_disk: str) -> Seed | None:
     place = f"the seed disk /dev/{name}"
     with where.mounted(f"/dev/{name}", volume.kind) as folder:
         files = _read(folder, iso=volume.kind == "iso9660")
-        beside = [] if files else sorted(os.listdir(folder))[:5]
+        there = ", ".join(sorted(os.listdir(folder))[:5]) or "nothing"
     if not {USER_DATA, NETWORK} & files.keys():
-        there = ", ".join(beside or sorted(files)) or "nothing"
         raise CloudInitError(
             f"{place} holds neither {USER_DATA} nor {NETWORK}: there is {there}",
             hint="the names have no ending such as .txt or .yaml",
