@@ -22,9 +22,9 @@ Schema 1, one JSON object; absent values are null:
                   of what a restore replaced; else null
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, and ``summary``, a sentence on each
-``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (none,
-                  applied, unchanged, partly, refused), ``problems`` (sentences, which are among
-                  those below), ``files``, name to the paths written; null where no boot looked
+``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (see
+                  product.cloudinit.record), ``problems`` (sentences, which are among those
+                  below), ``files``, name to the paths written; null where no boot looked
 ``problems``      what an operator should know, as sentences
 """
 

@@ -28,6 +28,8 @@ try:
 except ImportError:
     from hashlib import sha256
 
+# The URL of a seed that waits for a network; the service seed fetches it.
+TO_FETCH = "run/kubesolo/seed-url"
 RESULT_NAME = "kubesolo-result.txt"
 DEFAULT_RANK = 3
 
@@ -66,6 +68,11 @@ class Boot:
         seed = _chosen(seeds, record)
         if seed is None:
             return self._end(record.source, record, "unchanged" if record.source else "none")
+        if seed.url and not seed.files:
+            self._lines.append(f"configuration: {seed.place} is fetched once there is a network")
+            with suppress(OSError):
+                write_atomic(self.where.under(TO_FETCH), f"{seed.url}\n".encode())
+            return self._end(seed.place, record, "waiting")
         digest, release, seen = digest_of_seed(seed), self._release(), record.seen
         if seen and (seen.release, seen.digest) == (release, digest):
             self._problems += seen.problems

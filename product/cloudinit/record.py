@@ -6,7 +6,8 @@ that was applied: its ``digest`` (SHA-256) and ``written``, path to SHA-256 of w
 ``digest`` of all files of the seed, ``outcome``, ``problems``.
 
 ``config.json``: ``source``, ``instance_id``, ``outcome``, ``problems`` (sentences), ``files`` (name
-to the paths written). Outcomes: none, applied, unchanged, partly (a file was refused), refused.
+to the paths written). Outcomes: none, waiting (for a network), applied, unchanged, partly (a file
+was refused), refused.
 """
 
 from __future__ import annotations

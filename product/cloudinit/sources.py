@@ -22,6 +22,8 @@ from product.disk.labels import Volume, read_volume
 USER_DATA, META_DATA, NETWORK = FILES = ("user-data", "meta-data", "network-config")
 LABEL = "cidata"
 FOLDER = "kubesolo"
+# What was fetched from a server, and from which URL.
+FETCHED, URL_NAME = "var/lib/kubesolo/config/fetched", "url"
 # More than any file may have: the loaders say so with the file's name.
 MAX_BYTES = 1 << 20
 SERIAL_PREFIX = "ds=nocloud"
@@ -36,6 +38,7 @@ class Seed(NamedTuple):
 
     ``files`` are by their proper names. ``device`` and ``kind`` are those of the file system that
     it lies on, ``folder`` is the place in it; without a device nothing can be written back to it.
+    With a ``url`` and no files they have yet to be fetched (product.cloudinit.fetch).
     """
 
     rank: int
@@ -44,6 +47,7 @@ class Seed(NamedTuple):
     device: str | None = None
     kind: str = "vfat"
     folder: str = ""
+    url: str | None = None
 
 
 class Where:
@@ -191,16 +195,28 @@ def _serial(where: Where) -> Seed | None:
         return None
     values = dict(word.partition("=")[::2] for word in words)
     place = "the SMBIOS serial number"
-    if from_where := values.get("s", values.get("seedfrom")):
-        raise CloudInitError(
-            f"{place} names the seed {from_where}, and a node fetches none over the network",
-            hint="give a seed disk labelled cidata, or i= and h= alone",
-        )
+    if url := values.get("s", values.get("seedfrom")):
+        if not url.startswith(("http://", "https://")):
+            raise CloudInitError(
+                f"{place} names the seed {url}, and a node fetches over http and https alone",
+                hint="give s=https://HOST/FOLDER/, or a seed disk labelled cidata",
+            )
+        return Seed(2, f"the seed {url}", _fetched(where, url), url=url)
     lines = [f"instance-id: {values['i']}"] if values.get("i") else []
     files = {META_DATA: "".join(f"{line}\n" for line in lines).encode()}
     if name := values.get("h"):
         files[USER_DATA] = f"#cloud-config\nhostname: {name}\n".encode()
     return Seed(2, place, files)
+
+
+def _fetched(where: Where, url: str) -> dict[str, bytes]:
+    """The files that were fetched from there, none before that."""
+    folder = where.under(FETCHED)
+    try:
+        known = _text(os.path.join(folder, URL_NAME)) == url
+    except (OSError, ValueError):
+        return {}
+    return _read(folder) if known else {}
 
 
 def _read(folder: str, *, iso: bool = False) -> dict[str, bytes]:

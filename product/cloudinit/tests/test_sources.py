@@ -109,9 +109,19 @@ def test_any_other_serial_number_is_none(node: FakeNode, serial: str) -> None:
     assert found(node) == []
 
 
-def test_a_serial_number_that_names_a_seed_on_the_network_is_refused(node: FakeNode) -> None:
-    node.serial("ds=nocloud;s=http://192.0.2.1/seed/")
-    with pytest.raises(CloudInitError, match="fetches none over the network"):
+def test_a_serial_number_may_name_a_server(node: FakeNode) -> None:
+    url = "http://192.0.2.1/seed/"
+    node.serial(f"ds=nocloud;s={url}")
+    assert found(node) == [Seed(2, f"the seed {url}", {}, url=url)]
+    write(node.file("/var/lib/kubesolo/config/fetched"), {**DATA, "url": url})
+    assert found(node)[0].files == {name: text.encode() for name, text in DATA.items()}
+    node.serial("ds=nocloud-net;seedfrom=https://192.0.2.2/")
+    assert found(node)[0].files == {}
+
+
+def test_a_seed_by_another_protocol_is_refused(node: FakeNode) -> None:
+    node.serial("ds=nocloud;s=file:///seed/")
+    with pytest.raises(CloudInitError, match="over http and https alone"):
         found(node)
 
 
