@@ -20,6 +20,7 @@ from product.cloudinit.record import Applied, Record, Seen, read_record, write_r
 from product.cloudinit.sources import META_DATA, NETWORK, USER_DATA, Seed, Where
 
 if TYPE_CHECKING:
+    from product.cloudinit.load import MetaData
     from product.cloudinit.plan import Plan
 
 try:
@@ -32,6 +33,8 @@ except ImportError:
 TO_FETCH = "run/kubesolo/seed-url"
 RESULT_NAME = "kubesolo-result.txt"
 DEFAULT_RANK = 3
+# A larger file of the node is neither appended to nor compared.
+MAX_FILE = 1 << 24
 
 
 class Outcome(NamedTuple):
@@ -90,11 +93,12 @@ class Boot:
     def _take(self, seed: Seed, seeds: Sequence[Seed], record: Record) -> tuple[str, Record]:
         """Apply what is new of a seed: the outcome, and the record as it is then."""
         try:
-            instance = self._instance(seed)
+            meta = self._meta_data(seed)
         except CloudInitError as error:
             self._problem(error, seed)
             return "refused", record
-        applied = self._apply(seed, instance, record)
+        instance = meta.instance_id or f"sha256:{digest_of_seed(seed)}"
+        applied = self._apply(seed, instance, meta.local_hostname, record)
         kept = record.files if record.instance_id == instance else {}
         if not (applied or kept):
             # Nothing of the new instance was taken: what was applied before still stands.
@@ -107,18 +111,19 @@ class Boot:
             self._remove_what_is_no_longer_said(record, changed)
         return "applied" if applied else "unchanged", changed
 
-    def _instance(self, seed: Seed) -> str:
+    def _meta_data(self, seed: Seed) -> MetaData:
         from product.cloudinit.load import load_meta_data
 
-        name = load_meta_data(seed.files.get(META_DATA, b""), META_DATA).instance_id
-        return name or f"sha256:{digest_of_seed(seed)}"
+        return load_meta_data(seed.files.get(META_DATA, b""), META_DATA)
 
-    def _apply(self, seed: Seed, instance: str, record: Record) -> dict[str, Applied]:
+    def _apply(
+        self, seed: Seed, instance: str, local_hostname: str | None, record: Record
+    ) -> dict[str, Applied]:
         """Each file that this instance has not had; what is wrong with one goes to the problems."""
         applied: dict[str, Applied] = {}
         before = record.files if record.instance_id == instance else {}
-        # A network by the file of its own goes before one in user-data, so it is written last.
-        for name in (USER_DATA, NETWORK):
+        # A network that is a file of its own goes before one in user-data.
+        for name in (NETWORK, USER_DATA):
             if name not in seed.files:
                 continue
             digest = sha256(seed.files[name]).hexdigest()
@@ -130,7 +135,8 @@ class Boot:
                     )
                 continue
             try:
-                plan = self._plan(name, seed.files)
+                has_network = NETWORK in applied or NETWORK in before
+                plan = self._plan(name, seed.files[name], local_hostname, has_network)
                 written = self._write(plan, record, keep_edited=seed.rank == DEFAULT_RANK)
             except CloudInitError as error:
                 self._problem(error, seed)
@@ -144,14 +150,20 @@ class Boot:
             applied[name] = Applied(digest, written)
         return applied
 
-    def _plan(self, name: str, files: dict[str, bytes]) -> Plan:
+    def _plan(
+        self, name: str, content: bytes, local_hostname: str | None, has_network: bool
+    ) -> Plan:
         from product.cloudinit.load import load_network, load_user_data
         from product.cloudinit.plan import plan_network, plan_user_data
 
         if name == NETWORK:
-            return plan_network(load_network(files[NETWORK], NETWORK))
-        user_data = load_user_data(files[USER_DATA], USER_DATA)
-        return plan_user_data(user_data, payload_settings=self._payload_settings())
+            return plan_network(load_network(content, NETWORK))
+        return plan_user_data(
+            load_user_data(content, USER_DATA),
+            payload_settings=self._payload_settings(),
+            local_hostname=local_hostname,
+            network_config=has_network,
+        )
 
     def _write(self, plan: Plan, record: Record, *, keep_edited: bool) -> dict[str, str]:
         written = {}
@@ -165,10 +177,11 @@ class Boot:
             if keep_edited and self._digest(path) not in (None, ours.get(file.path)):
                 self._lines.append(f"configuration: {file.path} was edited on the node, and stays")
                 continue
-            write_atomic(path, file.content, mode=file.mode)
-            # An older file of that name may have had another mode, which the umask leaves alone.
+            content = self._content(path) + file.content if file.append else file.content
+            write_atomic(path, content, mode=file.mode)
+            # The umask may have taken something from the mode.
             os.chmod(path, file.mode)
-            written[file.path] = sha256(file.content).hexdigest()
+            written[file.path] = sha256(content).hexdigest()
         return written
 
     def _remove_what_is_no_longer_said(self, old: Record, new: Record) -> None:
@@ -268,9 +281,17 @@ class Boot:
             return None
         return frozenset(map(str, names)) if isinstance(names, list) else None
 
+    def _content(self, path: str) -> bytes:
+        try:
+            return read_bounded(path, MAX_FILE)
+        except FileNotFoundError:
+            return b""
+        except ValueError as error:
+            raise CloudInitError(str(error)) from None
+
     def _digest(self, path: str) -> str | None:
         try:
-            return sha256(read_bounded(path, 1 << 24)).hexdigest()
+            return sha256(read_bounded(path, MAX_FILE)).hexdigest()
         except (OSError, ValueError):
             return None
 

@@ -1,7 +1,7 @@
 """The service ``seed``: fetch a configuration that the firmware names by URL, and apply it.
 
-The files come by the network, and stage 45 runs before there is one. So they are fetched once, kept,
-applied by the same code, and the node reboots: what is new counts from the first stage on.
+The files come by the network, and stage 45 runs before there is one. So they are fetched once,
+kept, applied by the same code, and the node reboots: what is new counts from the first stage on.
 """
 
 from __future__ import annotations

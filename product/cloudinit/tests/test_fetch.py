@@ -27,7 +27,8 @@ def node(tmp_path: Path) -> FakeNode:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     write(tmp_path / "served", DATA)
-    yield from serve(tmp_path / "served")
+    with serve(tmp_path / "served") as server:
+        yield server
 
 
 @pytest.fixture
