@@ -126,7 +126,7 @@ class Boot:
         for name in (NETWORK, USER_DATA):
             if name not in seed.files:
                 continue
-            digest = sha256(seed.files[name]).hexdigest()
+            digest = _hex(seed.files[name])
             if name in before:
                 if before[name].digest != digest:
                     self._problems.append(
@@ -181,7 +181,7 @@ class Boot:
             write_atomic(path, content, mode=file.mode)
             # The umask may have taken something from the mode.
             os.chmod(path, file.mode)
-            written[file.path] = sha256(content).hexdigest()
+            written[file.path] = _hex(content)
         return written
 
     def _remove_what_is_no_longer_said(self, old: Record, new: Record) -> None:
@@ -262,9 +262,7 @@ class Boot:
 
     def _release(self) -> str:
         try:
-            return sha256(
-                read_bounded(self.where.under("usr/lib/kubesolo/release.json"), 65536)
-            ).hexdigest()
+            return _hex(read_bounded(self.where.under("usr/lib/kubesolo/release.json"), 65536))
         except (OSError, ValueError):
             return ""
 
@@ -291,9 +289,13 @@ class Boot:
 
     def _digest(self, path: str) -> str | None:
         try:
-            return sha256(read_bounded(path, MAX_FILE)).hexdigest()
+            return _hex(read_bounded(path, MAX_FILE))
         except (OSError, ValueError):
             return None
+
+
+def _hex(data: bytes) -> str:
+    return str(sha256(data).hexdigest())
 
 
 def digest_of_seed(seed: Seed) -> str:

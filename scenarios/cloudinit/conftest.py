@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.qemu.tools import HostTools
 from harness.target.node import Node
 from product.image.seed import Kind, seed_image
+from product.image.tools import HostTools
 
 MIB = 1 << 20
 # Where KSOLOEFI begins on every image.
