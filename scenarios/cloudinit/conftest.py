@@ -49,6 +49,6 @@ def read_seed(host_tools: HostTools) -> Callable[..., str]:
         disk = node.machine.storage.seed
         assert disk is not None
         place = f"{disk}@@{MIB}" if partitioned else str(disk)
-        return host_tools.run("mtype", "-i", place, f"::{name}").stdout.decode()
+        return host_tools.run("mtype", "-i", place, f"::{name}").decode()
 
     return read
