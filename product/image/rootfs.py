@@ -37,6 +37,7 @@ SHIPPED = (
     "channel",
     "cloudinit",
     "disk",
+    "netconf",
     "node",
 )
 _MERGED = ("bin", "sbin", "lib", "lib64")
