@@ -152,7 +152,7 @@ class Builder:
         """
         if not version or any(c.isspace() or c in "/\\'\"" for c in version):
             raise RecipeError(f"{version!r} is not a version")
-        every = (self.recipe.folder / "overlay", *overlays)
+        every = (*self.recipe.overlays(), *overlays)
         key = self._slot_key(version, every)
 
         def build(tree: Path) -> None:
@@ -182,7 +182,7 @@ class Builder:
     def image(self, version: str, overlays: tuple[Path, ...] = ()) -> Image:
         """Build the disk image whose slot A holds ``version``."""
         slot = self.slot(version, overlays)
-        every = (self.recipe.folder / "overlay", *overlays)
+        every = (*self.recipe.overlays(), *overlays)
         digest = digest_of(slot.folder.name, tree_digest(self.recipe.folder / "boot"))
 
         def build(tree: Path) -> None:

@@ -119,6 +119,8 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "baseline",
         "datastore",
         "network",
+        "logs",
+        "ssh",
         "problems",
     ]
     assert report["version"] == "0.2.0"
