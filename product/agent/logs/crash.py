@@ -25,10 +25,10 @@ _HEAD = re.compile(rb"([A-Za-z]+)#(\d+) Part(\d+)\n")
 
 class _Part(NamedTuple):
     # In the order in which the parts of all dumps were written: its second (of UEFI's records), its
-    # number, its dump's count in that boot.
+    # number, the count of its dump in that boot.
     second: int
     number: int
-    count: int
+    nth: int
     path: str
     reason: str
     text: bytes
@@ -77,11 +77,11 @@ def _read(path: str, name: str) -> _Part | None:
 
 
 def _dumps(parts: list[_Part]) -> list[list[_Part]]:
-    """The parts of each dump: their numbers rise while it is written, be it over several seconds."""
+    """The parts of each dump: their numbers rise while it is written, over several seconds maybe."""
     dumps: list[list[_Part]] = []
     for part in parts:
         last = dumps[-1][-1] if dumps else None
-        if last is None or part.number <= last.number or part.count != last.count:
+        if last is None or part.number <= last.number or part.nth != last.nth:
             dumps.append([])
         dumps[-1].append(part)
     return dumps
