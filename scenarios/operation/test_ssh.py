@@ -1,4 +1,4 @@
-"""An SSH server is there where the image has one and the node's configuration names who may log in."""
+"""SSH is there where the image has a server and the configuration says who may log in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 KEYS = "/etc/kubesolo/authorized_keys"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def images(cache: Cache, host_tools: HostTools) -> Images:
     """The image with the extension."""
     from conftest import Images

@@ -77,7 +77,7 @@ def _read(path: str, name: str) -> _Part | None:
 
 
 def _dumps(parts: list[_Part]) -> list[list[_Part]]:
-    """The parts of each dump: their numbers rise while it is written, over several seconds maybe."""
+    """The parts of each dump: their numbers rise while it is written, over some seconds."""
     dumps: list[list[_Part]] = []
     for part in parts:
         last = dumps[-1][-1] if dumps else None
