@@ -25,6 +25,10 @@ Schema 1, one JSON object; absent values are null:
 ``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (see
                   product.cloudinit.record), ``problems`` (sentences, which are among those
                   below), ``files``, name to the paths written; null where no boot looked
+``logs``          ``boot``, the number of this boot in the logs, and ``crashes``, what failed boots
+                  left (see product.agent.logs.boots), the latest last
+``ssh``           ``state`` (see product.agent.system.ssh), ``host_key`` as OpenSSH writes it and
+                  its ``fingerprint``, or null
 ``problems``      what an operator should know, as sentences
 """
 
@@ -39,6 +43,7 @@ from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.health.report import read_report
+from product.agent.logs.boots import list_boots, list_crashes
 from product.agent.net.interfaces import Network
 from product.agent.node import Node, boot_disk_copies
 from product.agent.records.quarantine import Quarantine
@@ -75,6 +80,8 @@ class StatusReport(NamedTuple):
     datastore: dict[str, object] | None
     network: dict[str, list[object]]
     configuration: dict[str, object] | None
+    logs: dict[str, object]
+    ssh: dict[str, str | None]
     problems: list[str]
 
 
@@ -136,6 +143,8 @@ def collect(node: Node, config: Config) -> StatusReport:
         datastore,
         network.as_json(),
         _configuration(node),
+        _logs(node),
+        _ssh(node, problems),
         problems,
     )
 
@@ -208,6 +217,24 @@ def _late_problems(node: Node) -> list[str]:
     return text.translate({ord('"'): None, ord("\\"): None}).splitlines()
 
 
+def _logs(node: Node) -> dict[str, object]:
+    boots, crashes = list_boots(node.paths), list_crashes(node.paths)
+    return {"boot": boots[-1].number, "crashes": [crash._asdict() for crash in crashes]}
+
+
+def _ssh(node: Node, problems: list[str]) -> dict[str, str | None]:
+    from product.agent.system.ssh import read_server
+
+    server = read_server(node.paths)
+    if server.problem:
+        problems.append(server.problem)
+    return {
+        "state": server.state,
+        "host_key": server.host_key,
+        "fingerprint": server.fingerprint,
+    }
+
+
 def _boot_loader(node: Node) -> str | None:
     """The release whose boot loader is installed; None where nothing says it."""
     from product.agent.update.loader import read_installed
@@ -264,6 +291,12 @@ def as_text(report: StatusReport) -> str:
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")
+    crashes = report.logs["crashes"]
+    for crash in crashes if isinstance(crashes, list) else []:
+        if crash["found_by"] == report.logs["boot"]:
+            lines.append(f"a failed boot before this one: {crash['path']} ({crash['reason']})")
+    if report.ssh["fingerprint"]:
+        lines.append(f"ssh: {report.ssh['state']}, host key {report.ssh['fingerprint']}")
     for digest, entry in report.quarantine.items():
         lines.append(f"quarantined: {entry['version']} {digest[:12]} ({entry['reason']})")
     lines += [f"problem: {problem}" for problem in report.problems]

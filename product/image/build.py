@@ -166,7 +166,7 @@ class Builder:
 
     def _overlays(self, more: tuple[Path, ...]) -> tuple[Path, ...]:
         own = configuration_overlay(self.recipe, self.cache)
-        return (self.recipe.folder / "overlay", *((own,) if own else ()), *more)
+        return (*self.recipe.overlays(), *((own,) if own else ()), *more)
 
     def _slot_key(self, version: str, overlays: tuple[Path, ...]) -> str:
         return digest_of(

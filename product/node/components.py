@@ -218,9 +218,9 @@ def _kubelet(paths: NodePaths) -> dict[str, object]:
             "nodefs.inodesFree": "5%",
         },
         "evictionPressureTransitionPeriod": "30s",
-        # Logs of containers lie in memory.
-        "containerLogMaxSize": "1Mi",
-        "containerLogMaxFiles": 2,
+        # On the data partition; the kubelet removes those of pods that are gone.
+        "containerLogMaxSize": "4Mi",
+        "containerLogMaxFiles": 3,
         "runtimeRequestTimeout": "10m",
         "rotateCertificates": False,
     }

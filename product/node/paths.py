@@ -16,6 +16,7 @@ class NodePaths:
         self.routes = f"{base}/proc/net/route"
         self.devices = f"{base}/sys/class/net"
         self.console = f"{base}/dev/console"
+        self.kmsg = f"{base}/dev/kmsg"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo/kubernetes"
         self.asides = f"{base}/var/lib/kubesolo/update/datastore"

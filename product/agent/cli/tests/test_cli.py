@@ -120,6 +120,8 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "datastore",
         "network",
         "configuration",
+        "logs",
+        "ssh",
         "problems",
     ]
     assert report["version"] == "0.2.0"
