@@ -45,8 +45,14 @@ def kind(value: object) -> str:
 def guess(word: str, known: typing.Iterable[str]) -> str:
     """`; did you mean NAME?`, or nothing."""
     folded = {name.lower().replace("_", "-"): name for name in known}
-    close = difflib.get_close_matches(word[:60].lower().replace("_", "-"), folded, 1, 0.7)
-    return f"; did you mean {folded[close[0]]}?" if close else ""
+    matcher = difflib.SequenceMatcher()
+    matcher.set_seq2(word[:60].lower().replace("_", "-"))
+    best, closest = 0.7, ""
+    for name, original in folded.items():
+        matcher.set_seq1(name)
+        if matcher.quick_ratio() > best and (ratio := matcher.ratio()) > best:
+            best, closest = ratio, original
+    return f"; did you mean {closest}?" if closest else ""
 
 
 def flag(value: object) -> bool:

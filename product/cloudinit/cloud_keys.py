@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-_NO_PROGRAMS = "a seed runs no programs on an appliance; run them in a pod"
-_NO_PACKAGES = "the root is read-only and has no package manager; run software in a pod"
-_NO_USERS = "the node has no users to log in; give root keys by ssh_authorized_keys"
-_NO_DISKS = "the image's disk layout is fixed; the first boot grows the data partition"
-_NO_SERVICE = "the node has no such service"
-_NO_PHONE = "the node reports to nobody at its first boot"
+_NO_PROGRAMS = "is not supported: a seed runs no programs on an appliance; run them in a pod"
+_NO_PACKAGES = (
+    "is not supported: the root is read-only and has no package manager; run software in a pod"
+)
+_NO_USERS = (
+    "is not supported: the node has no users to log in; give root keys by ssh_authorized_keys"
+)
+_NO_DISKS = (
+    "is not supported: the image's disk layout is fixed; the first boot grows the data partition"
+)
+_NO_SERVICE = "is not supported: the node has no such service"
+_NO_PHONE = "is not supported: the node reports to nobody at its first boot"
 _OWN_NAME = "the node keeps its own name and /etc/hosts"
 
 # An error: what was asked for would not be done.
@@ -28,21 +34,20 @@ REFUSED: Mapping[str, str] = {
                      "rsyslog", "rh_subscription", "spacewalk", "lxd", "wireguard", "fan",
                      "keyboard", "locale", "grub_dpkg", "rpi"), _NO_SERVICE),
     "phone_home": _NO_PHONE,
-    "power_state": "the node starts its services after the first boot and does not stop",
-    "ssh_keys": "the node makes its own host keys; a seed that others read must not hold them",
-    "ssh_pwauth": "the SSH server takes keys alone",
-    "resolv_conf": "name servers belong to `network`",
-    "manage_resolv_conf": "name servers belong to `network`",
-    "write_file": "is written write_files",
-    "output": "logs of the node lie in /var/log",
-    "datasource": "the seed is what was found; nothing else is looked for",
-    "merge_how": "one file is read; there is nothing to merge",
-    "merge_type": "one file is read; there is nothing to merge",
+    "power_state": "is not supported: a node goes on after its first boot",
+    "ssh_keys": "is not supported: the node makes its own host keys",
+    "ssh_pwauth": "is not supported: the SSH server takes keys alone",
+    "resolv_conf": "is not supported: name servers belong to `network`",
+    "manage_resolv_conf": "is not supported: name servers belong to `network`",
+    "write_file": "is written write_files, with an s",
+    "output": "is not supported: logs of the node lie in /var/log",
+    "datasource": "is not supported: the seed is what was found; nothing else is looked for",
+    "merge_how": "is not supported: one file is read; there is nothing to merge",
+    "merge_type": "is not supported: one file is read; there is nothing to merge",
     "user-data": "is the file's name, not a key; move what is below it to the left",
     "autoinstall": "is for an installer; this image is installed by writing it to the disk",
     "k3s": "is for another system; KubeSolo's settings belong to `kubesolo`",
     "stages": "is for another system; see docs/configuration.md for the keys of this one",
-    "bridges": "belongs to `network`, and a node has no bridges of yours",
     "ethernets": "belongs to the file network-config, or below `network:`",
 }  # fmt: skip
 # Values with which a refused key asks for nothing, as in files that list everything.

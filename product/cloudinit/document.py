@@ -8,9 +8,12 @@ meaning that YAML 1.1 gives such words is a surprise; ``null``, ``~`` and nothin
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from product.cloudinit.errors import InvalidFileError, Problem
+
+if TYPE_CHECKING:
+    import yaml
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 20
@@ -22,7 +25,7 @@ Value = dict[str, "Value"] | list["Value"] | str | None
 _NULLS = ("", "~", "null", "Null", "NULL")
 # What no text editor shows, and the line breaks that only YAML 1.1 counts as such.
 _UNPRINTABLE = re.compile(
-    "[^\t\n\x20-\x7e\xa0-\u2027\u202f-\u205f\u2070-\ud7ff\ue000-\ufefe\uff00-\ufffd"
+    "[^\t\n\x20-\x7e\xa0-\u200a\u200c\u200d\u2010-\u2027\u202f-\u205f\u2070-\ud7ff\ue000-\ufefe\uff00-\ufffd"
     "\U00010000-\U0010ffff]"
 )
 # Blanks that are none, where they would become part of a word.
@@ -120,7 +123,7 @@ def parse_text(text: str, name: str) -> Document:
         raise _explain(error, name, text) from None
     except yaml.YAMLError as error:
         raise _refusal(name, (1, 1), f"this is not YAML: {error}") from None
-    except ValueError:
+    except (ValueError, OverflowError):
         # PyYAML's scanner of escapes passes on what chr() thinks of \U99999999.
         raise _refusal(name, (1, 1), "an escape in double quotes names no character") from None
     return builder.document()
@@ -168,10 +171,9 @@ class _Builder:
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             self._open.pop()
 
-    def _node(self, event: object) -> None:
+    def _node(self, event: yaml.NodeEvent) -> None:
         import yaml
 
-        assert isinstance(event, yaml.NodeEvent)
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise self._refuse(event, f"there are more than {MAX_NODES} values")
@@ -184,7 +186,7 @@ class _Builder:
                 self._key(event)
                 return
             plain = event.implicit[0]
-            value: Value = None if plain and event.value in _NULLS else event.value
+            value: Value = None if plain and event.value in _NULLS else self._whole(event)
             self._place(event, value, scalar=True)
             return
         if self._wants_key():
@@ -199,6 +201,14 @@ class _Builder:
             raise self._refuse(event, f"values are nested more than {MAX_DEPTH} deep")
         self._open.append(_Open(path, container))
 
+    def _whole(self, event: yaml.ScalarEvent) -> str:
+        """A scalar's text; halves of one character, as JSON escapes them, are put together."""
+        text: str = event.value
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            raise self._refuse(event, "an escape in double quotes names no character") from None
+
     def _wants_key(self) -> bool:
         return (
             bool(self._open)
@@ -206,13 +216,10 @@ class _Builder:
             and self._open[-1].key is None
         )
 
-    def _key(self, event: object) -> None:
-        import yaml
-
-        assert isinstance(event, yaml.ScalarEvent)
+    def _key(self, event: yaml.ScalarEvent) -> None:
         top = self._open[-1]
         assert isinstance(top.value, dict)
-        key = event.value
+        key = self._whole(event)
         if not key:
             raise self._refuse(event, "a key without a name")
         if key in top.value:
@@ -300,6 +307,11 @@ def _explain(error: object, name: str, text: str) -> InvalidFileError:
         message = (
             "a second ': ' in this line, or wrong indentation; put a value with ': ' in quotes"
         )
+    elif "could not find expected ':'" in problem and error.context_mark:  # type: ignore[attr-defined]
+        at = (error.context_mark.line + 1, error.context_mark.column + 1)  # type: ignore[attr-defined]
+        message = "a line without ': '; indent it further if it belongs to the lines before"
+    elif "<block end>" in problem and line.lstrip().startswith(":"):
+        message = "a key without a name"
     elif "<block end>" in problem:
         message = f"{problem}: the indentation does not fit the lines before"
     else:

@@ -117,7 +117,7 @@ def interface(value: object) -> Interface:
         found = ipaddress.ip_interface(text)
     except ValueError:
         raise ValueError(f"{shown(text)} is not an IP address with a prefix") from None
-    special = found.is_multicast or found.is_unspecified or found.is_loopback
+    special = found.ip.is_multicast or found.ip.is_unspecified or found.ip.is_loopback
     if special or _scope(found) or not found.network.prefixlen:
         raise ValueError(f"{shown(text)} cannot be an interface's address")
     return found

@@ -94,10 +94,19 @@ def _known(
     document: Document, root: dict[str, Value], problems: list[Problem], notes: list[Problem]
 ) -> dict[str, Any]:
     """``root`` without the keys of cloud-init that are refused or passed over by name."""
+    from product.cloudinit.schema import CloudConfig
+    from product.cloudinit.settings import SETTINGS
+    from product.cloudinit.updates import Updates
+
     values: dict[str, Any] = {}
     for key, value in root.items():
         if key in NOTED:
             notes.append(document.problem((key,), f"is passed over: {NOTED[key]}", at_key=True))
+        elif key in CloudConfig.model_fields:
+            values[key] = value
+        elif key in SETTINGS or key in Updates.model_fields:
+            block = "kubesolo" if key in SETTINGS else "updates"
+            problems.append(document.problem((key,), f"belongs below `{block}:`", at_key=True))
         elif key not in REFUSED:
             values[key] = value
         elif value in (None, [], {}, "") or (
@@ -107,7 +116,7 @@ def _known(
                 document.problem((key,), "asks for nothing, and is passed over", at_key=True)
             )
         else:
-            message = f"is not for an appliance: {REFUSED[key]}"
+            message = REFUSED[key]
             problems.append(document.problem((key,), message, at_key=True))
     return values
 

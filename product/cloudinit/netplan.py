@@ -53,6 +53,7 @@ class _Reader:
         self.document = document
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
+        self.broken: set[str] = set()
 
     def read(self, path: Path, value: Value, short: bool) -> tuple[Interface, ...]:
         if value is None:
@@ -87,7 +88,7 @@ class _Reader:
                 self._refuse(here, TOP_REFUSED[key], True)
             elif key != "version":
                 self._refuse(here, "unknown key" + guess(key, _TOP), True)
-        return assemble(drafts, self._refuse, self._note)
+        return assemble(drafts, self.broken, self._refuse, self._note)
 
     def _is_version_2(self, path: Path, value: Mapping[str, Value]) -> bool:
         version = value.get("version")
@@ -117,7 +118,9 @@ class _Reader:
                 self._note(here, NOTED["renderer"])
                 continue
             if not _ID.fullmatch(name):
-                self._refuse(here, f"{shown(name)} is not the name of an interface", True)
+                self._refuse(
+                    here, f"{shown(name)} cannot be an id; a pattern belongs below match.name", True
+                )
                 continue
             if section != "ethernets" and (len(name) > _DEVICE_MAX or name == "lo"):
                 self._refuse(here, f"{shown(name)} cannot be a new interface's name (at most "
@@ -132,7 +135,9 @@ class _Reader:
                 SHAPES[section], self._known(here, section, entry), self.document, here,
                 self.problems,
             )  # fmt: skip
-            if shape is not None:
+            if shape is None:
+                self.broken.add(name)
+            else:
                 drafts.append(Draft(name, section, here, shape))
         return drafts
 

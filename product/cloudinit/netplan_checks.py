@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple, Protocol
 
 from product.cloudinit.document import Path
@@ -38,8 +38,13 @@ class Draft(NamedTuple):
     shape: CommonShape
 
 
-def assemble(drafts: Sequence[Draft], refuse: Refuse, note: Note) -> tuple[Interface, ...]:
-    """The interfaces, in the order of the file; what does not fit goes to ``refuse``."""
+def assemble(
+    drafts: Sequence[Draft], broken: Set[str], refuse: Refuse, note: Note
+) -> tuple[Interface, ...]:
+    """The interfaces, in the order of the file; what does not fit goes to ``refuse``.
+
+    ``broken`` are ids whose shape is wrong: they are there, and no more is said of them.
+    """
     known: dict[str, Draft] = {}
     for draft in drafts:
         if draft.id in known:
@@ -49,8 +54,8 @@ def assemble(drafts: Sequence[Draft], refuse: Refuse, note: Note) -> tuple[Inter
     _matches(drafts, refuse)
     _addresses(drafts, refuse)
     _defaults(drafts, refuse)
-    _links(drafts, known, refuse)
-    _members(drafts, known, refuse)
+    _links(drafts, known, broken, refuse)
+    _members(drafts, known, broken, refuse)
     return tuple(_interface(draft, refuse, note) for draft in drafts)
 
 
@@ -139,19 +144,21 @@ def is_on_link(
 ) -> bool:  # fmt: skip
     """Whether the route needs ``on-link``: its gateway lies beyond the only network, a /32 (/128).
 
-    A gateway that nothing of the interface reaches goes to ``refuse``. With DHCP (``dynamic``)
-    nobody knows the networks beforehand.
+    A gateway that nothing of the interface reaches goes to ``refuse``, unless DHCP or a router
+    (``dynamic``) may give it a network that nobody knows beforehand.
     """
     found = ipaddress.ip_address(gateway)
     own = [address for address in addresses if address.version == found.version]
     if any(address.ip == found for address in own):
         refuse(path, f"{gateway} is {identifier}'s own address")
         return False
-    if dynamic or found.is_link_local or any(found in address.network for address in own):
+    if found.is_link_local or any(found in address.network for address in own):
         return False
-    if any(address.network.prefixlen == address.max_prefixlen for address in own):
+    if own and all(address.network.prefixlen == address.max_prefixlen for address in own):
         note(path, f"{gateway} lies outside of {own[0]}; the route is set on-link")
         return True
+    if dynamic:
+        return False
     networks = ", ".join(str(address) for address in own)
     if networks:
         refuse(path, f"{gateway} is in no network of {identifier} ({networks}); correct one of "
@@ -188,7 +195,7 @@ def _addresses(drafts: Sequence[Draft], refuse: Refuse) -> None:
 def _defaults(drafts: Sequence[Draft], refuse: Refuse) -> None:
     """Two routes of one interface to the same place, with the same metric."""
     for draft in drafts:
-        seen = set()
+        seen: set[tuple[str, str, int | None]] = set()
         for key, gateway in (
             ("gateway4", draft.shape.gateway4),
             ("gateway6", draft.shape.gateway6),
@@ -205,12 +212,16 @@ def _defaults(drafts: Sequence[Draft], refuse: Refuse) -> None:
             seen.add(mark)
 
 
-def _links(drafts: Sequence[Draft], known: dict[str, Draft], refuse: Refuse) -> None:
+def _links(
+    drafts: Sequence[Draft], known: dict[str, Draft], broken: Set[str], refuse: Refuse
+) -> None:
     seen: dict[tuple[str, int], str] = {}
     for draft in drafts:
         if not isinstance(draft.shape, VlanShape):
             continue
         link, here = draft.shape.link, (*draft.path, "link")
+        if link in broken:
+            continue
         if link not in known:
             refuse(here, f"{link} is no interface of this file ({_listed(known, draft.id)})")
         elif known[link].section == "vlans":
@@ -221,7 +232,9 @@ def _links(drafts: Sequence[Draft], known: dict[str, Draft], refuse: Refuse) -> 
         seen.setdefault(mark, draft.id)
 
 
-def _members(drafts: Sequence[Draft], known: dict[str, Draft], refuse: Refuse) -> None:
+def _members(
+    drafts: Sequence[Draft], known: dict[str, Draft], broken: Set[str], refuse: Refuse
+) -> None:
     taken: dict[str, str] = {}
     for draft in drafts:
         if not isinstance(draft.shape, BondShape):
@@ -230,6 +243,8 @@ def _members(drafts: Sequence[Draft], known: dict[str, Draft], refuse: Refuse) -
             refuse((*draft.path, "interfaces"), "is empty; a bond needs a member")
         for number, member in enumerate(draft.shape.interfaces):
             here = (*draft.path, "interfaces", number)
+            if member in broken:
+                continue
             if member not in known:
                 refuse(here, f"{member} is no interface of this file "
                        f"({_listed(known, draft.id)})")  # fmt: skip

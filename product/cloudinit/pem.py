@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 MAX_LENGTH = 128 * 1024
-_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----\s*([A-Za-z0-9+/=\s]*?)\s*-----END \1-----")
+_BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 
 
 def _blocks(value: object, what: str) -> list[tuple[str, str]]:
@@ -19,9 +19,15 @@ def _blocks(value: object, what: str) -> list[tuple[str, str]]:
         raise ValueError(f"holds a PRIVATE key: never hand it out; put {what} here")
     if len(value) > MAX_LENGTH:
         raise ValueError(f"has {len(value)} letters; at most {MAX_LENGTH} are read")
-    found = [(match.group(1), match.group(0)) for match in _BLOCK.finditer(value)]
+    found = []
+    for begin in _BEGIN.finditer(value):
+        end = f"-----END {begin.group(1)}-----"
+        stop = value.find(end, begin.end())
+        if stop < 0:
+            raise ValueError(f"is cut off: {end} is missing")
+        found.append((begin.group(1), value[begin.start() : stop + len(end)]))
     if not found:
-        raise ValueError(f"is not PEM: -----BEGIN ... and -----END ... of {what} are missing")
+        raise ValueError(f"is not PEM: it has no line -----BEGIN ...; put {what} here")
     return found
 
 

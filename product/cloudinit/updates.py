@@ -47,7 +47,7 @@ def _health(value: object) -> str:
 
 
 def _window(value: object) -> str:
-    text = require_text(value).strip()
+    text = "".join(require_text(value).split())
     try:
         parse_window(text)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What ``pip install .`` gives: three commands, and the recipes that one of them needs."""
+"""What ``pip install .`` gives: four commands, and the recipes that one of them needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from product.image.cache import default_root, tree_digest
 from product.image.tools import host_arch
 
 CHECKOUT = Path(__file__).parents[2]
-COMMANDS = ("kubesolo-image", "kubesolo-release", "kubesolo-update")
+COMMANDS = ("kubesolo-config", "kubesolo-image", "kubesolo-release", "kubesolo-update")
 NOT_INSTALLED = ("pytest", "pexpect", "qemu", "nox", "mypy")
 SECONDS = 300
 

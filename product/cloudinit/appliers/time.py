@@ -1,4 +1,4 @@
-"""/etc/kubesolo/timezone, and /etc/kubesolo/ntp: a server a line; where it is empty, none is asked."""
+"""/etc/kubesolo/timezone, and /etc/kubesolo/ntp: one server a line; empty, it asks none."""
 
 from __future__ import annotations
 
