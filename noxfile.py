@@ -25,7 +25,7 @@ SHELL_SCRIPTS = (
     "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot",
     "images/overlay/usr/sbin/poweroff", "images/overlay/usr/lib/kubesolo/dhcp",
     "images/overlay/usr/lib/kubesolo/lib.sh", "images/**/usr/lib/kubesolo/stages/*",
-    "images/overlay/usr/lib/kubesolo/log-service", "images/overlay/usr/lib/kubesolo/prune-logs",
+    "images/overlay/usr/bin/kubeconfig", "images/overlay/usr/lib/kubesolo/log-service", "images/overlay/usr/lib/kubesolo/prune-logs",
     "images/**/usr/lib/kubesolo/services/*/run", "images/**/usr/lib/kubesolo/services/*/finish",
     "images/oci/agent/*",
     "fixtures/overlays/**/services/*/run", "fixtures/overlays/**/stages/*",
