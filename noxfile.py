@@ -24,6 +24,7 @@ SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
     "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot",
     "images/overlay/usr/sbin/poweroff", "images/overlay/usr/lib/kubesolo/dhcp",
+    "images/overlay/usr/bin/kubeconfig",
     "images/overlay/usr/lib/kubesolo/lib.sh", "images/overlay/usr/lib/kubesolo/name-servers",
     "images/overlay/usr/lib/kubesolo/time-servers", "images/**/usr/lib/kubesolo/stages/*",
     "images/overlay/usr/lib/kubesolo/log-service", "images/overlay/usr/lib/kubesolo/prune-logs",

@@ -31,6 +31,8 @@ except ImportError:
 
 # The URL of a seed that waits for a network; the service seed fetches it.
 TO_FETCH = "run/kubesolo/seed-url"
+# There until the kubeconfig that user-data asks for lies on the seed (product.cloudinit.to_seed).
+OWED = "var/lib/kubesolo/config/kubeconfig-owed"
 RESULT_NAME = "kubesolo-result.txt"
 DEFAULT_RANK = 3
 # A larger file of the node is neither appended to nor compared.
@@ -145,6 +147,8 @@ class Boot:
                 self._problems.append(f"{name} of {seed.place}: {_sentence(error)}")
                 self._retry = True
                 continue
+            if plan.kubeconfig_to_seed:
+                self._owe_kubeconfig()
             self._lines.append(f"configuration: {name} of {seed.place} applied")
             self._lines += [f"configuration: {note}" for note in plan.notes]
             applied[name] = Applied(digest, written)
@@ -183,6 +187,11 @@ class Boot:
             os.chmod(path, file.mode)
             written[file.path] = _hex(content)
         return written
+
+    def _owe_kubeconfig(self) -> None:
+        """Have the service kubeconfig-to-seed write one once there is one."""
+        with suppress(OSError):
+            write_atomic(self.where.under(OWED), b"")
 
     def _remove_what_is_no_longer_said(self, old: Record, new: Record) -> None:
         """What an instance before wrote and this one does not, unless somebody has edited it."""

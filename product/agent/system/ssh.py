@@ -44,7 +44,7 @@ def fingerprint(data: str) -> str:
     from binascii import a2b_base64, b2a_base64
     from hashlib import sha256
 
-    digest = sha256(a2b_base64(data)).digest()
+    digest = sha256(a2b_base64(data, strict_mode=True)).digest()
     return "SHA256:" + b2a_base64(digest, newline=False).decode().rstrip("=")
 
 
