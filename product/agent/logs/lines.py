@@ -87,15 +87,17 @@ def _service_lines(folder: str, service: str) -> Iterator[Line]:
     names = _listing(f"{folder}/{service}")
     files = [*sorted(name for name in names if name.startswith("@")), "current"]
     for text in _texts(f"{folder}/{service}", files):
-        match = _STAMP.match(text)
-        time, text = (f"{match[1]}T{match[2]}Z", match[3]) if match else ("", text)
-        name = service
-        if service == KERNEL and (level := _LEVEL.match(text)):
-            text = level[2]
-            # Facility 0 is the kernel's own.
-            if int(level[1]) >> 3:
-                name = BOOT
-        yield Line(time, name, text)
+        yield parse_line(service, text)
+
+
+def parse_line(service: str, text: str) -> Line:
+    """A line as svlogd wrote it."""
+    match = _STAMP.match(text)
+    time, text = (f"{match[1]}T{match[2]}Z", match[3]) if match else ("", text)
+    if service == KERNEL and (level := _LEVEL.match(text)):
+        # Facility 0 is the kernel's own.
+        return Line(time, BOOT if int(level[1]) >> 3 else KERNEL, level[2])
+    return Line(time, service, text)
 
 
 def _container_lines(folder: str, name: str) -> Iterator[Line]:

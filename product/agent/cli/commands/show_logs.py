@@ -9,13 +9,16 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 
-from product.agent.errors import EXIT_DONE, AgentError
+from product.agent.errors import EXIT_DONE, AgentError, UsageError
 from product.agent.logs import boots as index
 from product.agent.logs import lines
 from product.agent.logs.boots import BootLog, Crash
+from product.agent.logs.follow import Follower
 from product.agent.logs.lines import Line
 from product.agent.node import Node
 from product.agent.system.clock import timestamp
+
+FOLLOW_SECONDS = 0.5
 
 
 class NoSuchServiceError(AgentError):
@@ -31,6 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--service", metavar="NAME", help="one service alone; boot, kernel, or a pod: NAMESPACE/POD"
     )
     parser.add_argument("--lines", type=_lines, metavar="N", help="the last N lines alone")
+    parser.add_argument(
+        "--follow", action="store_true", help="go on with what this boot's services say from now on"
+    )
     parser.add_argument("--list", action="store_true", help="list the boots that have logs")
 
 
@@ -59,6 +65,8 @@ def run(node: Node, options: argparse.Namespace) -> int:
 
 
 def _run(node: Node, options: argparse.Namespace) -> int:
+    if options.follow and (options.boot or options.json or options.list):
+        raise UsageError("--follow shows this boot's lines: without --boot, --json and --list")
     boots = index.list_boots(node.paths)
     crashes = index.list_crashes(node.paths)
     if options.list:
@@ -66,6 +74,7 @@ def _run(node: Node, options: argparse.Namespace) -> int:
         return EXIT_DONE
     boot = index.find_boot(boots, options.boot)
     left = index.crashes_of(crashes, boots, boot)
+    follower = Follower(boot.folder) if options.follow else None
     found = _found(node, boot, options.service)
     if options.lines is not None:
         found = deque(found, options.lines)
@@ -79,13 +88,31 @@ def _run(node: Node, options: argparse.Namespace) -> int:
         }
         print(json.dumps(document))
         return EXIT_DONE
+    last: deque[Line] = deque(maxlen=100)
     for line in found:
-        print(f"{line.time or '-'} {line.service}: {line.text}")
+        print(_printed(line))
+        last.append(line)
     for crash in left if options.service is None else ():
         print(f"--- {crash.path}: {crash.reason}")
         print(index.crash_text(node.paths, crash).rstrip("\n"))
     sys.stdout.flush()
+    if follower is not None:
+        _follow(node, follower, options.service, set(last))
     return EXIT_DONE
+
+
+def _printed(line: Line) -> str:
+    return f"{line.time or '-'} {line.service}: {line.text}"
+
+
+def _follow(node: Node, follower: Follower, service: str | None, known: set[Line]) -> None:
+    """Until somebody interrupts it; ``known`` may come again, and is printed already."""
+    while True:
+        for line in follower.poll():
+            if line not in known and service in (None, line.service):
+                print(_printed(line), flush=True)
+        known.clear()
+        node.clock.pause(FOLLOW_SECONDS)
 
 
 def _found(node: Node, boot: BootLog, service: str | None) -> Iterable[Line]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from product.agent.logs import lines
+from product.agent.logs.follow import Follower
 from product.agent.tests.world import World
 
 # A command's exit code, output and errors.
@@ -142,3 +143,33 @@ def test_an_unknown_service_names_those_there_are(logged: Run) -> None:
     code, _, err = logged("logs", "--service", "default/web")
     assert code == 1
     assert "there is no log of a pod default/web" in err
+
+
+def test_following_goes_on_over_rotations(tmp_path: Path) -> None:
+    write_log(tmp_path, "a", "2026-12-01_10:00:00.00000 old")
+    follower = Follower(str(tmp_path))
+    current = tmp_path / "a/current"
+
+    def say(text: str) -> None:
+        with current.open("a") as file:
+            file.write(text)
+
+    def said() -> list[str]:
+        return [line.text for line in follower.poll()]
+
+    assert said() == []
+    say("2026-12-01_10:00:01.00000 first\n2026-12-01_10:00:02.00000 hal")
+    assert said() == ["first"]
+    say("f\n2026-12-01_10:00:03.00000 last of it\n")
+    current.rename(tmp_path / "a/@4000.s")
+    current.write_text("2026-12-01_10:00:04.00000 new\n")
+    write_log(tmp_path, "b", "2026-12-01_10:00:04.00000 of another")
+    assert said() == ["half", "last of it", "new", "of another"]
+    assert said() == []
+    follower.close()
+
+
+def test_following_is_of_this_boot(logged: Run) -> None:
+    code, _, err = logged("logs", "--follow", "--boot", "-1")
+    assert code == 2
+    assert "--follow shows this boot's lines" in err
