@@ -27,8 +27,8 @@ def write_to_seed(where: Where, boot_disk: str, esp: str, kubeconfig: bytes) -> 
     seed = _applied(find_seeds(where, boot_disk, esp), source)
     if seed is None or seed.device is None or seed.kind != "vfat":
         raise CloudInitError(
-            f"user-data wants a kubeconfig on {source or 'its seed'}, which is not there, or cannot "
-            "be written",
+            f"user-data wants a kubeconfig on {source or 'its seed'}, which is not there, or "
+            "cannot be written",
             hint="plug in a FAT seed disk, or take the kubeconfig over SSH",
         )
     with where.mounted(seed.device, seed.kind, writable=True) as folder:
