@@ -22,11 +22,19 @@ Schema 1, one JSON object; absent values are null:
                   of what a restore replaced; else null
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, and ``summary``, a sentence on each
+``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (see
+                  product.cloudinit.record), ``problems`` (sentences, which are among those
+                  below), ``files``, name to the paths written; null where no boot looked
+``logs``          ``boot``, the number of this boot in the logs, and ``crashes``, what failed boots
+                  left (see product.agent.logs.boots), the latest last
+``ssh``           ``state`` (see product.agent.system.ssh), ``host_key`` as OpenSSH writes it and
+                  its ``fingerprint``, or null
 ``problems``      what an operator should know, as sentences
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -35,6 +43,7 @@ from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.health.report import read_report
+from product.agent.logs.boots import list_boots, list_crashes
 from product.agent.net.interfaces import Network
 from product.agent.node import Node, boot_disk_copies
 from product.agent.records.quarantine import Quarantine
@@ -48,6 +57,7 @@ SCHEMA = 1
 # How long DHCP may ask before a missing address is a problem.
 SETTLED_SECONDS = 15
 MAX_PROBLEMS = 64 * 1024
+MAX_CONFIGURATION = 1024 * 1024
 
 
 class StatusReport(NamedTuple):
@@ -69,6 +79,9 @@ class StatusReport(NamedTuple):
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
     network: dict[str, list[object]]
+    configuration: dict[str, object] | None
+    logs: dict[str, object]
+    ssh: dict[str, str | None]
     problems: list[str]
 
 
@@ -129,6 +142,9 @@ def collect(node: Node, config: Config) -> StatusReport:
         baseline,
         datastore,
         network.as_json(),
+        _configuration(node),
+        _logs(node),
+        _ssh(node, problems),
         problems,
     )
 
@@ -201,6 +217,24 @@ def _late_problems(node: Node) -> list[str]:
     return text.translate({ord('"'): None, ord("\\"): None}).splitlines()
 
 
+def _logs(node: Node) -> dict[str, object]:
+    boots, crashes = list_boots(node.paths), list_crashes(node.paths)
+    return {"boot": boots[-1].number, "crashes": [crash._asdict() for crash in crashes]}
+
+
+def _ssh(node: Node, problems: list[str]) -> dict[str, str | None]:
+    from product.agent.system.ssh import read_server
+
+    server = read_server(node.paths)
+    if server.problem:
+        problems.append(server.problem)
+    return {
+        "state": server.state,
+        "host_key": server.host_key,
+        "fingerprint": server.fingerprint,
+    }
+
+
 def _boot_loader(node: Node) -> str | None:
     """The release whose boot loader is installed; None where nothing says it."""
     from product.agent.update.loader import read_installed
@@ -210,6 +244,15 @@ def _boot_loader(node: Node) -> str | None:
     except (AgentError, OSError):
         return None
     return installed.version if installed else None
+
+
+def _configuration(node: Node) -> dict[str, object] | None:
+    """What stage 45 left; None where there is nothing, or garbage."""
+    try:
+        document = json.loads(read_bounded(node.paths.configuration, MAX_CONFIGURATION))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def as_text(report: StatusReport) -> str:
@@ -240,9 +283,20 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
+    if report.configuration and report.configuration.get("source"):
+        lines.append(
+            f"configuration: {report.configuration.get('outcome')}, of "
+            f"{report.configuration['source']}, instance {report.configuration.get('instance_id')}"
+        )
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")
+    crashes = report.logs["crashes"]
+    for crash in crashes if isinstance(crashes, list) else []:
+        if crash["found_by"] == report.logs["boot"]:
+            lines.append(f"a failed boot before this one: {crash['path']} ({crash['reason']})")
+    if report.ssh["fingerprint"]:
+        lines.append(f"ssh: {report.ssh['state']}, host key {report.ssh['fingerprint']}")
     for digest, entry in report.quarantine.items():
         lines.append(f"quarantined: {entry['version']} {digest[:12]} ({entry['reason']})")
     lines += [f"problem: {problem}" for problem in report.problems]

@@ -72,6 +72,8 @@ def _restore(value: object) -> str:
 
 
 Word = Annotated[str, BeforeValidator(_word)]
+# How often a node looks for updates that was told of a server, and of no interval: minutes.
+CHECK_MINUTES = 360
 KEY_FILE = "/etc/kubesolo/update-key.pem"
 
 
@@ -89,6 +91,8 @@ class Updates(Model):
     auto_rollback_after: Annotated[int, between(0, 1000)] | None = None
     kube_system_settle: Annotated[int, between(0, 3600)] | None = None
     datastore_restore: Annotated[str, BeforeValidator(_restore)] | None = None
+    # Minutes; 0 is never. A year at most.
+    check_interval: Annotated[int, between(0, 525_600)] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:
@@ -109,6 +113,9 @@ class Updates(Model):
     def lines(self) -> list[str]:
         """What update.conf says; nothing where the block is empty."""
         values = self.model_dump(exclude_none=True)
+        if self.server:
+            # Nobody logs in on a node that was configured from outside.
+            values.setdefault("check_interval", CHECK_MINUTES)
         if self.inline_key:
             values["pubkey"] = KEY_FILE
         return [f"{key}={value}" for key, value in values.items()]

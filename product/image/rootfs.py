@@ -30,8 +30,16 @@ CODE = "usr/lib/kubesolo/python"
 PRODUCT = Path(__file__).resolve().parents[1]
 # What of `product` ships in the guest.
 SHIPPED = (
-    "__init__.py", "errors.py", "manifest.py", "agent", "channel", "cloudinit", "disk", "node"
-)  # fmt: skip
+    "__init__.py",
+    "errors.py",
+    "manifest.py",
+    "agent",
+    "channel",
+    "cloudinit",
+    "disk",
+    "netconf",
+    "node",
+)
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _FOLDERS = (
     "dev", "proc", "sys", "run", "tmp", "mnt/data", "root", "etc/kubesolo", "var/lib/kubesolo",

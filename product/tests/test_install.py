@@ -75,4 +75,4 @@ def test_the_set_for_developers_has_what_the_harness_needs() -> None:
     locked = "\n" + (CHECKOUT / "requirements/dev.txt").read_text()
     for line in [*project["dependencies"], *extras["dev"]]:
         name = re.split(r"[=>]", line)[0].replace(".", "-")
-        assert f"\n{name}==" in locked
+        assert f"\n{name.lower()}==" in locked

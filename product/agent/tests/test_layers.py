@@ -10,6 +10,7 @@ from product.tests.layers import misplaced_imports
 LAYERS = (
     ("cli",),
     ("services",),
+    ("support",),
     ("status",),
     ("update",),
     ("health",),
@@ -21,7 +22,7 @@ LAYERS = (
     ("sources",),
     ("records",),
     ("bootloader",),
-    ("net",),
+    ("net", "logs"),
     ("system",),
     ("config", "version"),
     ("errors",),

@@ -119,6 +119,9 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "baseline",
         "datastore",
         "network",
+        "configuration",
+        "logs",
+        "ssh",
         "problems",
     ]
     assert report["version"] == "0.2.0"
