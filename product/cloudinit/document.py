@@ -30,7 +30,7 @@ _UNPRINTABLE = re.compile(
 )
 # Blanks that are none, where they would become part of a word.
 _NO_BLANK = re.compile("^[ \t-]*([\xa0\u3000])|:([\xa0\u3000])", re.MULTILINE)
-_TEMPLATE = re.compile(r"\{\{.{0,200}?\}\}|\{%.{0,200}?%\}")
+_TEMPLATE = re.compile(r"\{\{[^{}\n]{0,200}\}\}|\{%[^{}\n]{0,200}%\}")
 
 
 class Place(NamedTuple):
