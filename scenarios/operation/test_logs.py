@@ -52,7 +52,8 @@ def test_logs_outlive_a_reboot_and_a_power_cut(node: Node) -> None:
     # Also what it said after it was told to stop.
     assert "kubesolo: stage stop" in before
     assert before.startswith(own[: own.rindex("\n")])
-    assert _logs(node, "--boot", str(first["number"]), "--service", "boot") in before
+    stages = _logs(node, "--boot", str(first["number"]), "--service", "boot").splitlines()
+    assert stages == [line for line in before.splitlines() if line.split()[1] == "boot:"]
     node.succeed("sync")
     node.power_cut()
     node.boot()
