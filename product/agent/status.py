@@ -22,6 +22,9 @@ Schema 1, one JSON object; absent values are null:
                   of what a restore replaced; else null
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, and ``summary``, a sentence on each
+``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (see
+                  product.cloudinit.record), ``problems`` (sentences, which are among those
+                  below), ``files``, name to the paths written; null where no boot looked
 ``logs``          ``boot``, the number of this boot in the logs, and ``crashes``, what failed boots
                   left (see product.agent.logs.boots), the latest last
 ``ssh``           ``state`` (see product.agent.system.ssh), ``host_key`` as OpenSSH writes it and
@@ -31,6 +34,7 @@ Schema 1, one JSON object; absent values are null:
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -53,6 +57,7 @@ SCHEMA = 1
 # How long DHCP may ask before a missing address is a problem.
 SETTLED_SECONDS = 15
 MAX_PROBLEMS = 64 * 1024
+MAX_CONFIGURATION = 1024 * 1024
 
 
 class StatusReport(NamedTuple):
@@ -74,6 +79,7 @@ class StatusReport(NamedTuple):
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
     network: dict[str, list[object]]
+    configuration: dict[str, object] | None
     logs: dict[str, object]
     ssh: dict[str, str | None]
     problems: list[str]
@@ -136,6 +142,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         baseline,
         datastore,
         network.as_json(),
+        _configuration(node),
         _logs(node),
         _ssh(node, problems),
         problems,
@@ -239,6 +246,15 @@ def _boot_loader(node: Node) -> str | None:
     return installed.version if installed else None
 
 
+def _configuration(node: Node) -> dict[str, object] | None:
+    """What stage 45 left; None where there is nothing, or garbage."""
+    try:
+        document = json.loads(read_bounded(node.paths.configuration, MAX_CONFIGURATION))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
 def as_text(report: StatusReport) -> str:
     """The report for people."""
     slot = report.boot["slot"]
@@ -267,6 +283,11 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
+    if report.configuration and report.configuration.get("source"):
+        lines.append(
+            f"configuration: {report.configuration.get('outcome')}, of "
+            f"{report.configuration['source']}, instance {report.configuration.get('instance_id')}"
+        )
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")

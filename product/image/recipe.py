@@ -143,7 +143,7 @@ class Recipe(_Model):
     """One recipe; ``folder`` is where it was read, beside its locks, parts and overlays.
 
     ``components`` are the archive's, such as non-free-firmware. ``hardware`` is the name of its
-    part; a recipe of tools has none.
+    part; a recipe of tools has none. ``configuration`` is a folder with ``user-data`` and the like.
     """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -156,6 +156,8 @@ class Recipe(_Model):
     # Checked by the payload's own model: see product.image.payload.
     payload: dict[str, Any] | None = None
     hardware: str | None = None
+    # A folder beside the recipe: the configuration of nodes that get no other.
+    configuration: str | None = None
     extensions: tuple[str, ...] = ()
     folder: Path = Field(exclude=True)
     # The files that it was read from, its own last.

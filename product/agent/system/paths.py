@@ -37,6 +37,8 @@ class Paths:
         self.run = f"{base}/run/kubesolo"
         self.problems = f"{self.run}/problems"
         self.lock = f"{self.run}/update.lock"
+        # Left by stage 45, see product.cloudinit.record.
+        self.configuration = f"{self.run}/config.json"
         self.report = f"{self.run}/agent.json"
         # The public half of the SSH server's key, once it serves.
         self.ssh_host_key = f"{self.run}/ssh-host-key"

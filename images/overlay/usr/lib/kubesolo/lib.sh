@@ -64,6 +64,16 @@ force_reboot() {
     echo 1 > /sys/module/printk/parameters/always_kmsg_dump
     echo b > /proc/sysrq-trigger
 }
+# Keep what time it is, so that the next boot does not begin before it; `synchronised` where NTP said it.
+# Not the latest ever known: a clock that stood in the future is corrected, and so must this be.
+keep_time() {
+    kept=/var/lib/kubesolo/time/known
+    word=clock
+    if [ -e /run/kubesolo/time/since ]; then word=synchronised; fi
+    mkdir -p /var/lib/kubesolo/time
+    echo "$(date +%s) $word" > $kept.new
+    mv $kept.new $kept
+}
 # Put a service under supervision. Its output is logged, unless it has a file `nolog`.
 supervise() {
     # runsv writes beside the run script, so the service lives in memory.
