@@ -40,7 +40,7 @@ FILES = (
     "/run/kubesolo/boot.json", "/run/kubesolo/early", "/run/kubesolo/agent.json",
     "/run/kubesolo/problems", "/run/kubesolo/config.json", "/run/kubesolo/fsck.log",
     "/run/kubesolo/prepare.log", "/run/kubesolo/settle.log", "/run/kubesolo/crash.log",
-    "/run/resolv.conf", "/proc/cmdline", "/proc/version", "/proc/cpuinfo", "/proc/meminfo",
+    "/run/kubesolo/network/dhcpcd.conf", "/run/resolv.conf", "/proc/cmdline", "/proc/version", "/proc/cpuinfo", "/proc/meminfo",
     "/proc/interrupts", "/proc/partitions",
     "/usr/lib/kubesolo/release.json", "/usr/lib/kubesolo/payload.json", "/usr/lib/os-release",
     "/etc/kubesolo/hostname", "/etc/kubesolo/network.json", "/etc/kubesolo/kubernetes.json",
