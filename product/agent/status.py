@@ -21,7 +21,10 @@ Schema 1, one JSON object; absent values are null:
                   ``version``, ``kubernetes``, ``taken_at``, ``size``) and ``asides``, directories
                   of what a restore replaced; else null
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
-                  of product.agent.net.interfaces, and ``summary``, a sentence on each
+                  of product.agent.net.interfaces, ``default_routes``, ``name_servers``,
+                  ``search``, ``problems`` and ``summary``, a sentence on each
+``time``          ``synchronised``, ``source``, ``offset``, ``updated``, ``since``, ``from`` and
+                  ``servers`` (see product.agent.net.time_sync)
 ``problems``      what an operator should know, as sentences
 """
 
@@ -35,7 +38,8 @@ from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.health.report import read_report
-from product.agent.net.interfaces import Network
+from product.agent.net.interfaces import NO_ROUTE, Network
+from product.agent.net.time_sync import TimeSync, read_time_sync
 from product.agent.node import Node, boot_disk_copies
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
@@ -69,6 +73,7 @@ class StatusReport(NamedTuple):
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
     network: dict[str, list[object]]
+    time: dict[str, object]
     problems: list[str]
 
 
@@ -107,6 +112,8 @@ def collect(node: Node, config: Config) -> StatusReport:
     datastore = _datastore(node, problems)
     network = node.read_network()
     problems += _network_problems(node, network)
+    sync = read_time_sync(node.paths)
+    problems += _time_problems(node, sync)
     return StatusReport(
         SCHEMA,
         release.version,
@@ -129,6 +136,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         baseline,
         datastore,
         network.as_json(),
+        {**sync.as_json(), "summary": sync.describe()},
         problems,
     )
 
@@ -185,11 +193,23 @@ def _datastore(node: Node, problems: list[str]) -> dict[str, object] | None:
 
 
 def _network_problems(node: Node, network: Network) -> list[str]:
-    """Nothing where one address is there, or may still come."""
+    """What could not be set; what has no address, unless one address is there or may still come."""
+    found = [f"network: {problem}" for problem in network.problems]
     waited = [entry.waited for entry in network.interfaces if entry.waited is not None]
-    if network.has_address or (waited and max(waited) < SETTLED_SECONDS):
+    if network.has_address:
+        return [*found, f"network: {NO_ROUTE}"] if network.lacks_route else found
+    if waited and max(waited) < SETTLED_SECONDS:
+        return found
+    return found + [f"network: {fault}" for fault in network.faults()]
+
+
+def _time_problems(node: Node, sync: TimeSync) -> list[str]:
+    try:
+        with open(f"{node.paths.proc}/uptime") as file:
+            uptime = float(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
         return []
-    return [f"network: {fault}" for fault in network.faults()]
+    return [problem] if (problem := sync.problem(uptime)) else []
 
 
 def _late_problems(node: Node) -> list[str]:
@@ -240,6 +260,7 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
+    lines.append(f"time: {report.time['summary']}")
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")
