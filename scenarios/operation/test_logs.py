@@ -63,7 +63,7 @@ def test_logs_outlive_a_reboot_and_a_power_cut(node: Node) -> None:
     node.fail(["kubesolo-update", "logs", "--boot", "99"], exit=1)
 
 
-@scenario(tier="core", core_arch="aarch64", secure_boot=True)
+@scenario(tier="core", core_arch="x86_64", secure_boot=True)
 def test_a_panic_on_trial_leaves_its_last_console(
     node: Node, releases: Releases, begin_after: Begin
 ) -> None:
