@@ -119,6 +119,7 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "baseline",
         "datastore",
         "network",
+        "time",
         "configuration",
         "logs",
         "ssh",
