@@ -10,6 +10,7 @@ import pytest
 from product.cloudinit.annotate import annotate
 from product.cloudinit.cli import guess_kind, main
 from product.cloudinit.errors import Problem
+from product.cloudinit.record import Applied, Record
 from product.cloudinit.tests.support import edge_key
 
 GOOD = "#cloud-config\nhostname: edge-07\ngrowpart: {mode: auto}\n"
@@ -216,6 +217,14 @@ def test_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "  files        user-data  sha256:00" in run(capsys, "show", "--root", root)[1]
     both = json.loads(run(capsys, "show", "--json", "--root", root)[1])
     assert both["applied"]["instance_id"] == "6"
+
+    record = Record("6", "a disk", {"user-data": Applied("00", {"/etc/b": "1", "/etc/a": "2"})})
+    applied.write_bytes(record.as_json())
+    out = run(capsys, "show", "--root", root)[1]
+    assert "  files        user-data  /etc/a, /etc/b\n" in out
+    boot.write_text(json.dumps({"files": {"user-data": ["/etc/a"], "network-config": []}}))
+    out = run(capsys, "show", "--root", root)[1]
+    assert "  files        user-data  /etc/a\n               network-config\n" in out
 
     for damage in ("", "[]", "{", "[" * 100_000):
         applied.write_text(damage)
