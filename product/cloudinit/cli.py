@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a file has errors or cannot be read, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -27,6 +28,7 @@ _META = re.compile(r"^\s*(instance-id|local-hostname)\s*:", re.MULTILINE)
 
 def main(argv: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    _print_anything()
     parser = _parser()
     try:
         options = parser.parse_args(argv)
@@ -52,6 +54,13 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     return code
+
+
+def _print_anything() -> None:
+    """Let a terminal that lacks a letter show its code; the files are UTF-8 everywhere."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,6 +181,16 @@ def test_a_file_that_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path
         assert (code, out) == (1, "")
         assert err.startswith(f"error: cannot read {words[1]}: ")
         assert "hint: " in err
+
+
+def test_a_terminal_without_the_letters(user_data: Path) -> None:
+    user_data.write_text("#cloud-config\nhostname: b\u00fcro\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "product.cloudinit", "validate", "--annotate", str(user_data)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"hostname: b\\xfcro\t\t# E1" in done.stdout
 
 
 @pytest.mark.parametrize("words", [(), ("frobnicate",), ("validate",), ("validate", "-x", "f")])

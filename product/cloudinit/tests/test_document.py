@@ -130,6 +130,16 @@ def test_places_are_those_of_values_and_of_keys_without_one() -> None:
     assert document.problem(("a", "missing", "deeper"), "m")[1:4] == (1, 1, "a.missing.deeper")
 
 
+def test_keys_and_messages_are_one_line_of_printable_text() -> None:
+    document = parse(b'"a\\n\\e[2J": 1\n', "file")
+    assert isinstance(document.root, dict)
+    (key,) = document.root
+    problem = document.problem((key, "x" * 100), "no\x1b[2J\nway" * 100)
+    assert str(problem).isprintable()
+    assert problem.key == "a\\n\\x1b[2J." + "x" * 57 + "..."
+    assert problem.message.endswith("...")
+
+
 def test_two_braces_are_text_in_what_is_the_users_own() -> None:
     text = "write_files:\n- content: '{{ .Values.x }}'\nfinal_message: 'ready {{x}}'\n"
     assert not problems_of(parse, text.encode())

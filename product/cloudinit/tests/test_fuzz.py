@@ -49,6 +49,9 @@ def require_places(error: InvalidFileError, data: bytes) -> None:
         assert 1 <= problem.line <= lines
         assert problem.column >= 1
         assert problem.message
+        # They go to a console and to a terminal.
+        assert str(problem).isprintable()
+        assert len(str(problem)) < 1000
 
 
 def require_readable(files: tuple[PlannedFile, ...]) -> None:
