@@ -80,3 +80,10 @@ NOTED: Mapping[str, str] = {
     "allow_public_ssh_keys": "keys are those of ssh_authorized_keys",
     "version": "means nothing here",
 }
+# The same, of a block that has a meaning here.
+NOTED_BELOW: Mapping[str, Mapping[str, str]] = {
+    "ntp": {
+        "ntp_client": "the node has chrony",
+        "config": "the node writes chrony's configuration itself",
+    },
+}

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from product.cloudinit.cloud_keys import HARMLESS, NOTED, REFUSED
+from product.cloudinit.cloud_keys import HARMLESS, NOTED, NOTED_BELOW, REFUSED
 from product.cloudinit.document import Document, Value, parse, parse_text, read_text
-from product.cloudinit.errors import InvalidFileError, Problem
+from product.cloudinit.errors import InvalidFileError, Problem, in_order
 
 if TYPE_CHECKING:
     from product.cloudinit.network import Network
@@ -73,7 +73,7 @@ def load_user_data(data: bytes, name: str = "user-data") -> UserData:
     config = validate(CloudConfig, values, document, (), problems)
     if problems or config is None:
         raise InvalidFileError(problems)
-    return UserData(config, (*notes, *_remarks(document, config)))
+    return UserData(config, in_order([*notes, *_remarks(document, config)]))
 
 
 def _require_header(text: str, name: str) -> None:
@@ -100,6 +100,11 @@ def _known(
 
     values: dict[str, Any] = {}
     for key, value in root.items():
+        if key in NOTED_BELOW and isinstance(value, dict):
+            for inner in value.keys() & NOTED_BELOW[key].keys():
+                message = f"is passed over: {NOTED_BELOW[key][inner]}"
+                notes.append(document.problem((key, inner), message, at_key=True))
+            value = {each: v for each, v in value.items() if each not in NOTED_BELOW[key]}
         if key in NOTED:
             notes.append(document.problem((key,), f"is passed over: {NOTED[key]}", at_key=True))
         elif key in CloudConfig.model_fields:
@@ -200,5 +205,5 @@ def load_meta_data(data: bytes, name: str = "meta-data") -> MetaData:
         raise InvalidFileError(problems)
     name_found = found.get("local-hostname")
     return MetaData(
-        found.get("instance-id"), name_found.split(".")[0] if name_found else None, tuple(notes)
+        found.get("instance-id"), name_found.split(".")[0] if name_found else None, in_order(notes)
     )

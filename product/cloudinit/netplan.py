@@ -12,7 +12,7 @@ from typing import Any
 
 from product.cloudinit.checking import guess, kind, shown, validate
 from product.cloudinit.document import Document, Path, Value
-from product.cloudinit.errors import Problem
+from product.cloudinit.errors import InvalidFileError, Problem, in_order
 from product.cloudinit.netplan_checks import Draft, assemble
 from product.cloudinit.netplan_keys import (
     BOND_NOTED,
@@ -39,13 +39,11 @@ def read_network(document: Document, path: Path, value: Value, short: bool = Fal
 
     With ``short``, the short form is read, too. Raises InvalidFileError.
     """
-    from product.cloudinit.errors import InvalidFileError
-
     reader = _Reader(document)
     network = reader.read(path, value, short)
     if reader.problems:
         raise InvalidFileError(reader.problems)
-    return Network(network, tuple(reader.notes))
+    return Network(network, in_order(reader.notes))
 
 
 class _Reader:

@@ -146,6 +146,13 @@ def test_a_key_that_changes_nothing_is_a_note(key: str) -> None:
     assert note.message.startswith("is passed over: ")
 
 
+def test_a_key_within_a_block_that_changes_nothing_is_a_note() -> None:
+    found = load_user_data(user_data("ntp: {ntp_client: ntp, config: {a: b}, servers: [a]}\n"))
+    assert [note.key for note in found.notes] == ["ntp.ntp_client", "ntp.config"]
+    assert found.config.ntp is not None
+    assert found.config.ntp.servers == ("a",)
+
+
 def test_a_refused_key_that_asks_for_nothing_is_a_note() -> None:
     for key, values in HARMLESS.items():
         for value in (*values, "[]", ""):
