@@ -40,6 +40,10 @@ def test_a_document_of_version_1_2_and_its_markers() -> None:
     assert parse(b"%YAML 1.2\n---\na: 1\n...\n", "file").root == {"a": "1"}
 
 
+def test_an_escape_of_json_in_two_halves_is_one_character() -> None:
+    assert parse(b'a: "\\ud83d\\ude00"\n', "file").root == {"a": "\U0001f600"}
+
+
 @pytest.mark.parametrize("data", [b"", b"\n", b"# nothing\n", b"---\n", b"~\n"])
 def test_nothing(data: bytes) -> None:
     assert parse(data, "file").root is None
@@ -78,6 +82,8 @@ ONE = [
     ("a:\n\xa0\xa0b: 1\n", 2, 1, "looks like a blank"),
     ("a:\xa0b\n", 1, 3, "looks like a blank"),
     ('a: "\\UFFFFFFFF"\n', 1, 1, "escape"),
+    ('a: 1\nb: "\\ud800"\n', 2, 4, "escape"),
+    ('a: 1\n"\\udc00": 1\n', 2, 1, "escape"),
 ]  # fmt: skip
 
 
