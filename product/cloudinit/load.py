@@ -146,11 +146,17 @@ def _read_network_block(
 
 def _remarks(document: Document, config: CloudConfig) -> list[Problem]:
     """Notes on what was understood, and perhaps not meant."""
+    from product.node.names import NAME_MAX
+
     remarks = []
     for key, value in (("hostname", config.hostname), ("fqdn", config.fqdn)):
         if value and "." in value and key == "hostname":
             message = f"the node is named {value.split('.')[0]}, the first label"
             remarks.append(document.problem((key,), message))
+    if config.host and len(config.host) > NAME_MAX:
+        key = "hostname" if config.hostname else "fqdn"
+        message = f"Kubernetes knows the node by the first {NAME_MAX} letters of its name"
+        remarks.append(document.problem((key,), message))
     if config.fqdn and config.hostname:
         remarks.append(document.problem(("fqdn",), "is passed over: hostname counts"))
     if config.final_message and re.search(r"\$(version|timestamp|datasource|uptime|UPTIME)",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The version whose names these are; a test compares it with the image's.
+TZDATA = "2026f"
+
 # Area to cities: a host without tzdata, or with more names, judges as the node does.
 _AREAS = {
     "Africa": (

@@ -13,9 +13,11 @@ from product.cloudinit.plan import plan_user_data
 from product.cloudinit.settings import SECRET, SETTINGS
 from product.cloudinit.tests.support import FIXTURES, user_data
 from product.cloudinit.tests.test_settings import PAIRS, VALUES
+from product.cloudinit.timezones import TZDATA
 from product.netconf.document import parse
 from product.node.settings import KINDS, read_settings
 
+LOCKS = sorted((Path(__file__).parents[2] / "images/locks").glob("appliance-*.json"))
 ACCEPTED = [
     file["name"]
     for file in tomllib.loads((FIXTURES / "expected.toml").read_text())["file"]
@@ -33,6 +35,17 @@ def test_a_network_is_read_by_the_service(name: str) -> None:
         assert (read.addresses, read.search) == (wanted.addresses, wanted.search)
         assert (read.dhcp4, read.dhcp6, read.mtu) == (wanted.dhcp4, wanted.dhcp6, wanted.mtu)
         assert [route.to for route in read.routes] == [route.to for route in wanted.routes]
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_the_time_zones_are_those_of_the_image(path: Path) -> None:
+    versions = {
+        package["version"].partition("-")[0]
+        for package in json.loads(path.read_text())["packages"]
+        if package["name"] == "tzdata"
+    }
+    # A newer one may have zones more: make the list anew from its /usr/share/zoneinfo.
+    assert versions == {TZDATA}
 
 
 def test_both_know_the_same_settings_in_the_same_places() -> None:

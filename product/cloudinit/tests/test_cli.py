@@ -120,6 +120,19 @@ def test_the_kind_can_be_said(capsys: pytest.CaptureFixture[str], user_data: Pat
     assert run(capsys, "validate", str(user_data))[0] == 1
 
 
+def test_a_folder_stands_for_its_seed(
+    capsys: pytest.CaptureFixture[str], user_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "meta-data").write_text("instance-id: 7\n")
+    code, out, _ = run(capsys, "validate", str(tmp_path))
+    assert code == 0
+    assert [line.rpartition(" ")[2] for line in out.splitlines()[1:]] == ["user-data", "meta-data"]
+    (tmp_path / "empty").mkdir()
+    code, out, err = run(capsys, "validate", str(tmp_path / "empty"))
+    assert (code, out) == (1, "")
+    assert "empty holds none of user-data, network-config, meta-data" in err
+
+
 def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     user_data = tmp_path / "user-data"
     user_data.write_text(

@@ -111,6 +111,12 @@ def test_the_first_label_of_a_long_name_counts_and_hostname_before_fqdn() -> Non
     assert "hostname counts" in found.notes[0].message
 
 
+def test_a_name_that_kubernetes_cuts_is_said() -> None:
+    (note,) = load_user_data(user_data(f"hostname: {'a' * 53}\n")).notes
+    assert "the first 52 letters" in note.message
+    assert not load_user_data(user_data(f"hostname: {'a' * 52}\n")).notes
+
+
 def test_no_value_is_as_if_the_key_were_not_there() -> None:
     body = "".join(
         f"{key}:\n" for key in ("hostname", "network", "kubesolo", "updates", "ntp", "write_files")
