@@ -321,6 +321,9 @@ def _explain(error: object, name: str, text: str) -> InvalidFileError:
     elif "could not find expected ':'" in problem and error.context_mark:  # type: ignore[attr-defined]
         at = (error.context_mark.line + 1, error.context_mark.column + 1)  # type: ignore[attr-defined]
         message = "a line without ': '; indent it further if it belongs to the lines before"
+    elif "scanning a quoted scalar" in context and "end of stream" in problem:
+        at = (error.context_mark.line + 1, error.context_mark.column + 1)  # type: ignore[attr-defined]
+        message = "the quote that begins here has no end"
     elif "'<document start>'" in problem:
         message = "this line does not go with those before it; is the file YAML?"
     elif "<block end>" in problem and line.lstrip().startswith(":"):

@@ -19,6 +19,7 @@ from product.cloudinit.netplan_keys import (
     NOTED,
     REFUSED,
     ROUTE_REFUSED,
+    SHORT_REFUSED,
     TOP_NOTED,
     TOP_REFUSED,
 )
@@ -194,6 +195,16 @@ class _Reader:
         return known
 
     def _short(self, path: Path, value: Mapping[str, Value]) -> tuple[Interface, ...]:
+        for key in value.keys() & SHORT_REFUSED.keys():
+            self._refuse((*path, key), SHORT_REFUSED[key], True)
+        for key, inner in value.items():
+            if isinstance(inner, dict) and key not in SHORT_REFUSED:
+                self._refuse((*path, key), f"belongs to version 2, such as {_EXAMPLE}", True)
+        value = {
+            key: inner
+            for key, inner in value.items()
+            if key not in SHORT_REFUSED and not isinstance(inner, dict)
+        }
         shape = validate(ShortShape, value, self.document, path, self.problems)
         if shape is None:
             return ()

@@ -71,7 +71,7 @@ ONE = [
     ("a: [10.20.0.{{octet}}/24]\n", 1, 13, "unfilled template"),
     ("a: x\n{% if b %}\n", 2, 2, "unfilled template"),
     ("a: b: c\n", 1, 5, "second ': '"),
-    ("a: 'x\n", 2, 1, "end of stream"),
+    ("a: 1\nb: 'x\nc: 2\n", 2, 4, "has no end"),
     ("a: @x\n", 1, 4, "quotes"),
     ("a: [1, 2\n", 2, 1, "flow sequence"),
     ("a:\n  - b\n - c\n", 3, 2, "indentation"),
