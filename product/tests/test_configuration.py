@@ -10,7 +10,7 @@ import pytest
 
 from product.cloudinit.load import load_network
 from product.cloudinit.plan import plan_user_data
-from product.cloudinit.settings import SECRET, SETTINGS
+from product.cloudinit.settings import SETTINGS
 from product.cloudinit.tests.support import FIXTURES, user_data
 from product.cloudinit.tests.test_settings import PAIRS, VALUES
 from product.cloudinit.timezones import TZDATA
@@ -52,7 +52,6 @@ def test_both_know_the_same_settings_in_the_same_places() -> None:
     assert {name: kind.place for name, kind in SETTINGS.items()} == {
         name: kind.place for name, kind in KINDS.items()
     }
-    assert KINDS.keys() >= SECRET
 
 
 @pytest.mark.parametrize("name", SETTINGS)
