@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from product.cloudinit.errors import Faults, Problem
 T = TypeVar("T", bound=BaseModel)
 # Similar names are looked for this often in a file: it takes a millisecond each.
 _MAX_GUESSES = 20
+_LOGIN = re.compile(r"//[^/@\s]{1,500}@")
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 
@@ -27,8 +29,9 @@ class Model(BaseModel):
 
 
 def shown(value: object) -> str:
-    """A value for a message: short, and on one line."""
+    """A value for a message: short, on one line, and without the password of a URL."""
     if isinstance(value, str):
+        value = _LOGIN.sub("//***@", value)
         return repr(value if len(value) <= 60 else f"{value[:57]}...")
     return kind(value)
 
