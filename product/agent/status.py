@@ -20,6 +20,10 @@ Schema 1, one JSON object; absent values are null:
                   done when it took over (see product.agent.datastore.restore), ``copies`` (slot to
                   ``version``, ``kubernetes``, ``taken_at``, ``size``) and ``asides``, directories
                   of what a restore replaced; else null
+``maintenance``   ``window`` as configured, ``zone`` with its distance from UTC, ``open``, ``opens``
+                  (seconds since 1970; null where it does not open within three days) and
+                  ``problem``, why the window is not known, or null
+``unknown_keys``  sentences on keys of update.conf that this version does not know
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, and ``summary``, a sentence on each
 ``problems``      what an operator should know, as sentences
@@ -33,7 +37,7 @@ from typing import NamedTuple
 
 from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
-from product.agent.errors import AgentError
+from product.agent.errors import AgentError, ConfigError
 from product.agent.health.report import read_report
 from product.agent.net.interfaces import Network
 from product.agent.node import Node, boot_disk_copies
@@ -41,13 +45,16 @@ from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
 from product.agent.slots.content import BUSY
 from product.agent.slots.store import SlotStore
+from product.agent.system.clock import timestamp
 from product.agent.system.files import read_bounded
 from product.agent.system.firmware import secure_boot
+from product.agent.window import next_opening
 
 SCHEMA = 1
 # How long DHCP may ask before a missing address is a problem.
 SETTLED_SECONDS = 15
 MAX_PROBLEMS = 64 * 1024
+MAX_ZONE = 256
 
 
 class StatusReport(NamedTuple):
@@ -68,6 +75,8 @@ class StatusReport(NamedTuple):
     last_boot_check: dict[str, object] | None
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
+    maintenance: dict[str, object]
+    unknown_keys: list[str]
     network: dict[str, list[object]]
     problems: list[str]
 
@@ -128,6 +137,8 @@ def collect(node: Node, config: Config) -> StatusReport:
         report,
         baseline,
         datastore,
+        _maintenance(node, config),
+        list(config.unknown),
         network.as_json(),
         problems,
     )
@@ -182,6 +193,34 @@ def _datastore(node: Node, problems: list[str]) -> dict[str, object] | None:
         except AgentError as error:
             problems.append(error.message)
     return {"last": last, "copies": copies, "asides": asides(node.paths)}
+
+
+def _maintenance(node: Node, config: Config) -> dict[str, object]:
+    """When the node may reboot by itself, in its time zone."""
+    clock, window = node.clock, config.maintenance_window
+    problem, now, opens = config.window_unknown, clock.now(), None
+    if problem is None:
+        try:
+            opens = next_opening(window, now, clock.local_minute)
+        except ConfigError as error:
+            problem = error.message
+    return {
+        "window": window,
+        "zone": _zone(node),
+        "open": opens is not None and opens <= now,
+        "opens": None if opens is None else int(opens),
+        "problem": problem,
+    }
+
+
+def _zone(node: Node) -> str:
+    """The zone's name where one is configured, and what the clock says of it."""
+    try:
+        name = read_bounded(node.paths.timezone, MAX_ZONE).decode(errors="replace").strip()
+    except (OSError, ValueError):
+        name = ""
+    clock = node.clock.zone()
+    return f"{name} ({clock})" if name else clock
 
 
 def _network_problems(node: Node, network: Network) -> list[str]:
@@ -240,13 +279,30 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
+    lines.append(f"maintenance window: {_window_text(report.maintenance)}")
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")
     for digest, entry in report.quarantine.items():
         lines.append(f"quarantined: {entry['version']} {digest[:12]} ({entry['reason']})")
+    lines += [f"ignored: {text}" for text in report.unknown_keys]
     lines += [f"problem: {problem}" for problem in report.problems]
     return "\n".join(lines)
+
+
+def _window_text(maintenance: dict[str, object]) -> str:
+    if maintenance["problem"]:
+        return f"not known, so closed: {maintenance['problem']}"
+    if not maintenance["window"]:
+        return "always open"
+    opens = maintenance["opens"]
+    if maintenance["open"]:
+        when = "open now"
+    elif isinstance(opens, int):
+        when = f"opens {timestamp(opens)}"
+    else:
+        when = "never opens"
+    return f"{maintenance['window']} {maintenance['zone']}, {when}"
 
 
 def _versions(update: dict[str, object]) -> str:

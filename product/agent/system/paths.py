@@ -17,6 +17,7 @@ class Paths:
         self.payload = f"{base}/usr/lib/kubesolo/payload.json"
         self.loader = f"{base}/usr/lib/kubesolo/loader"
         self.config = f"{base}/etc/kubesolo/update.conf"
+        self.timezone = f"{base}/etc/kubesolo/timezone"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo"
         self.state = f"{self.data}/update/state.json"

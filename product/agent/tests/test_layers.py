@@ -24,6 +24,8 @@ LAYERS = (
     ("net",),
     ("system",),
     ("config", "version"),
+    ("settings",),
+    ("window",),
     ("errors",),
 )
 
