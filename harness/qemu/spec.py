@@ -15,6 +15,8 @@ from harness.qemu.devices import DiskBus, NetworkCard, SeedBus, Watchdog
 OVERHEAD_MIB = 200
 
 CHANNEL_OFFER = "io.kubesolo.channel=virtio"
+# What a scenario's clock shows is the scenario's own matter.
+NO_TIME_SERVER = "io.kubesolo.ntp=none"
 
 
 class MachineSpec(BaseModel):
@@ -24,11 +26,11 @@ class MachineSpec(BaseModel):
     ``disk_size_mib``. With ``kernel`` QEMU loads that one, its ``initrd`` and its command line
     ``append`` in place of what the disk would boot, and may go without a disk. ``smbios`` are OEM
     strings (SMBIOS type 11), the guest's credentials; the offer of the command channel is one of
-    them. ``secure_boot`` has UEFI refuse a boot loader that neither Microsoft nor a shim's vendor
-    signed. ``rtc`` is what the hardware clock shows at the start: "utc" or a date like
-    2020-01-01T00:00:00. With ``log_writes`` every write of the disk is kept in order, for
-    ``harness.crash``. ``seed`` is a second disk on ``seed_bus``; the machine has its own copy,
-    read-only where it is an ISO image. ``extra`` goes onto QEMU's command line as is.
+    them, that there is no time server another. ``secure_boot`` has UEFI refuse a boot loader that
+    neither Microsoft nor a shim's vendor signed. ``rtc`` is what the hardware clock shows at the
+    start: "utc" or a date like 2020-01-01T00:00:00. With ``log_writes`` every write of the disk is
+    kept in order, for ``harness.crash``. ``seed`` is a second disk on ``seed_bus``; the machine has
+    its own copy, read-only where it is an ISO image. ``extra`` goes onto QEMU's command line as is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,7 +51,7 @@ class MachineSpec(BaseModel):
     network_card: NetworkCard = NetworkCard.VIRTIO
     watchdog: bool = True
     watchdog_device: Watchdog = Watchdog.I6300ESB
-    smbios: tuple[str, ...] = (CHANNEL_OFFER,)
+    smbios: tuple[str, ...] = (CHANNEL_OFFER, NO_TIME_SERVER)
     rtc: Annotated[str, Field(pattern=r"^(utc|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)$")] = "utc"
     seed: Path | None = None
     seed_bus: SeedBus = SeedBus.VIRTIO

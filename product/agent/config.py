@@ -35,7 +35,8 @@ class Config(NamedTuple):
     set, 300 on an image with Kubernetes; more than 3600 count as 3600; the settle time counts).
     ``datastore_restore`` says when a slot puts back its own copy of Kubernetes' datastore: minor,
     where a newer minor version wrote the present one; always, where any other newer release did;
-    never.
+    never. ``check_interval`` is how many minutes lie between two looks for updates that nobody asks
+    for; 0: there are none.
     """
 
     server: str | None = None
@@ -49,6 +50,7 @@ class Config(NamedTuple):
     kube_system_settle: int = 30
     healthcheck_deadline: int | None = None
     datastore_restore: str = "minor"
+    check_interval: int = 0
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     window_unknown: str | None = None

@@ -30,6 +30,8 @@ NUMBER_KEYS = {
     "auto_rollback_after": _Range(0, 1000),
     "kube_system_settle": _Range(0, 3600),
     "healthcheck_deadline": _Range(1, 86400),
+    # Minutes; 0 is never.
+    "check_interval": _Range(0, 525_600),
 }
 KEYS = frozenset((*TEXT_KEYS, *CHOICES, *NUMBER_KEYS))
 

@@ -26,35 +26,43 @@ Schema 1, one JSON object; absent values are null:
 ``unknown_keys``  sentences on keys of update.conf that this version does not know
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, and ``summary``, a sentence on each
+``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (see
+                  product.cloudinit.record), ``problems`` (sentences, which are among those
+                  below), ``files``, name to the paths written; null where no boot looked
+``logs``          ``boot``, the number of this boot in the logs, and ``crashes``, what failed boots
+                  left (see product.agent.logs.boots), the latest last
+``ssh``           ``state`` (see product.agent.system.ssh), ``host_key`` as OpenSSH writes it and
+                  its ``fingerprint``, or null
 ``problems``      what an operator should know, as sentences
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from product.agent import maintenance
 from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
-from product.agent.errors import AgentError, ConfigError
+from product.agent.errors import AgentError
 from product.agent.health.report import read_report
+from product.agent.logs.boots import list_boots, list_crashes
 from product.agent.net.interfaces import Network
 from product.agent.node import Node, boot_disk_copies
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
 from product.agent.slots.content import BUSY
 from product.agent.slots.store import SlotStore
-from product.agent.system.clock import timestamp
 from product.agent.system.files import read_bounded
 from product.agent.system.firmware import secure_boot
-from product.agent.window import next_opening
 
 SCHEMA = 1
 # How long DHCP may ask before a missing address is a problem.
 SETTLED_SECONDS = 15
 MAX_PROBLEMS = 64 * 1024
-MAX_ZONE = 256
+MAX_CONFIGURATION = 1024 * 1024
 
 
 class StatusReport(NamedTuple):
@@ -78,6 +86,9 @@ class StatusReport(NamedTuple):
     maintenance: dict[str, object]
     unknown_keys: list[str]
     network: dict[str, list[object]]
+    configuration: dict[str, object] | None
+    logs: dict[str, object]
+    ssh: dict[str, str | None]
     problems: list[str]
 
 
@@ -137,9 +148,12 @@ def collect(node: Node, config: Config) -> StatusReport:
         report,
         baseline,
         datastore,
-        _maintenance(node, config),
+        maintenance.find(node, config),
         list(config.unknown),
         network.as_json(),
+        _configuration(node),
+        _logs(node),
+        _ssh(node, problems),
         problems,
     )
 
@@ -195,34 +209,6 @@ def _datastore(node: Node, problems: list[str]) -> dict[str, object] | None:
     return {"last": last, "copies": copies, "asides": asides(node.paths)}
 
 
-def _maintenance(node: Node, config: Config) -> dict[str, object]:
-    """When the node may reboot by itself, in its time zone."""
-    clock, window = node.clock, config.maintenance_window
-    problem, now, opens = config.window_unknown, clock.now(), None
-    if problem is None:
-        try:
-            opens = next_opening(window, now, clock.local_minute)
-        except ConfigError as error:
-            problem = error.message
-    return {
-        "window": window,
-        "zone": _zone(node),
-        "open": opens is not None and opens <= now,
-        "opens": None if opens is None else int(opens),
-        "problem": problem,
-    }
-
-
-def _zone(node: Node) -> str:
-    """The zone's name where one is configured, and what the clock says of it."""
-    try:
-        name = read_bounded(node.paths.timezone, MAX_ZONE).decode(errors="replace").strip()
-    except (OSError, ValueError):
-        name = ""
-    clock = node.clock.zone()
-    return f"{name} ({clock})" if name else clock
-
-
 def _network_problems(node: Node, network: Network) -> list[str]:
     """Nothing where one address is there, or may still come."""
     waited = [entry.waited for entry in network.interfaces if entry.waited is not None]
@@ -240,6 +226,24 @@ def _late_problems(node: Node) -> list[str]:
     return text.translate({ord('"'): None, ord("\\"): None}).splitlines()
 
 
+def _logs(node: Node) -> dict[str, object]:
+    boots, crashes = list_boots(node.paths), list_crashes(node.paths)
+    return {"boot": boots[-1].number, "crashes": [crash._asdict() for crash in crashes]}
+
+
+def _ssh(node: Node, problems: list[str]) -> dict[str, str | None]:
+    from product.agent.system.ssh import read_server
+
+    server = read_server(node.paths)
+    if server.problem:
+        problems.append(server.problem)
+    return {
+        "state": server.state,
+        "host_key": server.host_key,
+        "fingerprint": server.fingerprint,
+    }
+
+
 def _boot_loader(node: Node) -> str | None:
     """The release whose boot loader is installed; None where nothing says it."""
     from product.agent.update.loader import read_installed
@@ -249,6 +253,15 @@ def _boot_loader(node: Node) -> str | None:
     except (AgentError, OSError):
         return None
     return installed.version if installed else None
+
+
+def _configuration(node: Node) -> dict[str, object] | None:
+    """What stage 45 left; None where there is nothing, or garbage."""
+    try:
+        document = json.loads(read_bounded(node.paths.configuration, MAX_CONFIGURATION))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def as_text(report: StatusReport) -> str:
@@ -279,30 +292,26 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
-    lines.append(f"maintenance window: {_window_text(report.maintenance)}")
+    lines.append(f"maintenance window: {maintenance.as_text(report.maintenance)}")
+    if report.configuration and report.configuration.get("source"):
+        lines.append(
+            f"configuration: {report.configuration.get('outcome')}, of "
+            f"{report.configuration['source']}, instance {report.configuration.get('instance_id')}"
+        )
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")
+    crashes = report.logs["crashes"]
+    for crash in crashes if isinstance(crashes, list) else []:
+        if crash["found_by"] == report.logs["boot"]:
+            lines.append(f"a failed boot before this one: {crash['path']} ({crash['reason']})")
+    if report.ssh["fingerprint"]:
+        lines.append(f"ssh: {report.ssh['state']}, host key {report.ssh['fingerprint']}")
     for digest, entry in report.quarantine.items():
         lines.append(f"quarantined: {entry['version']} {digest[:12]} ({entry['reason']})")
     lines += [f"ignored: {text}" for text in report.unknown_keys]
     lines += [f"problem: {problem}" for problem in report.problems]
     return "\n".join(lines)
-
-
-def _window_text(maintenance: dict[str, object]) -> str:
-    if maintenance["problem"]:
-        return f"not known, so closed: {maintenance['problem']}"
-    if not maintenance["window"]:
-        return "always open"
-    opens = maintenance["opens"]
-    if maintenance["open"]:
-        when = "open now"
-    elif isinstance(opens, int):
-        when = f"opens {timestamp(opens)}"
-    else:
-        when = "never opens"
-    return f"{maintenance['window']} {maintenance['zone']}, {when}"
 
 
 def _versions(update: dict[str, object]) -> str:

@@ -163,6 +163,9 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "maintenance",
         "unknown_keys",
         "network",
+        "configuration",
+        "logs",
+        "ssh",
         "problems",
     ]
     assert report["version"] == "0.2.0"
