@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from product.cloudinit.annotate import annotate
 from product.cloudinit.cli import guess_kind, main
 from product.cloudinit.errors import Problem
+from product.cloudinit.record import Applied, Record
 from product.cloudinit.tests.support import edge_key
 
 GOOD = "#cloud-config\nhostname: edge-07\ngrowpart: {mode: auto}\n"
@@ -116,6 +120,19 @@ def test_the_kind_can_be_said(capsys: pytest.CaptureFixture[str], user_data: Pat
     assert run(capsys, "validate", str(user_data))[0] == 1
 
 
+def test_a_folder_stands_for_its_seed(
+    capsys: pytest.CaptureFixture[str], user_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "meta-data").write_text("instance-id: 7\n")
+    code, out, _ = run(capsys, "validate", str(tmp_path))
+    assert code == 0
+    assert [line.rpartition(" ")[2] for line in out.splitlines()[1:]] == ["user-data", "meta-data"]
+    (tmp_path / "empty").mkdir()
+    code, out, err = run(capsys, "validate", str(tmp_path / "empty"))
+    assert (code, out) == (1, "")
+    assert "empty holds none of user-data, network-config, meta-data" in err
+
+
 def test_render(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     user_data = tmp_path / "user-data"
     user_data.write_text(
@@ -179,6 +196,16 @@ def test_a_file_that_cannot_be_read(capsys: pytest.CaptureFixture[str], tmp_path
         assert "hint: " in err
 
 
+def test_a_terminal_without_the_letters(user_data: Path) -> None:
+    user_data.write_text("#cloud-config\nhostname: b\u00fcro\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "product.cloudinit", "validate", "--annotate", str(user_data)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"hostname: b\\xfcro\t\t# E1" in done.stdout
+
+
 @pytest.mark.parametrize("words", [(), ("frobnicate",), ("validate",), ("validate", "-x", "f")])
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)
@@ -216,6 +243,14 @@ def test_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "  files        user-data  sha256:00" in run(capsys, "show", "--root", root)[1]
     both = json.loads(run(capsys, "show", "--json", "--root", root)[1])
     assert both["applied"]["instance_id"] == "6"
+
+    record = Record("6", "a disk", {"user-data": Applied("00", {"/etc/b": "1", "/etc/a": "2"})})
+    applied.write_bytes(record.as_json())
+    out = run(capsys, "show", "--root", root)[1]
+    assert "  files        user-data  /etc/a, /etc/b\n" in out
+    boot.write_text(json.dumps({"files": {"user-data": ["/etc/a"], "network-config": []}}))
+    out = run(capsys, "show", "--root", root)[1]
+    assert "  files        user-data  /etc/a\n               network-config\n" in out
 
     for damage in ("", "[]", "{", "[" * 100_000):
         applied.write_text(damage)

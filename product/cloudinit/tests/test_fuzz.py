@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import pytest
@@ -10,17 +11,21 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from product.agent.config import load_config
 from product.cloudinit.document import MAX_BYTES
 from product.cloudinit.errors import InvalidFileError
 from product.cloudinit.load import load_meta_data, load_network, load_user_data
 from product.cloudinit.netplan_keys import BOND_NOTED, NOTED, REFUSED, TOP_REFUSED
 from product.cloudinit.netplan_schema import SHAPES
 from product.cloudinit.plan import plan_network, plan_user_data
+from product.cloudinit.planned import PlannedFile
 from product.cloudinit.schema import CloudConfig
 from product.cloudinit.settings import SETTINGS
 from product.cloudinit.tests.support import EXAMPLES, FIXTURES
 from product.cloudinit.updates import Updates
 from product.cloudinit.write_files import WriteFile
+from product.netconf.document import parse
+from product.node.settings import read_settings
 
 # Seconds that the worst file of the largest size may take; an emulated node is 20 times slower.
 SLOWEST = 6
@@ -44,6 +49,25 @@ def require_places(error: InvalidFileError, data: bytes) -> None:
         assert 1 <= problem.line <= lines
         assert problem.column >= 1
         assert problem.message
+        # They go to a console and to a terminal.
+        assert str(problem).isprintable()
+        assert len(str(problem)) < 1000
+
+
+def require_readable(files: tuple[PlannedFile, ...]) -> None:
+    """Files lie where they may, and those of services are read without a complaint."""
+    for file in files:
+        assert file.path.startswith(("/etc/kubesolo/", "/var/lib/kubesolo/"))
+        assert ".." not in file.path.split("/")
+        assert 0 <= file.mode <= 0o777
+        if file.path == "/etc/kubesolo/network.json":
+            parse(file.content)
+        elif file.path in ("/etc/kubesolo/update.conf", "/etc/kubesolo/kubernetes.json"):
+            with NamedTemporaryFile() as copy:
+                copy.write(file.content)
+                copy.flush()
+                read = load_config if file.path.endswith(".conf") else read_settings
+                assert read(copy.name).problems == ()
 
 
 def judge(data: bytes, loaders: tuple[Any, ...] = LOADERS) -> None:
@@ -55,12 +79,9 @@ def judge(data: bytes, loaders: tuple[Any, ...] = LOADERS) -> None:
             require_places(error, data)
             continue
         if load is load_user_data:
-            for file in plan_user_data(found, payload_settings=frozenset()).files:
-                assert file.path.startswith(("/etc/kubesolo/", "/var/lib/kubesolo/"))
-                assert ".." not in file.path.split("/")
-                assert 0 <= file.mode <= 0o777
+            require_readable(plan_user_data(found, payload_settings=frozenset()).files)
         elif load is load_network:
-            plan_network(found)
+            require_readable(plan_network(found).files)
 
 
 @many
@@ -117,6 +138,72 @@ def test_trees_of_known_keys_and_odd_values(tree: dict[str, Any]) -> None:
     judge(b"#cloud-config\n" + text.encode())
     nested = yaml.safe_dump({"version": "2", "ethernets": {"eth0": tree}, "bonds": {"b": tree}})
     judge(nested.encode())
+
+
+some = st.sampled_from
+LINKS = {
+    "dhcp4": some(["true", "no"]), "dhcp6": some(["on", "off"]), "accept-ra": some(["no", "yes"]),
+    "addresses": st.lists(
+        some(["10.0.0.5/24", "10.0.1.5/32", "fd00::5/64", "fd00::6/128", "169.254.1.1/16"]),
+        max_size=3, unique=True,
+    ),
+    "routes": st.lists(
+        st.fixed_dictionaries(
+            {"to": some(["default", "0.0.0.0/0", "::/0", "10.9.0.0/16", "fd01::/16", "10.9.9.9"]),
+             "via": some(["10.0.0.1", "10.9.0.1", "fd00::1", "fe80::1"])},
+            optional={"on-link": some(["true", "false"]), "metric": some(["0", "7", "4294967295"])},
+        ),
+        max_size=3,
+    ),
+    "gateway4": some(["10.0.0.1", "10.9.0.1"]), "gateway6": some(["fd00::1", "fe80::1"]),
+    "mtu": some(["68", "576", "1280", "9000", "65535"]), "optional": some(["true"]),
+    "nameservers": st.fixed_dictionaries(
+        {}, optional={
+            "addresses": st.lists(some(["10.0.0.1", "::1", "127.0.0.53", "fe80::1"]), max_size=3),
+            "search": st.lists(some(["lan", "Site.Example.Org.", "x" * 63, "1"]), max_size=3),
+        },
+    ),
+}  # fmt: skip
+MATCH = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": some(["e*", "eth[!0]", "*", "en?s0", "^x", "a" * 64, "wlan-0_1."]),
+        "macaddress": some(["52:54:00:AB:CD:EF", "52-54-00-ab-cd-ef", "00:00:00:00:00:00"]),
+    },
+)
+CARDS = some(["eth0", "eth1", "a", "x" * 64, "lan-1_2.3", "0"])
+MADE = some(["bond0", "eth0.7", "v", "x" * 14])
+PLAUSIBLE = st.fixed_dictionaries(
+    {"version": st.just("2")},
+    optional={
+        "ethernets": st.dictionaries(
+            CARDS, st.fixed_dictionaries({}, optional={**LINKS, "match": MATCH}), max_size=3
+        ),
+        "bonds": st.dictionaries(
+            MADE,
+            st.fixed_dictionaries(
+                {"interfaces": st.lists(CARDS, min_size=1, max_size=2, unique=True)},
+                optional={"parameters": st.fixed_dictionaries(
+                    {}, optional={"mode": some(["active-backup", "802.3ad"]), "primary": CARDS,
+                                  "mii-monitor-interval": some(["0", "100ms", "60000"])})},
+            ),
+            max_size=1,
+        ),
+        "vlans": st.dictionaries(
+            MADE,
+            st.fixed_dictionaries(
+                {"id": some(["1", "4094"]), "link": st.one_of(CARDS, MADE)}, optional=LINKS
+            ),
+            max_size=2,
+        ),
+    },
+)  # fmt: skip
+
+
+@many
+@given(PLAUSIBLE)
+def test_networks_that_are_accepted_are_read_by_the_service(tree: dict[str, Any]) -> None:
+    judge(yaml.safe_dump(tree).encode(), (load_network,))
 
 
 @many

@@ -68,7 +68,9 @@ def test_settings_and_those_that_the_payload_lacks() -> None:
     assert "has no portainer-edge-id, portainer-edge-key" in note
     assert edge_key()[:20] not in note
     assert plan(body).notes == ()
-    assert plan(body, payload_settings=frozenset()).files == found.files
+    without = plan(body, payload_settings=frozenset())
+    assert without.files == found.files
+    assert "this image has no Kubernetes" in without.notes[0]
 
 
 @pytest.mark.parametrize("block", ["updates:\n", "updates: {}\n", "updates: {server: }\n"])
@@ -105,6 +107,7 @@ def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> N
         ("server: 'http://x/ y'", "server", "has a blank"),
         ('server: "http://x/\\nserver=http://evil/"', "server", "has a blank"),
         ("server: 'http://x/?a=b'", "server", "has a query"),
+        ("server: 'http://me:secret@x/?a=b'", "server", "'http://***@x/?a=b' has a query"),
         ("server: 'http://x:99999/'", "server", "is not a URL"),
         ("server: 'http://[x/'", "server", "is not a URL"),
         ("server: 'http://a/', registry: b", "registry", "and server are both there"),
@@ -137,7 +140,9 @@ def test_a_private_key_is_refused_and_not_shown() -> None:
 
 def test_lists_that_are_empty_take_away_what_was_there() -> None:
     assert files("ssh_authorized_keys: []\n") == {"/etc/kubesolo/authorized_keys": ("", 0o600)}
-    assert files("ntp: {enabled: false}\n") == {"/etc/kubesolo/ntp": ("", 0o644)}
+    assert files("ntp: {enabled: false}\n") == {
+        "/etc/kubesolo/ntp": ("# nobody is asked: ntp.enabled is false\n", 0o644)
+    }
     assert files("ntp: {enabled: true}\nca_certs: {trusted: []}\nwrite_files: []\n") == {}
 
 
