@@ -196,6 +196,12 @@ def image(session: nox.Session) -> None:
 
 
 @nox.session
+def flash(session: nox.Session) -> None:
+    """Write an image to a disk with its configuration (-- IMAGE DEVICE --config user-data)."""
+    python(session, "-m", "product.image", "flash", *session.posargs)
+
+
+@nox.session
 def release(session: nox.Session) -> None:
     """Make keys, start a repository, publish into it (-- --help)."""
     python(session, "-m", "product.release", *session.posargs)

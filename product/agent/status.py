@@ -20,6 +20,10 @@ Schema 1, one JSON object; absent values are null:
                   done when it took over (see product.agent.datastore.restore), ``copies`` (slot to
                   ``version``, ``kubernetes``, ``taken_at``, ``size``) and ``asides``, directories
                   of what a restore replaced; else null
+``maintenance``   ``window`` as configured, ``zone`` with its distance from UTC, ``open``, ``opens``
+                  (seconds since 1970; null where it does not open within three days) and
+                  ``problem``, why the window is not known, or null
+``unknown_keys``  sentences on keys of update.conf that this version does not know
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, ``default_routes``, ``name_servers``,
                   ``search``, ``problems`` and ``summary``, a sentence on each
@@ -42,6 +46,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from product.agent import maintenance
 from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
 from product.agent.errors import AgentError
@@ -82,6 +87,8 @@ class StatusReport(NamedTuple):
     last_boot_check: dict[str, object] | None
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
+    maintenance: dict[str, object]
+    unknown_keys: list[str]
     network: dict[str, list[object]]
     time: dict[str, object]
     configuration: dict[str, object] | None
@@ -148,6 +155,8 @@ def collect(node: Node, config: Config) -> StatusReport:
         report,
         baseline,
         datastore,
+        maintenance.find(node, config),
+        list(config.unknown),
         network.as_json(),
         {**sync.as_json(), "summary": sync.describe()},
         _configuration(node),
@@ -303,6 +312,7 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
+    lines.append(f"maintenance window: {maintenance.as_text(report.maintenance)}")
     if report.configuration and report.configuration.get("source"):
         lines.append(
             f"configuration: {report.configuration.get('outcome')}, of "
@@ -320,6 +330,7 @@ def as_text(report: StatusReport) -> str:
         lines.append(f"ssh: {report.ssh['state']}, host key {report.ssh['fingerprint']}")
     for digest, entry in report.quarantine.items():
         lines.append(f"quarantined: {entry['version']} {digest[:12]} ({entry['reason']})")
+    lines += [f"ignored: {text}" for text in report.unknown_keys]
     lines += [f"problem: {problem}" for problem in report.problems]
     return "\n".join(lines)
 

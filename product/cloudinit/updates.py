@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, model_validator
 
-from product.agent.config import CHOICES
+from product.agent.config import CHOICES, check_value
 from product.agent.errors import ConfigError
-from product.agent.update.window import parse_window
+from product.agent.window import parse_window
 from product.cloudinit.checking import Model, between, shown
 from product.cloudinit.errors import Faults
 from product.cloudinit.hosts import require_text
@@ -101,6 +101,11 @@ class Updates(Model):
             faults.append((("registry",), "and server are both there; releases come from one"))
         if self.tag and not self.registry:
             faults.append((("tag",), "needs registry, too"))
+        for key, value in self.model_dump(exclude_none=True).items():
+            # What the agent would not use is said here, where it can be mended.
+            reason = None if key == "pubkey" else check_value(key, str(value))
+            if reason:
+                faults.append(((key,), f"{shown(value)} is {reason}"))
         if faults:
             raise Faults(faults)
         return self

@@ -41,8 +41,8 @@ def seed_image(
     """Write a seed disk with ``files`` in its root folder; returns ``path``.
 
     ``partitioned`` puts the file system into the only partition of an MBR, as on a stick. Without
-    ``rock_ridge`` an ISO image has its long names by Joliet alone. ``tools`` are the locked host
-    programs. Raises ImageError, OSError.
+    ``rock_ridge`` an ISO image has bare names, such as USER_DATA.;1, else also Joliet's. ``tools``
+    are the locked host programs. Raises ImageError, OSError.
     """
     for name in files:
         if not name or name in (".", "..") or "/" in name:
@@ -80,8 +80,9 @@ def _vfat(image: Path, contents: Path, label: str, tools: HostTools) -> None:
 
 
 def _iso(image: Path, contents: Path, label: str, rock_ridge: bool, tools: HostTools) -> None:
+    names = ("-J",) if rock_ridge else ("-iso-level", "3")
     tools.run(
-        "xorriso", "-rockridge", "on" if rock_ridge else "off", "-as", "mkisofs", "-quiet", "-J",
+        "xorriso", "-rockridge", "on" if rock_ridge else "off", "-as", "mkisofs", "-quiet", *names,
         "-V", label, "-o", image, contents, environment=_ENVIRONMENT,
     )  # fmt: skip
 

@@ -44,7 +44,7 @@ _VIRTIO_NETWORK = "0x0001"
 _USB_NETWORK = (("02", "06"), ("02", "0d"), ("e0", "01"))
 
 
-NO_ROUTE = "no default route: what is not on the same network cannot be reached"
+NO_ROUTE = "no default route for IPv4: what is not on the same network cannot be reached"
 
 
 class Around(NamedTuple):
@@ -143,10 +143,12 @@ class Network(NamedTuple):
 
     @property
     def lacks_route(self) -> bool:
-        """Whether there is an address and no way out, which nobody configured so."""
-        if self.routes is None or self.routes or not self.has_address:
+        """Whether there is an IPv4 address and no way out, which nobody configured so."""
+        if self.routes is None or any(":" not in route.gateway for route in self.routes):
             return False
-        return any(entry.reachable and entry.mode != STATIC for entry in self.interfaces)
+        return any(
+            entry.reachable and entry.has_ipv4 and entry.mode != STATIC for entry in self.interfaces
+        )
 
     def describe(self) -> list[str]:
         """A line for each interface and each device without a driver."""

@@ -81,6 +81,8 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
     Raises KubesoloError and OSError, as the operations do.
     """
     config = load_config(node.paths.config, {"server": request.server})
+    for note in config.unknown:
+        _log(f"note: {note}")
     if request.action == "check":
         from product.agent.update.operations import check_for_release
 

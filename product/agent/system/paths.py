@@ -18,6 +18,7 @@ class Paths:
         self.ssh = f"{base}/usr/lib/kubesolo/services/ssh"
         self.loader = f"{base}/usr/lib/kubesolo/loader"
         self.config = f"{base}/etc/kubesolo/update.conf"
+        self.timezone = f"{base}/etc/kubesolo/timezone"
         self.authorized_keys = f"{base}/etc/kubesolo/authorized_keys"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo"

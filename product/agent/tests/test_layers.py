@@ -12,6 +12,7 @@ LAYERS = (
     ("services",),
     ("support",),
     ("status",),
+    ("maintenance",),
     ("update",),
     ("health",),
     ("datastore",),
@@ -25,6 +26,8 @@ LAYERS = (
     ("net", "logs"),
     ("system",),
     ("config", "version"),
+    ("settings",),
+    ("window",),
     ("errors",),
 )
 

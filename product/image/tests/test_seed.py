@@ -34,7 +34,9 @@ def test_an_iso_seed_has_its_label_and_its_files(
     assert data[0x8001:0x8006] == b"CD001"
     assert data[0x8028:0x8048].rstrip() == b"cidata"
     assert (b"RRIP" in data) is rock_ridge
-    assert "user-data".encode("utf-16-be") in data
+    assert ("user-data".encode("utf-16-be") in data) is rock_ridge
+    for name in (b"USER_DATA.;1", b"NETWORK_CONFIG.;1"):
+        assert (name in data) is not rock_ridge
     if rock_ridge:
         out = tmp_path / "out"
         host_tools.run("xorriso", "-osirrox", "on", "-indev", path, "-extract", "/", out)
