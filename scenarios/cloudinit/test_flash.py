@@ -1,4 +1,4 @@
-"""A disk that a flashing tool has written: its node needs nobody to log in, not even for updates."""
+"""A disk that a flashing tool has written: its node needs nobody, not even for updates."""
 
 from __future__ import annotations
 
