@@ -24,10 +24,12 @@ SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
     "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot",
     "images/overlay/usr/sbin/poweroff", "images/overlay/usr/lib/kubesolo/dhcp",
+    "images/overlay/usr/bin/kubeconfig",
     "images/overlay/usr/lib/kubesolo/lib.sh", "images/overlay/usr/lib/kubesolo/name-servers",
     "images/overlay/usr/lib/kubesolo/time-servers", "images/**/usr/lib/kubesolo/stages/*",
+    "images/overlay/usr/lib/kubesolo/log-service", "images/overlay/usr/lib/kubesolo/prune-logs",
     "images/**/usr/lib/kubesolo/services/*/run", "images/**/usr/lib/kubesolo/services/*/finish",
-    "images/**/usr/lib/kubesolo/services/*/log/run", "images/oci/agent/*",
+    "images/oci/agent/*",
     "fixtures/overlays/**/services/*/run", "fixtures/overlays/**/stages/*",
 )  # fmt: skip
 
@@ -191,6 +193,12 @@ def mutate(session: nox.Session) -> None:
 def image(session: nox.Session) -> None:
     """Build the disk image (-- --arch aarch64 --version 1.2.3 --output disk.img --allow-drift)."""
     python(session, "-m", "product.image", "build", *session.posargs)
+
+
+@nox.session
+def flash(session: nox.Session) -> None:
+    """Write an image to a disk with its configuration (-- IMAGE DEVICE --config user-data)."""
+    python(session, "-m", "product.image", "flash", *session.posargs)
 
 
 @nox.session

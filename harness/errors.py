@@ -56,6 +56,14 @@ class ChannelError(HarnessError):
     """The command channel's node end refused a request, or was restarted during one."""
 
 
+class LoginRefusedError(ChannelError):
+    """An SSH server took neither the key nor the password that it was shown."""
+
+
+class HostKeyError(ChannelError):
+    """An SSH server has another host key than the pinned one."""
+
+
 class CommandError(HarnessError):
     """A command ran in the guest and ended otherwise than the scenario demanded."""
 

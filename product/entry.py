@@ -24,3 +24,10 @@ def image() -> int:
     from product.image.cli import main
 
     return main()
+
+
+def config() -> int:
+    """``kubesolo-config``: first-boot configuration, checked and tried out."""
+    from product.cloudinit.cli import main
+
+    return main(sys.argv[1:])

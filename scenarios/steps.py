@@ -36,8 +36,10 @@ def offer(node: Node, release: Release, server: WebServer, **settings: str) -> N
 
 @set_up
 def configure(node: Node, **settings: str) -> None:
-    """Add settings to the node's configuration, from now on."""
-    node.succeed(f"cat >> {CONF_PATH}", stdin=_lines(settings).encode())
+    """Replace settings of the node's configuration, or add them, from now on."""
+    keys = "|".join(settings)
+    kept = node.succeed(f"grep -Ev '^({keys})=' {CONF_PATH} || true").text
+    node.put(kept + _lines(settings), CONF_PATH)
 
 
 def _lines(settings: dict[str, str]) -> str:

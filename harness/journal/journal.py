@@ -15,7 +15,7 @@ channel    hello, request, output, reply, command (text: argv, data: exit, secon
 harness    start, restored, exit (data: status, cpu_seconds), note,
            step (data: depth, phase begin|end, seconds),
            broken (a reader failed; data: traceback),
-           command (one on the host; data: exit, seconds)
+           command (one on the host, or over SSH; data: exit, seconds)
 fault      fired (text: what)
 =========  ================================================================================
 """

@@ -10,6 +10,9 @@ from harness.qemu.spec import MachineSpec
 from harness.qemu.tools import HostTools
 from product.channel.framing import PORT_NAME
 
+# The first volume descriptor of an ISO 9660 file system.
+_ISO_OFFSET, _ISO_MAGIC = 0x8001, b"CD001"
+
 
 @dataclass(frozen=True, slots=True)
 class Streams:
@@ -26,10 +29,11 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What a machine writes: overlays of its disk and of UEFI's variables, where it has them."""
+    """What a machine writes: overlays of its disk and of UEFI's variables, a copy of its seed."""
 
     disk: Path | None
     variables: Path | None
+    seed: Path | None = None
 
     @property
     def write_log(self) -> Path | None:
@@ -76,6 +80,10 @@ def build(
         # QEMU gives a kernel of its own the first place in the firmware's order.
         for device in spec.disk_bus.devices(first=spec.kernel is None):
             arguments += ["-device", device]
+    if storage.seed is not None:
+        arguments += _block("seed", storage.seed, "raw", read_only=_is_iso(storage.seed))
+        for device in spec.seed_bus.devices:
+            arguments += ["-device", device]
     if spec.kernel is not None:
         arguments += ["-kernel", str(spec.kernel), "-append", spec.append]
     if spec.initrd is not None:
@@ -95,6 +103,11 @@ def build(
     if incoming:
         arguments += ["-incoming", "defer"]
     return tools.argv(arch.qemu, *arguments, *spec.extra)
+
+
+def escaped(path: Path) -> str:
+    """A path as an option's value, where a comma would end it."""
+    return str(path).replace(",", ",,")
 
 
 def _streams(streams: Streams) -> list[str]:
@@ -118,7 +131,7 @@ def _streams(streams: Streams) -> list[str]:
 
 def _logged(node: str, path: Path) -> list[str]:
     """A qcow2 disk whose writes are logged beside it."""
-    log = str(path.with_suffix(".writes")).replace(",", ",,")
+    log = escaped(path.with_suffix(".writes"))
     return [
         *_block(f"{node}-data", path, "qcow2"),
         "-blockdev",
@@ -128,10 +141,17 @@ def _logged(node: str, path: Path) -> list[str]:
     ]
 
 
+def _is_iso(path: Path) -> bool:
+    """Whether a disk is an ISO 9660 file system, which nobody can write to."""
+    with path.open("rb") as stream:
+        stream.seek(_ISO_OFFSET)
+        return stream.read(len(_ISO_MAGIC)) == _ISO_MAGIC
+
+
 def _block(node: str, path: Path, kind: str, *, read_only: bool = False) -> list[str]:
     """A block device's two layers: the file and its format."""
     lock = ",read-only=on" if read_only else ""
-    name = str(path).replace(",", ",,")
+    name = escaped(path)
     return [
         "-blockdev",
         f"driver=file,node-name={node}-file,filename={name}{lock}",

@@ -36,6 +36,23 @@ class DiskBus(enum.StrEnum):
         }[self]
 
 
+class SeedBus(enum.StrEnum):
+    """What a seed disk hangs on; seed0 is its name on QMP."""
+
+    VIRTIO = "virtio"
+    USB = "usb"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """QEMU's devices, the controller before the disk; the firmware does not try it."""
+        if self is SeedBus.USB:
+            return (
+                "qemu-xhci,id=usbseed",
+                "usb-storage,bus=usbseed.0,id=seed0,drive=seed,removable=on",
+            )
+        return ("virtio-blk-pci,id=seed0,drive=seed",)
+
+
 class NetworkCard(enum.StrEnum):
     """A network card, by QEMU's name; nic0 is its name on QMP."""
 

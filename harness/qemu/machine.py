@@ -187,6 +187,12 @@ class Machine:
         self._disconnect()
         return status
 
+    def insert_seed(self, seed: Path | None) -> None:
+        """Put another seed disk, or none, into a machine that is off; it gets a copy."""
+        if self.running:
+            raise HarnessError(f"{self.name} is on: its seed disk cannot be changed")
+        self.storage = storage.with_seed(self.storage, seed, self.process.directory)
+
     def quit(self) -> None:
         """End QEMU in good order: its disk is complete afterwards."""
         if self.running:
@@ -278,7 +284,7 @@ class Machine:
         self.quit()
         moved = (
             None if file is None else file.rename(directory / file.name)
-            for file in (self.storage.disk, self.storage.variables)
+            for file in (self.storage.disk, self.storage.variables, self.storage.seed)
         )
         return Saved(memory, Storage(*moved))
 

@@ -60,22 +60,27 @@ class Key:
     def on(cls, host: Host, spec: MachineSpec, image: str, name: str, inputs: str) -> Key:
         """The key on this host of what is prepared as ``name`` from ``inputs``."""
         # QEMU lies in a folder that is named by its packages' digests.
-        storage = Storage(Path("disk"), Path("variables"))
-        command = argv.build(spec, host.tools, host.accelerator, storage, Streams(3, 4, 5))
+        storage = Storage(Path("disk"), Path("variables"), spec.seed)
+        words = argv.build(spec, host.tools, host.accelerator, storage, Streams(3, 4, 5))
+        command = shlex.join(words)
+        if spec.seed is not None:
+            command = command.replace(argv.escaped(spec.seed), "seed")
         processor = host_processor() if host.accelerator == "kvm" else ""
-        return cls(image, spec, shlex.join(command), name, inputs, processor)
+        return cls(image, spec, command, name, inputs, processor)
 
     @property
     def digest(self) -> str:
         """32 hex digits."""
         # No file's path is part of it: its content is.
-        files = {"image", "kernel", "initrd"}
+        files = {"image", "kernel", "initrd", "seed"}
         if self.spec.kernel is None:
             spec = self.spec.model_dump(mode="json", exclude={*files, "append"})
         else:
             spec = self.spec.model_dump(mode="json", exclude=files)
             spec["kernel"] = _content(self.spec.kernel)
             spec["initrd"] = _content(self.spec.initrd)
+        if self.spec.seed is not None:
+            spec["seed"] = _content(self.spec.seed)
         parts = [VERSION, self.image, spec, self.command, self.name, self.inputs]
         if self.processor:
             parts.append(self.processor)
@@ -182,7 +187,12 @@ class States:
             return None  # Its disk lies over a state that was made anew since.
         variables = folder / "variables.qcow2"
         disk = None if image is None else folder / "disk.qcow2"
-        storage = Storage(disk, variables if variables.exists() else None)
+        seed = folder / "seed.img"
+        storage = Storage(
+            disk,
+            variables if variables.exists() else None,
+            seed if seed.exists() else None,
+        )
         saved = Saved(folder / "memory", storage)
         return SavedState(saved, meta["boot_id"], meta["nonce"], meta["facts"])
 

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.qemu.arch import Arch, Firmware, FirmwareFiles
-from harness.qemu.devices import DiskBus, NetworkCard, Watchdog
+from harness.qemu.devices import DiskBus, NetworkCard, SeedBus, Watchdog
 
 # What QEMU itself takes beyond the guest's memory, translated code included (measured: 180 MiB at
 # most on x86_64).
@@ -25,11 +25,12 @@ class MachineSpec(BaseModel):
     ``image`` is a raw disk image and is never written: the machine writes into an overlay of
     ``disk_size_mib``. With ``kernel`` QEMU loads that one, its ``initrd`` and its command line
     ``append`` in place of what the disk would boot, and may go without a disk. ``smbios`` are OEM
-    strings (SMBIOS type 11), the guest's credentials: the offer of the command channel is one of
+    strings (SMBIOS type 11), the guest's credentials; the offer of the command channel is one of
     them, that there is no time server another. ``secure_boot`` has UEFI refuse a boot loader that
     neither Microsoft nor a shim's vendor signed. ``rtc`` is what the hardware clock shows at the
     start: "utc" or a date like 2020-01-01T00:00:00. With ``log_writes`` every write of the disk is
-    kept in order, for ``harness.crash``. ``extra`` goes onto QEMU's command line as is.
+    kept in order, for ``harness.crash``. ``seed`` is a second disk on ``seed_bus``; the machine has
+    its own copy, read-only where it is an ISO image. ``extra`` goes onto QEMU's command line as is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +53,8 @@ class MachineSpec(BaseModel):
     watchdog_device: Watchdog = Watchdog.I6300ESB
     smbios: tuple[str, ...] = (CHANNEL_OFFER, NO_TIME_SERVER)
     rtc: Annotated[str, Field(pattern=r"^(utc|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)$")] = "utc"
+    seed: Path | None = None
+    seed_bus: SeedBus = SeedBus.VIRTIO
     extra: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -28,7 +28,11 @@ WHOLE_BYTES = 4 << 30
 
 def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
     """Overlays over the image and over the firmware's first variables. Raises LaunchError."""
-    for what, file in (("kernel", spec.kernel), ("initrd", spec.initrd)):
+    for what, file in (
+        ("kernel", spec.kernel),
+        ("initrd", spec.initrd),
+        ("seed disk", spec.seed),
+    ):
         if file is not None and not file.is_file():
             raise LaunchError(f"there is no {what} {file}")
     commands = []
@@ -44,7 +48,21 @@ def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
         template = tools.path(spec.firmware_files.variables)
         commands.append(_create(tools, template, "raw", variables))
     _run(commands)
-    return Storage(disk, variables)
+    return Storage(disk, variables, _copy(spec.seed, directory))
+
+
+def _copy(seed: Path | None, directory: Path) -> Path | None:
+    """A machine's own copy of a seed disk."""
+    if seed is None:
+        return None
+    own = directory / "seed.img"
+    shutil.copyfile(seed, own)
+    return own
+
+
+def with_seed(present: Storage, seed: Path | None, directory: Path) -> Storage:
+    """The same disk and variables with a copy of another seed disk, or with none."""
+    return Storage(present.disk, present.variables, _copy(seed, directory))
 
 
 def _disk_size(spec: MachineSpec, image: Path) -> int:
@@ -85,7 +103,7 @@ def over(base: Storage, tools: HostTools, directory: Path) -> Storage:
         variables = directory / "variables.qcow2"
         commands.append(_create(tools, base.variables, "qcow2", variables))
     _run(commands)
-    return Storage(disk, variables)
+    return Storage(disk, variables, _copy(base.seed, directory))
 
 
 def after_cut(cut: Storage, tools: HostTools, number: int) -> Storage:
@@ -99,7 +117,7 @@ def after_cut(cut: Storage, tools: HostTools, number: int) -> Storage:
         return cut
     disk = cut.disk.with_name(f"after-cut-{number}.qcow2")
     _run([_create(tools, cut.disk, "qcow2", disk, options=_DISK_OPTIONS)])
-    return Storage(disk, cut.variables)
+    return Storage(disk, cut.variables, cut.seed)
 
 
 def keep(overlays: tuple[Path, Path], image: Path, into: Path, arch: str, tools: HostTools) -> str:

@@ -7,6 +7,7 @@ import enum
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.commands.channel import CompletedCommand, PendingCommand
 from harness.console.expect import ConsoleExpect
@@ -19,6 +20,11 @@ from harness.qemu.machine import Host, Machine
 from harness.qemu.snapshots import Key, SavedState, States
 from harness.qemu.spec import MachineSpec
 from harness.target.view import View
+
+if TYPE_CHECKING:
+    import paramiko
+
+    from harness.commands.ssh import SshChannel
 
 # Seconds on a quiet machine; each is scaled to the machine at hand. A node with Kubernetes has to
 # judge that first.
@@ -328,6 +334,22 @@ class Node:
     def address(self, port: int) -> str:
         """``host:port`` under which this host reaches a TCP port of the node."""
         return self.machine.address(port)
+
+    def ssh(
+        self,
+        *,
+        host_key: str,
+        key: paramiko.PKey | None = None,
+        password: str | None = None,
+        seconds: float = _COMMAND,
+    ) -> SshChannel:
+        """A second channel: log in over SSH, as an operator does; see harness.commands.ssh."""
+        from harness.commands.ssh import SshChannel
+
+        deadline = self.machine.deadline(seconds)
+        return SshChannel(
+            self.address(22), self.journal, deadline, host_key=host_key, key=key, password=password
+        )
 
     def put(self, data: bytes | str, path: str, *, mode: int = 0o644) -> None:
         """Write a file on the node."""

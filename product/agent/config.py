@@ -1,10 +1,13 @@
 """The agent's configuration: flag over ``/etc/kubesolo/update.conf`` over default.
 
-The file holds ``key=value`` lines; blank lines and lines beginning with ``#`` are comments; keys
-that this version does not know are ignored, so that a newer file does not stop an older agent.
-A value that cannot be used does not stop the boot-time health check either (a bad file on the data
-partition would otherwise make every release look broken): it is replaced by the default and named
-in ``Config.problems``, which commands that change the node refuse to pass over.
+The file holds ``key=value`` lines; blank lines and lines beginning with ``#`` are comments. A byte
+order mark, CRLF and quotes around a value are accepted. Keys that this version does not know are
+ignored, so that a newer file does not stop an older agent, and named in ``Config.unknown``; one
+that is nearly a known key is a mistake. What cannot be used does not stop the boot-time health
+check either (a bad file on the data partition would otherwise make every release look broken): it
+is replaced by the default and named in ``Config.problems``, which commands that change the node
+refuse to pass over. Where it may have been the maintenance window, ``Config.window_unknown`` says
+so, and the window counts as closed.
 """
 
 from __future__ import annotations
@@ -13,8 +16,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from product.agent.errors import ConfigError
+from product.agent.settings import CHOICES, KEYS, NUMBER_KEYS, check_value, nearest_key, shown
 
 MAX_BYTES = 64 * 1024
+# A file that is all mistakes names the first of them.
+MAX_PROBLEMS = 20
+_WINDOW = "maintenance_window"
+_KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
 class Config(NamedTuple):
@@ -27,7 +35,8 @@ class Config(NamedTuple):
     set, 300 on an image with Kubernetes; more than 3600 count as 3600; the settle time counts).
     ``datastore_restore`` says when a slot puts back its own copy of Kubernetes' datastore: minor,
     where a newer minor version wrote the present one; always, where any other newer release did;
-    never.
+    never. ``check_interval`` is how many minutes lie between two looks for updates that nobody asks
+    for; 0: there are none.
     """
 
     server: str | None = None
@@ -41,7 +50,10 @@ class Config(NamedTuple):
     kube_system_settle: int = 30
     healthcheck_deadline: int | None = None
     datastore_restore: str = "minor"
+    check_interval: int = 0
     problems: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    window_unknown: str | None = None
 
     def require_usable(self) -> None:
         """Raise ConfigError where the file held a value that could not be used."""
@@ -51,73 +63,108 @@ class Config(NamedTuple):
             )
 
 
-TEXT_KEYS = (
-    "server",
-    "registry",
-    "tag",
-    "channel",
-    "maintenance_window",
-    "pubkey",
-    "healthcheck_url",
-)
-CHOICES = {"datastore_restore": ("minor", "always", "never")}
-NUMBER_KEYS = ("auto_rollback_after", "kube_system_settle", "healthcheck_deadline")
+class _Loader:
+    """Collects values, and what is wrong with the rest."""
+
+    def __init__(self, path: str, overridden: frozenset[str]) -> None:
+        self.path = path
+        self.overridden = overridden
+        self.values: dict[str, str | int] = {}
+        self.problems: list[str] = []
+        self.unknown: list[str] = []
+        self.window_unknown: str | None = None
+        self._lines: dict[str, int] = {}
+
+    def problem(self, text: str, key: str | None) -> None:
+        """Note what cannot be used; ``key`` is what it may have been, None where nobody knows."""
+        if key in self.overridden:
+            return
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(text)
+        if key in (_WINDOW, None) and _WINDOW not in self.overridden and not self.window_unknown:
+            self.window_unknown = text
+
+    def file(self) -> None:
+        """Take the whole file, which may be missing."""
+        try:
+            with open(self.path, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self.problem(f"{self.path} cannot be read: {error.strerror}", None)
+            return
+        if len(data) > MAX_BYTES:
+            self.problem(f"{self.path} is larger than {MAX_BYTES} bytes", None)
+            return
+        if b"\0" in data or data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            self.problem(f"{self.path} is UTF-16 or binary: save it as UTF-8", None)
+            return
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            self.problem(f"{self.path} is not UTF-8 at byte {error.start}", None)
+            return
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        for number, line in enumerate(lines, start=1):
+            stripped = line.strip()
+            if stripped and not stripped.startswith("#"):
+                self._line(number, stripped)
+
+    def _line(self, number: int, line: str) -> None:
+        where = f"{self.path} line {number}"
+        key, equals, value = (part.strip() for part in line.partition("="))
+        near = nearest_key(key)
+        meant = f", perhaps {near} is meant" if near else ""
+        if not equals:
+            self.problem(f"{where}: {shown(line)} is not key=value{meant}", near)
+        elif key in KEYS:
+            self._known(number, key, value)
+        elif near or not key or not _KEY_CHARACTERS.issuperset(key):
+            self.problem(f"{where}: {shown(key)} is no key{meant}", near)
+        elif len(self.unknown) < MAX_PROBLEMS:
+            self.unknown.append(f"{where}: {shown(key)} is no key of this version and is ignored")
+
+    def _known(self, number: int, key: str, value: str) -> None:
+        if (first := self._lines.setdefault(key, number)) != number:
+            text = f"{self.path} line {number}: {key} is set in line {first} already"
+            self.problem(text, key)
+        if key in self.overridden:
+            return
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1].strip()
+        self.take(key, value, f"{self.path} line {number}: ")
+
+    def take(self, key: str, value: str, where: str) -> None:
+        """Use a value of the file if that is possible."""
+        # An empty value means "as if it were not there", which for the window is "always".
+        if not value and key not in NUMBER_KEYS:
+            self.values.pop(key, None)
+            return
+        if reason := check_value(key, value):
+            self.problem(f"{where}{key} is {shown(value)}, {reason}", key)
+            if key == _WINDOW:
+                self.values[key] = value
+        else:
+            self.values[key] = int(value) if key in NUMBER_KEYS else value
 
 
 def load_config(path: str, flags: Mapping[str, str | int | None] | None = None) -> Config:
     """Read ``path`` (which may be missing) and lay ``flags`` that are not None over it."""
-    problems: list[str] = []
-    values: dict[str, str | int] = {}
     overrides = {key: value for key, value in (flags or {}).items() if value is not None}
-    for key, (number, text) in _read(path, problems).items():
-        if key in overrides:
-            continue
-        if key in TEXT_KEYS:
-            # An empty value means "as if it were not there", which for the window is "always".
-            if text:
-                values[key] = text
-        elif key in CHOICES:
-            if text in CHOICES[key]:
-                values[key] = text
-            elif text:
-                allowed = ", ".join(CHOICES[key])
-                problems.append(f"{path} line {number}: {key} is {text!r}, not one of {allowed}")
-        elif key in NUMBER_KEYS:
-            if text.isascii() and text.isdigit() and len(text) <= 9:
-                values[key] = int(text)
-            else:
-                problems.append(f"{path} line {number}: {key} is {text!r}, not a whole number")
-    values.update(overrides)
+    loader = _Loader(path, frozenset(overrides))
+    loader.file()
+    loader.values.update(overrides)
+    for key, value in overrides.items():
+        if value != "" and (reason := check_value(key, str(value))):
+            loader.problems.append(f"the given {key} is {shown(str(value))}, {reason}")
     # Each value was checked above; a mapping cannot carry its field's type.
-    return Config(**values, problems=tuple(problems))  # type: ignore[arg-type]
+    return Config(
+        **loader.values,  # type: ignore[arg-type]
+        problems=tuple(loader.problems),
+        unknown=tuple(loader.unknown),
+        window_unknown=loader.window_unknown,
+    )
 
 
-def _read(path: str, problems: list[str]) -> dict[str, tuple[int, str]]:
-    """Key to (line number, value); the last line of a key counts."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        problems.append(f"{path} cannot be read: {error.strerror}")
-        return {}
-    if len(data) > MAX_BYTES:
-        problems.append(f"{path} is larger than {MAX_BYTES} bytes")
-        return {}
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        problems.append(f"{path} is not UTF-8 at byte {error.start}")
-        return {}
-    found: dict[str, tuple[int, str]] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.strip()
-        if not stripped or stripped.startswith("#"):
-            continue
-        key, equals, value = stripped.partition("=")
-        if not equals:
-            problems.append(f"{path} line {number}: {stripped!r} is not key=value")
-            continue
-        found[key.strip()] = (number, value.strip())
-    return found
+__all__ = ["CHOICES", "KEYS", "MAX_BYTES", "Config", "check_value", "load_config"]

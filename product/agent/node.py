@@ -81,22 +81,28 @@ class Node:
     def print_console(self, line: str) -> None:
         """One line for whoever watches the console; nothing depends on its being seen."""
         text = " ".join(line.split()) + "\n"
-        try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC
-            descriptor = os.open(self.paths.console, flags)
-        except OSError:
-            return
-        try:
-            os.write(descriptor, text.encode())
-        except OSError:
-            return
-        finally:
-            os.close(descriptor)
+        _append(self.paths.console, text)
+        # The kernel's log keeps it; as a debug message it comes to no console a second time.
+        _append(self.paths.kmsg, f"<7>{text}")
 
     def mounted_esp(self, writable: bool) -> AbstractContextManager[str]:
         """The directory that shows KSOLOEFI. Raises VolumeError, BootInfoError."""
         device = self.boot.device(ESP_LABEL)
         return self.volumes.mounted(device, self.paths.esp_mount, kind="vfat", writable=writable)
+
+
+def _append(path: str, text: str) -> None:
+    """Write to a device that may not be there."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.write(descriptor, text.encode())
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def boot_disk_copies(node: Node) -> list[str]:

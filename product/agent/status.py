@@ -20,24 +20,38 @@ Schema 1, one JSON object; absent values are null:
                   done when it took over (see product.agent.datastore.restore), ``copies`` (slot to
                   ``version``, ``kubernetes``, ``taken_at``, ``size``) and ``asides``, directories
                   of what a restore replaced; else null
+``maintenance``   ``window`` as configured, ``zone`` with its distance from UTC, ``open``, ``opens``
+                  (seconds since 1970; null where it does not open within three days) and
+                  ``problem``, why the window is not known, or null
+``unknown_keys``  sentences on keys of update.conf that this version does not know
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, ``default_routes``, ``name_servers``,
                   ``search``, ``problems`` and ``summary``, a sentence on each
 ``time``          ``synchronised``, ``source``, ``offset``, ``updated``, ``since``, ``from`` and
                   ``servers`` (see product.agent.net.time_sync)
+``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (see
+                  product.cloudinit.record), ``problems`` (sentences, which are among those
+                  below), ``files``, name to the paths written; null where no boot looked
+``logs``          ``boot``, the number of this boot in the logs, and ``crashes``, what failed boots
+                  left (see product.agent.logs.boots), the latest last
+``ssh``           ``state`` (see product.agent.system.ssh), ``host_key`` as OpenSSH writes it and
+                  its ``fingerprint``, or null
 ``problems``      what an operator should know, as sentences
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from product.agent import maintenance
 from product.agent.bootloader.boot import SLOTS
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.health.report import read_report
+from product.agent.logs.boots import list_boots, list_crashes
 from product.agent.net.interfaces import NO_ROUTE, Network
 from product.agent.net.time_sync import TimeSync, read_time_sync
 from product.agent.node import Node, boot_disk_copies
@@ -52,6 +66,7 @@ SCHEMA = 1
 # How long DHCP may ask before a missing address is a problem.
 SETTLED_SECONDS = 15
 MAX_PROBLEMS = 64 * 1024
+MAX_CONFIGURATION = 1024 * 1024
 
 
 class StatusReport(NamedTuple):
@@ -72,8 +87,13 @@ class StatusReport(NamedTuple):
     last_boot_check: dict[str, object] | None
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
+    maintenance: dict[str, object]
+    unknown_keys: list[str]
     network: dict[str, list[object]]
     time: dict[str, object]
+    configuration: dict[str, object] | None
+    logs: dict[str, object]
+    ssh: dict[str, str | None]
     problems: list[str]
 
 
@@ -135,8 +155,13 @@ def collect(node: Node, config: Config) -> StatusReport:
         report,
         baseline,
         datastore,
+        maintenance.find(node, config),
+        list(config.unknown),
         network.as_json(),
         {**sync.as_json(), "summary": sync.describe()},
+        _configuration(node),
+        _logs(node),
+        _ssh(node, problems),
         problems,
     )
 
@@ -221,6 +246,24 @@ def _late_problems(node: Node) -> list[str]:
     return text.translate({ord('"'): None, ord("\\"): None}).splitlines()
 
 
+def _logs(node: Node) -> dict[str, object]:
+    boots, crashes = list_boots(node.paths), list_crashes(node.paths)
+    return {"boot": boots[-1].number, "crashes": [crash._asdict() for crash in crashes]}
+
+
+def _ssh(node: Node, problems: list[str]) -> dict[str, str | None]:
+    from product.agent.system.ssh import read_server
+
+    server = read_server(node.paths)
+    if server.problem:
+        problems.append(server.problem)
+    return {
+        "state": server.state,
+        "host_key": server.host_key,
+        "fingerprint": server.fingerprint,
+    }
+
+
 def _boot_loader(node: Node) -> str | None:
     """The release whose boot loader is installed; None where nothing says it."""
     from product.agent.update.loader import read_installed
@@ -230,6 +273,15 @@ def _boot_loader(node: Node) -> str | None:
     except (AgentError, OSError):
         return None
     return installed.version if installed else None
+
+
+def _configuration(node: Node) -> dict[str, object] | None:
+    """What stage 45 left; None where there is nothing, or garbage."""
+    try:
+        document = json.loads(read_bounded(node.paths.configuration, MAX_CONFIGURATION))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 def as_text(report: StatusReport) -> str:
@@ -260,12 +312,25 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
+    lines.append(f"maintenance window: {maintenance.as_text(report.maintenance)}")
+    if report.configuration and report.configuration.get("source"):
+        lines.append(
+            f"configuration: {report.configuration.get('outcome')}, of "
+            f"{report.configuration['source']}, instance {report.configuration.get('instance_id')}"
+        )
     lines.append(f"time: {report.time['summary']}")
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")
+    crashes = report.logs["crashes"]
+    for crash in crashes if isinstance(crashes, list) else []:
+        if crash["found_by"] == report.logs["boot"]:
+            lines.append(f"a failed boot before this one: {crash['path']} ({crash['reason']})")
+    if report.ssh["fingerprint"]:
+        lines.append(f"ssh: {report.ssh['state']}, host key {report.ssh['fingerprint']}")
     for digest, entry in report.quarantine.items():
         lines.append(f"quarantined: {entry['version']} {digest[:12]} ({entry['reason']})")
+    lines += [f"ignored: {text}" for text in report.unknown_keys]
     lines += [f"problem: {problem}" for problem in report.problems]
     return "\n".join(lines)
 

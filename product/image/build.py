@@ -13,6 +13,7 @@ from typing import NamedTuple
 from product.disk.loader import IN_ROOT
 from product.image import disk, grub, initramfs, kernel, progress, rootfs, sbom
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
+from product.image.configuration import configuration_overlay
 from product.image.drift import settle
 from product.image.errors import RecipeError
 from product.image.licences import Licences
@@ -152,7 +153,7 @@ class Builder:
         """
         if not version or any(c.isspace() or c in "/\\'\"" for c in version):
             raise RecipeError(f"{version!r} is not a version")
-        every = (self.recipe.folder / "overlay", *overlays)
+        every = self._overlays(overlays)
         key = self._slot_key(version, every)
 
         def build(tree: Path) -> None:
@@ -162,6 +163,10 @@ class Builder:
 
         folder = self.cache.tree(f"slot-{self.arch}", key, build)
         return Slot(folder, version, self.arch, folder / KERNEL_NAME)
+
+    def _overlays(self, more: tuple[Path, ...]) -> tuple[Path, ...]:
+        own = configuration_overlay(self.recipe, self.cache)
+        return (*self.recipe.overlays(), *((own,) if own else ()), *more)
 
     def _slot_key(self, version: str, overlays: tuple[Path, ...]) -> str:
         return digest_of(
@@ -182,7 +187,7 @@ class Builder:
     def image(self, version: str, overlays: tuple[Path, ...] = ()) -> Image:
         """Build the disk image whose slot A holds ``version``."""
         slot = self.slot(version, overlays)
-        every = (self.recipe.folder / "overlay", *overlays)
+        every = self._overlays(overlays)
         digest = digest_of(slot.folder.name, tree_digest(self.recipe.folder / "boot"))
 
         def build(tree: Path) -> None:

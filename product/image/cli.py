@@ -14,6 +14,7 @@ from product.image import drift, kernel, progress, sparse
 from product.image.build import Builder, Slot
 from product.image.cache import Cache
 from product.image.errors import DownloadError, LockError
+from product.image.flash_command import flash
 from product.image.locks import Lock
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
@@ -206,6 +207,9 @@ def check_outdated(recipe: Annotated[list[Path] | None, typer.Argument()] = None
         found = found or bool(changes)
     if found:
         raise typer.Exit(1)
+
+
+app.command()(flash)
 
 
 def _locks(recipes: list[Path] | None) -> list[tuple[Path, Arch]]:

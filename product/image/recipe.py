@@ -1,7 +1,9 @@
 """Recipes: what an image, or the set of host tools, is made of. TOML files under ``images/``.
 
 The recipe of an image names one part of each axis, ``images/AXIS/NAME.toml``: the base system, the
-hardware that it runs on, the payload. A part is a piece of a recipe; a recipe's own keys come last.
+hardware that it runs on, the payload. It may name any number of extensions, whose folders
+``images/extensions/NAME`` are overlays. A part is a piece of a recipe; a recipe's own keys come
+last.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class Arch(StrEnum):
 
 # In the order in which parts are merged.
 AXES = ("base", "hardware", "payload")
+EXTENSIONS = "extensions"
 
 
 class _Model(BaseModel):
@@ -140,7 +143,7 @@ class Recipe(_Model):
     """One recipe; ``folder`` is where it was read, beside its locks, parts and overlays.
 
     ``components`` are the archive's, such as non-free-firmware. ``hardware`` is the name of its
-    part; a recipe of tools has none.
+    part; a recipe of tools has none. ``configuration`` is a folder with ``user-data`` and the like.
     """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
@@ -153,6 +156,9 @@ class Recipe(_Model):
     # Checked by the payload's own model: see product.image.payload.
     payload: dict[str, Any] | None = None
     hardware: str | None = None
+    # A folder beside the recipe: the configuration of nodes that get no other.
+    configuration: str | None = None
+    extensions: tuple[str, ...] = ()
     folder: Path = Field(exclude=True)
     # The files that it was read from, its own last.
     files: tuple[Path, ...] = Field(exclude=True)
@@ -199,6 +205,11 @@ class Recipe(_Model):
         """The lock file beside the recipe."""
         return self.folder / "locks" / f"{self.name}-{arch.value}.json"
 
+    def overlays(self) -> tuple[Path, ...]:
+        """The folders that are laid over every image of it, the later ones over those before."""
+        own = (self.folder / EXTENSIONS / name for name in self.extensions)
+        return (self.folder / "overlay", *(path for path in own if path.is_dir()))
+
     def naming(self, module: str) -> Path:
         """The file that names a kernel module: the recipe's own, or one of its parts."""
         for path in reversed(self.files):
@@ -222,6 +233,9 @@ def _with_parts(path: Path, document: dict[str, Any], files: list[Path]) -> dict
     if not named:
         return document
     own = {key: value for key, value in document.items() if key not in named}
+    extensions = own.get(EXTENSIONS, [])
+    if not isinstance(extensions, list) or not all(isinstance(name, str) for name in extensions):
+        raise RecipeError(f"recipe {path}: {EXTENSIONS}: a list of names was expected")
     merged: dict[str, Any] = {}
     for axis in AXES:
         if axis not in named:
@@ -231,22 +245,30 @@ def _with_parts(path: Path, document: dict[str, Any], files: list[Path]) -> dict
                 f"recipe {path} names no {axis}: an image has one of each of {', '.join(AXES)}",
                 hint=f"there are: {', '.join(parts(path.parent, axis))}",
             )
-        known = parts(path.parent, axis)
-        if named[axis] not in known:
-            raise RecipeError(
-                f"recipe {path}: {axis}: there is no {named[axis]!r}",
-                hint=f"there are: {', '.join(known)}"
-                if known
-                else f"{path.parent / axis} is empty",
-            )
-        file = path.parent / axis / f"{named[axis]}.toml"
-        part = _document(file)
-        if wrong := {"name", "extends", *AXES[:2]} & part.keys():
-            raise RecipeError(f"{file} is part of a recipe and cannot have {sorted(wrong)[0]!r}")
-        merged = _merge(merged, part)
-        files.insert(len(files) - 1, file)
+        merged = _merge(merged, _part(path, axis, named[axis], files))
+    for name in extensions:
+        merged = _merge(merged, _part(path, EXTENSIONS, name, files))
     merged = _merge(merged, own)
     return {**merged, "hardware": named.get("hardware")}
+
+
+def _part(path: Path, axis: str, name: str, files: list[Path]) -> dict[str, Any]:
+    """The part ``name`` of ``axis``, for the recipe in ``path``."""
+    known = parts(path.parent, axis)
+    if name not in known:
+        raise RecipeError(
+            f"recipe {path}: {axis}: there is no {name!r}",
+            hint=f"there are: {', '.join(known)}" if known else f"{path.parent / axis} is empty",
+        )
+    file = path.parent / axis / f"{name}.toml"
+    part = _document(file)
+    taken = {"name", "extends", EXTENSIONS, *AXES[:2]}
+    if axis == EXTENSIONS:
+        taken.add("payload")
+    if wrong := taken & part.keys():
+        raise RecipeError(f"{file} is part of a recipe and cannot have {sorted(wrong)[0]!r}")
+    files.insert(len(files) - 1, file)
+    return part
 
 
 def _document(path: Path, wanted: str = "") -> dict[str, Any]:

@@ -29,7 +29,17 @@ PYTHON = "usr/lib/python3.13"
 CODE = "usr/lib/kubesolo/python"
 PRODUCT = Path(__file__).resolve().parents[1]
 # What of `product` ships in the guest.
-SHIPPED = ("__init__.py", "errors.py", "manifest.py", "agent", "channel", "disk", "netconf", "node")
+SHIPPED = (
+    "__init__.py",
+    "errors.py",
+    "manifest.py",
+    "agent",
+    "channel",
+    "cloudinit",
+    "disk",
+    "netconf",
+    "node",
+)
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _FOLDERS = (
     "dev", "proc", "sys", "run", "tmp", "mnt/data", "root", "etc/kubesolo", "var/lib/kubesolo",

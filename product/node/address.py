@@ -56,6 +56,16 @@ def present_address(paths: NodePaths, known: str | None = None) -> str | None:
     return choose(_read(paths), known)
 
 
+def has_address(wanted: str) -> bool:
+    """Whether any interface has this very address."""
+    try:
+        status, listing = program.run(["ip", "-o", "addr", "show"])
+    except AgentError:
+        return False
+    fields = (line.split() for line in listing.splitlines()) if status == 0 else ()
+    return any(field.partition("/")[0] == wanted for row in fields for field in row)
+
+
 def wait_for_address(
     paths: NodePaths,
     known: str | None = None,

@@ -210,7 +210,7 @@ class _Mending:
             # Read back: what the index vouches for is what the disk gave.
             digests[name] = notes.digest_of(f"{self._folder}/{name}") or ""
         written = Index(
-            *self._identity, digests, valid_from, renew,
+            self._identity.node, self._identity.address, digests, valid_from, renew,
             {leaf.name: leaf.digest for leaf in pki.leaves(self._identity)},
         ).to_bytes()  # fmt: skip
         copies[notes.NAME] = written

@@ -6,6 +6,10 @@ fixed IMAGE OWN KEY=DEFAULT...
             refuse an operator's file OWN that changes one of the keys of IMAGE
 import      bring the image's container images into containerd
 renew       renew what is about to expire, and let Kubernetes take it up (once a day)
+settings BASE TARGET
+            write KubeSolo's file TARGET: BASE, and the node's settings in it
+kubeconfig [--server ADDRESS]
+            print a kubeconfig that works from elsewhere
 ended CODE  say that Kubernetes ended by itself; replace its datastore if that is the reason
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. argparse would cost an emulated node a quarter of a
@@ -74,6 +78,22 @@ def _ended(paths: NodePaths, payload: Payload, reporter: Reporter, code: str) ->
     examine(paths, payload, reporter, int(code))
 
 
+def _settings(
+    paths: NodePaths, payload: Payload, reporter: Reporter, base: str, target: str
+) -> None:
+    from product.node.kubesolo_file import write_file
+
+    write_file(paths, base, target, reporter)
+
+
+def _kubeconfig(paths: NodePaths, payload: Payload, reporter: Reporter, server: str | None) -> None:
+    from product.node.remote import remote_kubeconfig, unnamed
+
+    sys.stdout.write(remote_kubeconfig(paths, payload, server).decode())
+    if server and (hint := unnamed(paths, payload, server)):
+        print(f"hint: {hint}", file=sys.stderr)
+
+
 def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
     """Run one command; the exit code. An error is also said on the console."""
     match list(argv):
@@ -90,14 +110,18 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
             command = _import
         case ["renew"]:
             command = _renew
+        case ["settings", base, target]:
+            command = partial(_settings, base=base, target=target)
+        case ["kubeconfig"]:
+            command = partial(_kubeconfig, server=None)
+        case ["kubeconfig", "--server", server] if server:
+            command = partial(_kubeconfig, server=server)
         case ["ended", code] if code.removeprefix("-").isdecimal():
             command = partial(_ended, code=code)
         case _:
             print(f"error: '{' '.join(argv)}' is no command of kubesolo-node", file=sys.stderr)
-            print(
-                "hint: commands are address, configure, fixed, import, renew, ended CODE",
-                file=sys.stderr,
-            )
+            names = "address, configure, fixed, import, renew, settings, kubeconfig, ended CODE"
+            print(f"hint: commands are {names}", file=sys.stderr)
             return EXIT_USAGE
     paths = paths or NodePaths()
     reporter = Reporter(paths)
@@ -112,5 +136,7 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
     print(f"error: {message}", file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
-    reporter.problem(f"Kubernetes: {message}")
+    # What a person asked for is that person's to read.
+    if argv[0] != "kubeconfig":
+        reporter.problem(f"Kubernetes: {message}")
     return 1

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from product.node import pki
 from product.node.paths import NodePaths
+from product.node.settings import Settings
 
 POD_RANGE = "10.244.0.0/16"
 # Where the cluster DNS listens; the service's run script gives it to the loopback device.
@@ -30,6 +31,8 @@ PAUSE_IMAGE = "kubesolo.io/pause:1"
 # Percent that the heap may grow between collections once the node is Ready. Before, nothing is
 # collected below a limit (see the service's run script): that saves a tenth of a start.
 GC_PERCENT = 60
+DEBUG_LEVEL = "4"
+NO_SETTINGS = Settings({})
 
 
 class Configuration(NamedTuple):
@@ -40,18 +43,24 @@ class Configuration(NamedTuple):
 
 
 def configuration(
-    paths: NodePaths, identity: pki.Identity, *, datastore: str, containerd: str = CONTAINERD
+    paths: NodePaths,
+    identity: pki.Identity,
+    *,
+    datastore: str,
+    containerd: str = CONTAINERD,
+    settings: Settings = NO_SETTINGS,
 ) -> Configuration:
     """Everything for one node; ``datastore`` is etcd's directory."""
     files = {
-        "kubelet.json": _json(_kubelet(paths)),
+        "kubelet.json": _json({**_kubelet(paths), **_of_kubelet(settings)}),
         "proxy.json": _json(_proxy(paths, identity)),
     }
     # With what they name: each of a component's hundred clients would read the files again.
     for name in ("kubelet", "proxy", "controller-manager", "scheduler"):
         parts = [_read(f"{paths.pki}/{file}") for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
         files[f"{name}.kubeconfig"] = pki.kubeconfig(*parts, data=True)
-    return Configuration(files, _plan(paths, identity, datastore, containerd))
+    debug = settings.values.get("debug") is True
+    return Configuration(files, _plan(paths, identity, datastore, containerd, debug=debug))
 
 
 def _read(path: str) -> str:
@@ -59,8 +68,14 @@ def _read(path: str) -> str:
         return file.read()
 
 
-def _plan(paths: NodePaths, identity: pki.Identity, datastore: str, containerd: str) -> str:
+def _plan(
+    paths: NodePaths, identity: pki.Identity, datastore: str, containerd: str, *, debug: bool
+) -> str:
     p = paths.pki
+    kubelet = _kubelet_arguments(paths, identity, containerd)
+    if debug:
+        # The components share one process, and one level of what they say.
+        kubelet["v"] = DEBUG_LEVEL
     lines = [
         f"tls {p}/ca.crt {p}/admin.crt {p}/admin.key",
         f"openapi-delay {OPENAPI_SECONDS}",
@@ -69,7 +84,7 @@ def _plan(paths: NodePaths, identity: pki.Identity, datastore: str, containerd: 
         _line("kube-apiserver", _apiserver(paths, identity)),
         f"wait https://127.0.0.1:6443/readyz {API_SECONDS}",
         f"wait unix://{containerd} {CONTAINERD_SECONDS}",
-        _line("kubelet", _kubelet_arguments(paths, identity, containerd)),
+        _line("kubelet", kubelet),
         # Once only: each question takes the API server time that the kubelet waits for.
         f"ready {identity.node} {READY_SECONDS} {paths.announcement} kubesolo: kubernetes ready",
         _line("kube-controller-manager", _controller_manager(paths)),
@@ -218,12 +233,25 @@ def _kubelet(paths: NodePaths) -> dict[str, object]:
             "nodefs.inodesFree": "5%",
         },
         "evictionPressureTransitionPeriod": "30s",
-        # Logs of containers lie in memory.
-        "containerLogMaxSize": "1Mi",
-        "containerLogMaxFiles": 2,
+        # On the data partition; the kubelet removes those of pods that are gone.
+        "containerLogMaxSize": "4Mi",
+        "containerLogMaxFiles": 3,
         "runtimeRequestTimeout": "10m",
         "rotateCertificates": False,
     }
+
+
+def _of_kubelet(settings: Settings) -> dict[str, object]:
+    """What the node's settings say to the kubelet."""
+    values = settings.values
+    found: dict[str, object] = {}
+    if reserved := values.get("system-reserved"):
+        found["systemReserved"] = reserved
+    if cpus := values.get("reserved-cpus"):
+        found["reservedSystemCPUs"] = cpus
+    if policy := values.get("cpu-manager-policy"):
+        found["cpuManagerPolicy"] = policy
+    return found
 
 
 def _proxy(paths: NodePaths, identity: pki.Identity) -> dict[str, object]:

@@ -15,6 +15,7 @@ from product.node.names import node_name
 from product.node.paths import NodePaths
 from product.node.payload import Payload
 from product.node.pki import Identity
+from product.node.settings import OF_DEBIAN, Settings, read_settings
 from product.node.space import require_space
 
 # Remembered from the kubelet's last run, worthless after a reboot, fatal to it when torn.
@@ -24,12 +25,19 @@ _KUBELET_LEFTOVERS = ("cpu_manager_state", "memory_manager_state")
 def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identity:
     """Make certificates and configuration fit the node as it is now. Raises NodeError."""
     require_space(paths.data)
-    identity = _identity(paths, reporter)
+    settings = read_settings(paths.settings, OF_DEBIAN)
+    for problem in settings.problems:
+        reporter.problem(f"Kubernetes: {problem}")
+    identity = _identity(paths, settings, reporter)
     make_directories(paths.data)
     os.chmod(paths.data, 0o700)
     _ensure_certificates(paths, identity, reporter)
     made = components.configuration(
-        paths, identity, datastore=payload.datastore, containerd=payload.containerd
+        paths,
+        identity,
+        datastore=payload.datastore,
+        containerd=payload.containerd,
+        settings=settings,
     )
     _write_configuration(paths, identity, made)
     for folder in (paths.static_pods, f"{paths.kubelet}/volumeplugins"):
@@ -53,7 +61,10 @@ def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
     Kubernetes is started again to use them; pods run on meanwhile. Raises NodeError.
     """
     known = certificates.known_identity(paths.pki)
-    if known is None or not _ensure_certificates(paths, known, reporter):
+    if known is None:
+        return False
+    sans = read_settings(paths.settings, OF_DEBIAN).names("apiserver-extra-sans")
+    if not _ensure_certificates(paths, known._replace(sans=sans), reporter):
         return False
     service = f"{paths.services}/{payload.datastore_service}"
     status, output = program.run(["sv", "-w", "20", "restart", service])
@@ -71,9 +82,11 @@ def _ensure_certificates(paths: NodePaths, identity: Identity, reporter: Reporte
     return bool(outcome.made or outcome.problems)
 
 
-def _identity(paths: NodePaths, reporter: Reporter) -> Identity:
-    with open(paths.hostname, encoding="utf-8", errors="replace") as file:
-        hostname = file.read().strip()
+def _identity(paths: NodePaths, settings: Settings, reporter: Reporter) -> Identity:
+    hostname = settings.text("node-name") or ""
+    if not hostname:
+        with open(paths.hostname, encoding="utf-8", errors="replace") as file:
+            hostname = file.read().strip()
     name = node_name(hostname)
     if name != hostname:
         reporter.problem(
@@ -89,6 +102,16 @@ def _identity(paths: NodePaths, reporter: Reporter) -> Identity:
         name = known.node
     had = known.address if known and known.address != address.UNCONNECTED else None
     found = address.wait_for_address(paths, had)
+    wanted = settings.text("node-ip")
+    if wanted and wanted != found:
+        # One that the node has, be it not that of the default route.
+        if address.has_address(wanted):
+            found = wanted
+        else:
+            reporter.problem(
+                f"Kubernetes: node-ip is {wanted}, which no network card of this node has: it runs "
+                f"with {found or address.UNCONNECTED}"
+            )
     if found is None:
         found = address.UNCONNECTED
         address.take_unconnected_address()
@@ -97,7 +120,7 @@ def _identity(paths: NodePaths, reporter: Reporter) -> Identity:
         )
     elif had and had != found:
         reporter.say(f"kubernetes: the node's address changed from {had} to {found}")
-    return Identity(name, found)
+    return Identity(name, found, settings.names("apiserver-extra-sans"))
 
 
 def _floor(paths: NodePaths) -> float:

@@ -17,6 +17,8 @@ class Reporter:
         """One line; nothing depends on its being seen."""
         line = "kubesolo: " + " ".join(text.split()) + "\n"
         _append(self._paths.console, line, os.O_NOCTTY)
+        # The kernel's log keeps it; as a debug message it comes to no console a second time.
+        _append(self._paths.kmsg, f"<7>{line}", 0)
 
     def problem(self, text: str) -> None:
         """Say it, and keep it until the next boot; a known one is not repeated."""

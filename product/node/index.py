@@ -44,7 +44,8 @@ class Index(NamedTuple):
     ) -> list[str]:  # fmt: skip
         """Why the certificates in ``folder`` need a closer look; empty: they do not."""
         found = []
-        if identity != (self.node, self.address):
+        # What else its API server is called is a matter of that certificate alone.
+        if (identity.node, identity.address) != (self.node, self.address):
             found.append(f"made for {self.node} at {self.address}")
         for leaf in leaves:
             if self.leaves.get(leaf.name) != leaf.digest:

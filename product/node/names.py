@@ -1,4 +1,4 @@
-"""The name under which Kubernetes knows this node."""
+"""The name under which Kubernetes knows this node, and what else names it."""
 
 from __future__ import annotations
 
@@ -22,3 +22,16 @@ def node_name(hostname: str) -> str:
         if label:
             labels.append(label)
     return ".".join(labels)[:NAME_MAX].rstrip("-.") or FALLBACK
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an IP address. The module ipaddress would cost a start more than this."""
+    from socket import AF_INET, AF_INET6, inet_pton
+
+    for family in (AF_INET, AF_INET6):
+        try:
+            inet_pton(family, text)
+            return True
+        except (OSError, ValueError):
+            continue
+    return False

@@ -17,7 +17,9 @@ class NodePaths:
         self.sys = f"{base}/sys"
         self.devices = f"{base}/sys/class/net"
         self.console = f"{base}/dev/console"
+        self.kmsg = f"{base}/dev/kmsg"
         # On the data partition.
+        self.settings = f"{base}/etc/kubesolo/kubernetes.json"
         self.data = f"{base}/var/lib/kubesolo/kubernetes"
         self.asides = f"{base}/var/lib/kubesolo/update/datastore"
         self.pki = f"{self.data}/pki"

@@ -21,6 +21,7 @@ class Payload(NamedTuple):
     datastore: str
     datastore_service: str
     images: str
+    kubeconfig: str = ""
 
 
 def read_payload(path: str) -> Payload:
@@ -48,6 +49,7 @@ def read_payload(path: str) -> Payload:
         _text(datastore, "path", path),
         _text(datastore, "service", path),
         _text(document, "images", path, empty=True),
+        _text(document, "kubeconfig", path, empty=True),
     )
 
 

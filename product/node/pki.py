@@ -9,6 +9,8 @@ import hashlib
 import json
 from typing import NamedTuple
 
+from product.node.names import is_address
+
 DAY = 86400
 LEAF_LIFETIME = 365 * DAY
 AUTHORITY_LIFETIME = 20 * 365 * DAY
@@ -25,16 +27,20 @@ PROXY_AUTHORITY = "front-proxy-ca"
 SERVICE_ACCOUNT = "service-account"
 ADMIN_KUBECONFIG = "admin.kubeconfig"
 ADMIN = "admin"
+# Of the kubeconfig that an operator takes elsewhere.
+OPERATOR = "operator"
 # What cannot be made again without loss: certificates and tokens elsewhere hang on it.
 IRREPLACEABLE = (CLUSTER_AUTHORITY, PROXY_AUTHORITY, SERVICE_ACCOUNT)
 AUTHORITIES = {CLUSTER_AUTHORITY: "kubesolo-ca", PROXY_AUTHORITY: "kubesolo-front-proxy-ca"}
 
 
 class Identity(NamedTuple):
-    """What certificates depend on: the node's name and its IPv4 address."""
+    """What certificates depend on: the node's name and its IPv4 address, and by which names and
+    addresses else its API server is asked."""
 
     node: str
     address: str
+    sans: tuple[str, ...] = ()
 
 
 class Leaf(NamedTuple):
@@ -57,20 +63,23 @@ class Leaf(NamedTuple):
 
 def leaves(identity: Identity) -> tuple[Leaf, ...]:
     """Every certificate of a node."""
-    node, address = identity
+    node, address, sans = identity
+    more = [name for name in sans if not is_address(name)]
+    others = [name for name in sans if is_address(name)]
     masters = "system:masters"
     service = "kubernetes.default.svc"
     return (
         Leaf(
             "apiserver", CLUSTER_AUTHORITY, "kube-apiserver", server=True,
             dns=("kubernetes", "kubernetes.default", service, f"{service}.cluster.local",
-                 "localhost", node),
-            addresses=(API_SERVICE, "127.0.0.1", address),
+                 "localhost", node, *more),
+            addresses=(API_SERVICE, "127.0.0.1", address, *others),
         ),
         Leaf("apiserver-kubelet", CLUSTER_AUTHORITY, "kube-apiserver-kubelet-client", masters,
              client=True),
         Leaf("front-proxy", PROXY_AUTHORITY, "front-proxy-client", client=True),
         Leaf(ADMIN, CLUSTER_AUTHORITY, "kubernetes-admin", masters, client=True),
+        Leaf(OPERATOR, CLUSTER_AUTHORITY, "kubernetes-operator", masters, client=True),
         # Without an account of its own for each controller it must be a master.
         Leaf("controller-manager", CLUSTER_AUTHORITY, "system:kube-controller-manager", masters,
              client=True),

@@ -1,4 +1,4 @@
-"""What ``pip install .`` gives: three commands, and the recipes that one of them needs."""
+"""What ``pip install .`` gives: four commands, and the recipes that one of them needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from product.image.cache import default_root, tree_digest
 from product.image.tools import host_arch
 
 CHECKOUT = Path(__file__).parents[2]
-COMMANDS = ("kubesolo-image", "kubesolo-release", "kubesolo-update")
+COMMANDS = ("kubesolo-config", "kubesolo-image", "kubesolo-release", "kubesolo-update")
 NOT_INSTALLED = ("pytest", "pexpect", "qemu", "nox", "mypy")
 SECONDS = 300
 
@@ -75,4 +75,4 @@ def test_the_set_for_developers_has_what_the_harness_needs() -> None:
     locked = "\n" + (CHECKOUT / "requirements/dev.txt").read_text()
     for line in [*project["dependencies"], *extras["dev"]]:
         name = re.split(r"[=>]", line)[0].replace(".", "-")
-        assert f"\n{name}==" in locked
+        assert f"\n{name.lower()}==" in locked

@@ -24,7 +24,7 @@ def run(*command: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("word", "there"),
     [
-        ("scenarios/bot/test_menu.py", "/scenarios has boot/, hardware/, k8s/, "),
+        ("scenarios/bot/test_menu.py", "/scenarios has boot/, cloudinit/, hardware/, "),
         ("scenarios/boot/test_men.py", "/boot has test_environment.py, test_first_boot.py, "),
         ("scenario/boot", " has harness/, product/, scenarios/"),
         (
@@ -52,7 +52,7 @@ def test_a_recipe() -> None:
     status, text = run(*IMAGE, "images/nope.toml")
     assert status == 1
     assert "error: recipe images/nope.toml does not exist" in text
-    assert "hint: recipes in images: appliance.toml, debian.toml, " in text
+    assert "hint: recipes in images: appliance-ssh.toml, appliance.toml, " in text
     status, text = run(*IMAGE, "nope")
     assert status == 1
-    assert "/images: appliance.toml, debian.toml, " in text
+    assert "/images: appliance-ssh.toml, appliance.toml, " in text

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from harness.qemu.arch import Arch
 from harness.qemu.argv import Storage, Streams, build
-from harness.qemu.devices import DiskBus, NetworkCard
+from harness.qemu.devices import DiskBus, NetworkCard, SeedBus
 from harness.qemu.spec import CHANNEL_OFFER, MachineSpec
 
 STREAMS = Streams(qmp=10, console=11, channel=12)
@@ -244,3 +244,21 @@ def test_a_machine_has_one_watchdog() -> None:
 def test_hardware_that_cannot_be_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         spec(**fields)
+
+
+@pytest.mark.parametrize("bus", list(SeedBus))
+@pytest.mark.parametrize("iso", [True, False])
+def test_a_seed_is_a_second_disk_that_no_firmware_tries(
+    tmp_path: Path, bus: SeedBus, iso: bool
+) -> None:
+    seed = tmp_path / "seed,1"
+    seed.write_bytes(bytes(0x8001) + b"CD001" if iso else bytes(0x9000))
+    storage = Storage(Path("/run/disk.qcow2"), None, seed)
+    argv = build(spec(firmware="bios", seed_bus=bus), Tools(), "tcg", storage, STREAMS)
+    blocks = [block for block in values(argv, "-blockdev") if "node-name=seed" in block]
+    assert len(blocks) == 2
+    assert all(block.endswith("read-only=on") is iso for block in blocks)
+    assert f"filename={tmp_path}/seed,,1" in blocks[0]
+    [device] = [device for device in values(argv, "-device") if "drive=seed" in device]
+    assert "bootindex" not in device
+    assert "node-name=seed" not in " ".join(command(spec()))

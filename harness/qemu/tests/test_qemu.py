@@ -204,6 +204,33 @@ def test_what_a_machine_writes_never_reaches_its_image(
     assert empty.image.read_bytes() == EMPTY_DISK
 
 
+def test_a_machine_writes_into_a_copy_of_its_seed_and_takes_another(
+    empty: MachineSpec, host: Host, tmp_path: Path
+) -> None:
+    seed, other = tmp_path / "seed", tmp_path / "other"
+    seed.write_bytes(b"a" * 4096)
+    other.write_bytes(b"b" * 4096)
+    spec = MachineSpec.model_validate({**empty.model_dump(), "seed": seed})
+    with Machine(spec, host, tmp_path / "artefacts") as machine:
+        machine.power_on()
+        device = "/machine/peripheral/seed0/virtio-backend"
+        assert machine.monitor(f'qemu-io -d {device} "write -P 0x63 0 512"') == ""
+        with pytest.raises(HarnessError, match="its seed disk cannot be changed"):
+            machine.insert_seed(other)
+        machine.quit()
+        own = machine.storage.seed
+        assert own is not None
+        assert own.read_bytes()[:513] == b"c" * 512 + b"a"
+        assert seed.read_bytes() == b"a" * 4096
+        machine.insert_seed(other)
+        machine.power_on()
+        machine.quit()
+        assert own.read_bytes() == b"b" * 4096
+        machine.insert_seed(None)
+        machine.power_on()
+        assert "seed0" not in machine.monitor("info qtree")
+
+
 def write(machine: Machine, *commands: str) -> None:
     """Have QEMU do commands of qemu-io on the disk of a machine that is on."""
     for command in commands:

@@ -16,9 +16,10 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import StateError
 from harness.qemu.argv import Storage
-from harness.qemu.machine import Machine, Saved
+from harness.qemu.machine import Host, Machine, Saved
 from harness.qemu.snapshots import ROOM, Key, SavedState, States
 from harness.qemu.spec import MachineSpec
+from harness.qemu.tools import HostTools
 
 LIMIT = 20.0
 
@@ -119,6 +120,20 @@ def test_a_kernels_content_matters_and_not_its_place(tmp_path: Path) -> None:
         machine = MachineSpec.model_validate({"arch": "x86_64", "kernel": tmp_path / name})
         digests.append(Key("digest", machine, "tcg", "ready").digest)
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_seeds_content_matters_and_not_its_place(
+    host_tools: HostTools, image: Path, tmp_path: Path
+) -> None:
+    host = Host(host_tools, "tcg", 1.0, tmp_path / "runs")
+    digests = []
+    for name, content in (("one", b"a"), ("two", b"a"), ("three", b"b")):
+        seed = tmp_path / name
+        seed.write_bytes(content)
+        digests.append(Key.on(host, spec(image, seed=seed), "digest", "ready", "").digest)
+    assert digests[0] == digests[1] != digests[2]
+    on_usb = spec(image, seed=tmp_path / "one", seed_bus="usb")
+    assert Key.on(host, on_usb, "digest", "ready", "").digest != digests[0]
 
 
 def test_where_the_image_lies_is_not(tmp_path: Path, key: Key) -> None:

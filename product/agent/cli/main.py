@@ -42,6 +42,8 @@ def main(argv: Sequence[str], node: Node | None = None) -> int:
     if options.state:
         node.paths.state = options.state
     options.config = _config(node, options)
+    for note in options.config.unknown:
+        print(f"note: {note}", file=sys.stderr)
     try:
         code = module.run(node, options)
         assert isinstance(code, int)

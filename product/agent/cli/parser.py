@@ -18,6 +18,8 @@ COMMANDS = {
     "history": "show what the agent did",
     "quarantine": "list or clear releases that rolled back",
     "datastore": "list the copies of Kubernetes' datastore; settle which one this boot uses",
+    "logs": "show what this boot's services said, or an earlier boot's",
+    "support": "write a bundle for whoever helps, without secrets",
 }
 # The module of a command where it is not the command's own name, which that of an operation has.
 MODULES = {
@@ -26,6 +28,8 @@ MODULES = {
     "history": "show_history",
     "quarantine": "edit_quarantine",
     "datastore": "show_datastore",
+    "logs": "show_logs",
+    "support": "write_support",
 }
 
 CONFIG_FLAGS = (

@@ -4,7 +4,8 @@ Keys: ``time`` (ISO 8601, UTC), ``event`` (apply, activate, trial, rollback,
 datastore), ``outcome`` (staged, up-to-date, refused, failed, activated, success, rolled_back,
 restored, kept), ``from_version``, ``to_version``,
 ``digest``, ``reason``, ``bypassed`` (of apply: gates that were not asked, and why; older entries
-have no such key); absent values are null. The file keeps the last entries only.
+have no such key), ``evidence`` (only where a failed boot left any: the file with its last console);
+absent values are null. The file keeps the last entries only.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class History:
         digest: str | None = None,
         reason: str | None = None,
         bypassed: str | None = None,
+        evidence: str | None = None,
     ) -> str | None:
         """Append an entry; the problem where it could not be kept."""
         entry = {
@@ -66,6 +68,8 @@ class History:
             "reason": reason,
             "bypassed": bypassed,
         }
+        if evidence:
+            entry["evidence"] = evidence
         try:
             self._append((json.dumps(entry) + "\n").encode())
             self._bound()

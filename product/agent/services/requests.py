@@ -81,6 +81,8 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
     Raises KubesoloError and OSError, as the operations do.
     """
     config = load_config(node.paths.config, {"server": request.server})
+    for note in config.unknown:
+        _log(f"note: {note}")
     if request.action == "check":
         from product.agent.update.operations import check_for_release
 
@@ -96,27 +98,14 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
 
 def _apply(node: Node, config: Config) -> tuple[Reply, bool]:
     """Stage the channel's release and arm it. The pod is to hear of it before the reboot."""
-    from product.agent.records.state import Phase
-    from product.agent.update import operations
-    from product.agent.update.gates import describe_bypassed
-    from product.agent.update.record import Record
+    from product.agent.services.unattended import stage_and_arm
 
-    state = Record(node).state
-    if state.phase is Phase.ACTIVATED:
-        # The node did not reboot after an earlier request, because the window had closed, say.
-        version, slot, bypassed = state.to_version, state.to_slot, state.bypassed
-    else:
-        applied = operations.apply_release(node, config, force=False, say=_log)
-        if applied.staged is None:
-            return _reply(EXIT_DONE, applied.as_text()), False
-        version, slot, bypassed = applied.staged, applied.slot, applied.bypassed
-    # The gates were asked before a download that may have taken hours, or at another request.
-    own = load_config(node.paths.config, {})
-    verdicts = operations.require_reboot_allowed(node, own, force=False)
-    operations.activate_release(node, own, say=_log)
-    text = f"{version} is staged in slot {slot}; the node reboots into it"
-    if bypassed := describe_bypassed(verdicts) or bypassed:
-        text += f"; bypassed {bypassed}"
+    armed = stage_and_arm(node, config, _log)
+    if isinstance(armed, str):
+        return _reply(EXIT_DONE, armed), False
+    text = f"{armed.version} is staged in slot {armed.slot}; the node reboots into it"
+    if armed.bypassed:
+        text += f"; bypassed {armed.bypassed}"
     return Reply(EXIT_DONE, "rebooting", text), True
 
 

@@ -12,10 +12,14 @@ class Clock:
         """Seconds since 1970."""
         return time.time()
 
-    def local_minute(self) -> int:
-        """Minutes since local midnight, which is what maintenance windows speak of."""
-        local = time.localtime(self.now())
+    def local_minute(self, at: float | None = None) -> int:
+        """Minutes since local midnight, now or ``at`` seconds since 1970: what windows speak of."""
+        local = time.localtime(self.now() if at is None else at)
         return local.tm_hour * 60 + local.tm_min
+
+    def zone(self) -> str:
+        """The zone of ``local_minute``: ``CET +0100``, with its distance from UTC."""
+        return time.strftime("%Z %z", time.localtime(self.now()))
 
     def monotonic(self) -> float:
         """Seconds that never step back."""

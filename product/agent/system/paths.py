@@ -15,8 +15,11 @@ class Paths:
         self.early = f"{base}/run/kubesolo/early"
         self.release = f"{base}/usr/lib/kubesolo/release.json"
         self.payload = f"{base}/usr/lib/kubesolo/payload.json"
+        self.ssh = f"{base}/usr/lib/kubesolo/services/ssh"
         self.loader = f"{base}/usr/lib/kubesolo/loader"
         self.config = f"{base}/etc/kubesolo/update.conf"
+        self.timezone = f"{base}/etc/kubesolo/timezone"
+        self.authorized_keys = f"{base}/etc/kubesolo/authorized_keys"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo"
         self.state = f"{self.data}/update/state.json"
@@ -29,11 +32,19 @@ class Paths:
         self.known_time = f"{self.data}/time/known"
         # Where a payload names no other.
         self.kubeconfig = f"{self.data}/pki/admin/admin.kubeconfig"
+        # Logs of all boots, and of this one; without a data partition of this one alone.
+        self.logs = f"{base}/mnt/data/log"
+        self.own_logs = f"{base}/var/log"
+        self.pstore = f"{base}/sys/fs/pstore"
         # Gone with the boot.
         self.run = f"{base}/run/kubesolo"
         self.problems = f"{self.run}/problems"
         self.lock = f"{self.run}/update.lock"
+        # Left by stage 45, see product.cloudinit.record.
+        self.configuration = f"{self.run}/config.json"
         self.report = f"{self.run}/agent.json"
+        # The public half of the SSH server's key, once it serves.
+        self.ssh_host_key = f"{self.run}/ssh-host-key"
         self.esp_mount = f"{self.run}/esp"
         self.slot_mount = f"{self.run}/slot"
         self.booted_mount = f"{self.run}/booted"
@@ -51,6 +62,7 @@ class Paths:
         self.environment = "boot/grub/grubenv"
         # The kernel.
         self.console = f"{base}/dev/console"
+        self.kmsg = f"{base}/dev/kmsg"
         self.sys = f"{base}/sys"
         self.proc = f"{base}/proc"
         self.mountinfo = f"{base}/proc/self/mountinfo"

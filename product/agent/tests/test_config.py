@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from product.agent.config import Config, load_config
+from product.agent.config import Config, check_value, load_config
 from product.agent.errors import ConfigError
+from product.agent.window import parse_window
 
 
 def load(tmp_path: Path, text: str, **flags: str | int | None) -> Config:
@@ -28,18 +32,95 @@ def test_a_missing_file_gives_the_defaults(tmp_path: Path) -> None:
 
 
 def test_flag_over_file_over_default(tmp_path: Path) -> None:
-    text = (
-        "# a comment\n\n server = http://a/?x=1 \nchannel=beta\nauto_rollback_after=5\nnew_key=1\n"
-    )
+    text = "# a comment\n\n server = http://a/x=1 \nchannel=beta\nauto_rollback_after=5\n"
     config = load(tmp_path, text, channel="edge", pubkey=None, auto_rollback_after=0)
-    assert config == Config(
-        server="http://a/?x=1", channel="edge", auto_rollback_after=0, problems=()
-    )
+    assert config == Config(server="http://a/x=1", channel="edge", auto_rollback_after=0)
 
 
-def test_the_last_line_of_a_key_counts_and_empty_means_default(tmp_path: Path) -> None:
-    config = load(tmp_path, "channel=a\nchannel=b\nmaintenance_window=\nserver=\n")
-    assert (config.channel, config.maintenance_window, config.server) == ("b", "", None)
+def test_empty_means_default(tmp_path: Path) -> None:
+    config = load(tmp_path, "channel=\nmaintenance_window=\nserver=\nhealthcheck_url=''\n")
+    assert config == Config()
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("quote", ["", '"', "'"])
+def test_what_editors_add_is_accepted(tmp_path: Path, mark: str, end: str, quote: str) -> None:
+    values = {"server": "http://updates.example/", "channel": "beta", "kube_system_settle": "9"}
+    lines = [f"{key}={quote}{value}{quote}{end}" for key, value in values.items()]
+    path = tmp_path / "update.conf"
+    path.write_bytes((mark + "".join(lines)).encode())
+    expected = Config(server="http://updates.example/", channel="beta", kube_system_settle=9)
+    assert load_config(str(path)) == expected
+
+
+def test_unknown_keys_are_ignored_and_named(tmp_path: Path) -> None:
+    config = load(tmp_path, "new_key=1\nchannel=beta\nlog.level=\x1b[31m\n" + "k=1\n" * 100)
+    assert config.channel == "beta"
+    assert config.problems == ()
+    assert config.window_unknown is None
+    assert "update.conf line 1: 'new_key' is no key of this version" in config.unknown[0]
+    assert "line 3: 'log.level'" in config.unknown[1]
+    assert len(config.unknown) == 20
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("maintenance_windw=22:00-24:00", "maintenance_window"),
+        ("maintainance_window=22:00-24:00", "maintenance_window"),
+        ("MaintenanceWindow=22:00-24:00", "maintenance_window"),
+        ("maintenance-window=22:00-24:00", "maintenance_window"),
+        ("maintenance_window: 22:00-24:00", "maintenance_window"),
+        ("maintenance_window 22:00-24:00", "maintenance_window"),
+        ("maintenance window=22:00-24:00", "maintenance_window"),
+        ("Server=http://a/", "server"),
+        ("SERVER=http://a/", "server"),
+        ("sever=http://a/", "server"),
+        ("export server=http://a/", "server"),
+        ("set server=http://a/", "server"),
+        ("--server=http://a/", "server"),
+        ("updates.server=http://a/", "server"),
+        ("update_server=http://a/", "server"),
+        ("server: http://a/?b=c", "server"),
+        ("\ufeffserver=http://a/", "server"),
+        ("chanel=beta", "channel"),
+        ("pub_key=/p", "pubkey"),
+        ("pubKey=/p", "pubkey"),
+        ("tags=1", "tag"),
+    ],
+)
+def test_a_key_that_is_nearly_known_is_a_mistake(tmp_path: Path, line: str, meant: str) -> None:
+    config = load(tmp_path, f"# first\n{line}\n")
+    [problem] = config.problems
+    assert "update.conf line 2: " in problem
+    assert problem.endswith(f"perhaps {meant} is meant")
+    assert config.unknown == ()
+    assert config._replace(problems=(), window_unknown=None) == Config()
+    # A mistyped window must not be an open one.
+    assert (config.window_unknown is not None) == (meant == "maintenance_window")
+
+
+@pytest.mark.parametrize("key", ["proxy", "notify", "log_level", "reboot_delay", "mirror", "retry"])
+def test_other_words_are_no_mistakes(tmp_path: Path, key: str) -> None:
+    assert load(tmp_path, f"{key}=1\n").problems == ()
+
+
+@pytest.mark.parametrize("line", ["=x", "$(reboot)=1", "a b=c", "\x1b[2J=1", "{", "\u00fc=1"])
+def test_what_is_no_line_of_it_may_have_been_the_window(tmp_path: Path, line: str) -> None:
+    config = load(tmp_path, f"{line}\n")
+    assert len(config.problems) == 1
+    assert "\x1b" not in config.problems[0]
+    assert config.window_unknown == config.problems[0]
+
+
+@pytest.mark.parametrize("again", ["maintenance_window=1:00-2:00", "channel=beta"])
+def test_a_key_that_is_there_twice_is_a_mistake(tmp_path: Path, again: str) -> None:
+    key = again.partition("=")[0]
+    config = load(tmp_path, f"maintenance_window=2:00-3:00\nchannel=stable\n{again}\n")
+    first = 1 if key == "maintenance_window" else 2
+    assert config.problems[0].endswith(f"update.conf line 3: {key} is set in line {first} already")
+    assert (config.window_unknown is not None) == (key == "maintenance_window")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +128,25 @@ def test_the_last_line_of_a_key_counts_and_empty_means_default(tmp_path: Path) -
     [
         ("auto_rollback_after=many\n", "line 1: auto_rollback_after is 'many'"),
         ("\nkube_system_settle=-1\n", "line 2: kube_system_settle is '-1'"),
+        ("kube_system_settle=3601\n", "not a number from 0 to 3600"),
+        ("auto_rollback_after=1001\n", "not a number from 0 to 1000"),
+        ("healthcheck_deadline=0\n", "not a number from 1 to 86400"),
+        ("kube_system_settle=\n", "kube_system_settle is '', not a whole number"),
         ("server\n", "line 1: 'server' is not key=value"),
+        ("server=updates.example\n", "server is 'updates.example', not an address like https"),
+        ("server=ftp://updates.example/\n", "not an address like https"),
+        ("server=http:///x\n", "not an address like https"),
+        ("server=http://a:99999/\n", "not an address like https"),
+        ("server=http://a/?x=1\n", "not an address like https"),
+        ("server=http://a/ # ours\n", "not an address like https"),
+        ('server="http://a/\n', "not an address like https"),
+        ("server=http://a/\x07\n", "which has characters that cannot be printed"),
+        ("healthcheck_url=localhost:80\n", "not an http or https URL"),
+        ("registry=https://a.example/b\n", "not a repository like"),
+        ("tag=a b\n", "tag is 'a b', not a tag"),
+        ("channel=Stable\n", "channel is 'Stable', not a channel"),
+        ("channel=beta # ours\n", "channel is 'beta # ours', not a channel"),
+        ("datastore_restore=yes\n", "not one of minor, always, never"),
     ],
 )
 def test_bad_values_are_named_and_replaced_by_defaults(
@@ -55,7 +154,7 @@ def test_bad_values_are_named_and_replaced_by_defaults(
 ) -> None:
     config = load(tmp_path, text)
     assert problem in config.problems[0]
-    assert config._replace(problems=()) == Config()
+    assert config._replace(problems=(), window_unknown=None) == Config()
     with pytest.raises(ConfigError, match=r"update\.conf line"):
         config.require_usable()
 
@@ -64,7 +163,67 @@ def test_a_flag_mends_a_bad_value(tmp_path: Path) -> None:
     assert load(tmp_path, "auto_rollback_after=x\n", auto_rollback_after=2).problems == ()
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe=1", b"a=b\n" * 20000])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "http://updates.example", "HTTPS://user@updates.example:8443/a/b", "http://[fd00::1]:80/x",
+        "http://10.0.2.2:8000",
+    ],
+)  # fmt: skip
+def test_addresses_of_servers(tmp_path: Path, value: str) -> None:
+    assert load(tmp_path, f"server={value}\n") == Config(server=value)
+
+
+@pytest.mark.parametrize(
+    "value", ["whenever", "22:00", "25:00-26:00", "24:00-01:00", '"22:00-23:00']
+)
+def test_a_window_that_cannot_be_read_is_a_problem_and_closed(tmp_path: Path, value: str) -> None:
+    config = load(tmp_path, f"maintenance_window={value}\n")
+    assert f"maintenance_window is {value!r}, not a window" in config.problems[0]
+    assert config.window_unknown == config.problems[0]
+    # A flag says it better.
+    assert load(tmp_path, f"maintenance_window={value}\n", maintenance_window="1:00-2:00") == (
+        Config(maintenance_window="1:00-2:00")
+    )
+
+
+def test_a_flag_of_the_window_mends_a_mistyped_key(tmp_path: Path) -> None:
+    config = load(tmp_path, "maintenance_windw=1:00-2:00\n", maintenance_window="1:00-2:00")
+    assert config == Config(maintenance_window="1:00-2:00")
+
+
+def test_a_flag_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None:
+    assert load(tmp_path, "", server="ftp://a/").problems == (
+        "the given server is 'ftp://a/', not an address like https://releases.example.com/kubesolo",
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_utf_16_is_one_error(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "update.conf"
+    path.write_bytes("server=http://a/\r\nchannel=beta\r\n".encode(encoding))
+    config = load_config(str(path))
+    assert config.problems == (f"{path} is UTF-16 or binary: save it as UTF-8",)
+    assert config.window_unknown == config.problems[0]
+
+
+@given(st.binary(max_size=300))
+def test_whatever_the_file_holds_it_is_loaded(tmp_path_factory: Any, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("conf") / "update.conf"
+    path.write_bytes(content)
+    config = load_config(str(path))
+    assert all(text.isprintable() for text in (*config.problems, *config.unknown))
+
+
+@given(st.text(alphabet="0123456789:- \u0661x", max_size=14))
+def test_a_window_that_passes_the_check_is_one(text: str) -> None:
+    if check_value("maintenance_window", text) is None:
+        start, end = parse_window(text)
+        assert 0 <= start < 24 * 60
+        assert 0 <= end <= 24 * 60
+
+
+@pytest.mark.parametrize("content", [b"\xff=1", b"a=b\n" * 20000])
 def test_garbage_is_a_problem_not_a_crash(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "update.conf"
     path.write_bytes(content)

@@ -10,7 +10,9 @@ from product.tests.layers import misplaced_imports
 LAYERS = (
     ("cli",),
     ("services",),
+    ("support",),
     ("status",),
+    ("maintenance",),
     ("update",),
     ("health",),
     ("datastore",),
@@ -21,9 +23,11 @@ LAYERS = (
     ("sources",),
     ("records",),
     ("bootloader",),
-    ("net",),
+    ("net", "logs"),
     ("system",),
     ("config", "version"),
+    ("settings",),
+    ("window",),
     ("errors",),
 )
 

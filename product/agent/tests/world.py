@@ -46,8 +46,12 @@ class FakeClock(Clock):
     def now(self) -> float:
         return self.seconds
 
-    def local_minute(self) -> int:
-        return self.minute
+    def local_minute(self, at: float | None = None) -> int:
+        ahead = 0 if at is None else int(at // 60 - self.seconds // 60)
+        return (self.minute + ahead) % (24 * 60)
+
+    def zone(self) -> str:
+        return "UTC +0000"
 
     def monotonic(self) -> float:
         return self.seconds

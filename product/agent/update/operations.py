@@ -147,10 +147,12 @@ def activate_release(
 ) -> ActivateResult:
     """Arm the slot that was written; with ``reboot``, nothing is armed outside the window.
 
-    ``announce`` gets the result before the reboot, from which nothing may come back.
+    ``announce`` gets the result before the reboot, from which nothing may come back. Raises
+    ConfigError before anything else.
     """
     from product.agent.update.activation import activate
 
+    config.require_usable()
     with exclusive(node.paths.lock):
         verdicts = require_reboot_allowed(node, config, force=force) if reboot else ()
         for verdict in verdicts:

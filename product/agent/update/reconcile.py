@@ -85,7 +85,10 @@ def _roll_back(record: Record) -> None:
     if reason != MANUAL_REASON or state.phase in (Phase.VERIFYING, Phase.SUCCESS):
         record.quarantine(state.to_digest, state.to_version, reason)
     record.try_save(state.roll_back(reason))
-    record.note("rollback" if reason == MANUAL_REASON else "trial", "rolled_back", reason)
+    if reason == MANUAL_REASON:
+        record.note("rollback", "rolled_back", reason)
+    else:
+        record.note("trial", "rolled_back", reason, evidence=record.evidence)
 
 
 def _verifying(state: UpdateState) -> UpdateState:

@@ -45,8 +45,22 @@ class Record:
         except AgentError as error:
             self.problems.append(error.message)
 
+    @property
+    def evidence(self) -> str | None:
+        """The last console of the latest failed boot that this boot found, if there is one."""
+        from product.agent.logs.boots import latest_crash
+
+        crash = latest_crash(self._node.paths)
+        return crash.path if crash else None
+
     def note(
-        self, event: str, outcome: str, reason: str | None = None, *, bypassed: str | None = None
+        self,
+        event: str,
+        outcome: str,
+        reason: str | None = None,
+        *,
+        bypassed: str | None = None,
+        evidence: str | None = None,
     ) -> None:
         """Append to the history what became of the attempt in ``state``."""
         problem = History(self._node.paths.history).add(
@@ -58,6 +72,7 @@ class Record:
             digest=self.state.to_digest,
             reason=reason,
             bypassed=bypassed,
+            evidence=evidence,
         )
         if problem:
             self.problems.append(problem)

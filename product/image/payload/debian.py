@@ -24,6 +24,7 @@ from product.image.payload.kubesolo_elf import check_program
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 from product.image.tree import Tree
+from product.node.settings import OF_DEBIAN
 
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
 # Taken when the code is loaded, as the builder's digest is.
@@ -150,6 +151,7 @@ class DebianPayload:
             "containerd": "/run/containerd/containerd.sock",
             "datastore": {"path": f"{_DATA}/etcd", "service": "kubernetes"},
             "images": IMAGES_FOLDER,
+            "settings": list(OF_DEBIAN),
             **({"drift": drift} if drift else {}),
         }
 

@@ -235,6 +235,24 @@ def test_an_operators_file_that_moves_what_others_look_for_starts_nothing(
     assert (node.root / "taken").read_text() == node.config.read_text()
 
 
+def test_the_nodes_settings_go_over_whichever_file_there_is(node: Supervised) -> None:
+    settings = {"node-ip": "10.0.0.5", "portainer-edge-key": "c2VjcmV0", "mtu": "wide"}
+    document = {"schema": 1, "settings": settings}
+    (node.root / "etc/kubesolo/kubernetes.json").write_text(json.dumps(document))
+    node.config.write_text("network:\n  mtu: 1400\n  nodeIP: 10.0.0.1\n")
+    node.program("kubesolo", f'cp "${{1#*=}}" {node.root}/taken; exec sleep 100')
+    node.start()
+    eventually((node.root / "taken").exists, "not started")
+    taken = json.loads((node.root / "taken").read_text())
+    assert taken == {
+        "network": {"mtu": 1400, "nodeIP": "10.0.0.5"},
+        "portainer": {"edgeKey": "c2VjcmV0"},
+    }
+    assert (node.root / "run/kubesolo/kubesolo.yaml").stat().st_mode & 0o777 == 0o600
+    (line,) = node.console().splitlines()
+    assert "mtu: a whole number from 576 to 65535 was expected; it is left out" in line
+
+
 def test_an_operators_file_may_say_what_the_image_says(node: Supervised) -> None:
     path = str(node.root / "other.sock")
     with socket.socket(socket.AF_UNIX) as listener:

@@ -26,4 +26,6 @@ def run(node: Node, options: argparse.Namespace) -> int:
         bypassed = f" (bypassed {entry['bypassed']})" if entry.get("bypassed") else ""
         outcome = f"{entry.get('outcome')}{reason}{bypassed}"
         print(f"{entry.get('time')} {entry.get('event')}{target}: {outcome}")
+        if entry.get("evidence"):
+            print(f"  its last console: {entry['evidence']}")
     return EXIT_DONE

@@ -96,6 +96,48 @@ def test_the_overview_names_every_command(world: World, capsys: pytest.CaptureFi
     assert all(name in text for name in COMMANDS)
 
 
+def test_every_command_names_unknown_keys(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    with Path(world.paths.config).open("a") as config:
+        config.write("new_key=1\n")
+    for command in ("check", "apply", "activate", "healthcheck", "rollback", "status", "history"):
+        world.run(command)
+        assert "note: " in (err := capsys.readouterr().err), command
+        assert "'new_key' is no key of this version and is ignored" in err
+    world.run("status", "--json")
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["unknown_keys"]) == 1
+    assert report["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "is_open"),
+    [
+        ("", "always open", True),
+        ("maintenance_window=11:00-13:00", "11:00-13:00 Asia/Tokyo (UTC +0000), open now", True),
+        (
+            "maintenance_window=22:00-24:00",
+            "22:00-24:00 Asia/Tokyo (UTC +0000), opens 2027-01-15T18:00:00Z",
+            False,
+        ),
+        ("maintenance_window=3:00-3:00", "3:00-3:00 Asia/Tokyo (UTC +0000), never opens", False),
+        ("maintenance_windw=3:00-4:00", "not known, so closed: ", False),
+        ("maintenance_window=nightly", "not known, so closed: ", False),
+    ],
+)
+def test_status_shows_the_window_and_when_it_opens(
+    world: World, capsys: pytest.CaptureFixture[str], line: str, text: str, is_open: bool
+) -> None:
+    world.write_file(world.paths.timezone, "Asia/Tokyo\n")
+    with Path(world.paths.config).open("a") as config:
+        config.write(f"{line}\n")
+    world.run("status")
+    out = capsys.readouterr().out
+    assert f"maintenance window: {text}" in out
+    assert ("problem: " in out) is ("not known" in text)
+    world.run("status", "--json")
+    assert json.loads(capsys.readouterr().out)["maintenance"]["open"] is is_open
+
+
 def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.update(FakeRelease("0.2.0"))
     world.power_on()
@@ -118,8 +160,13 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "last_boot_check",
         "baseline",
         "datastore",
+        "maintenance",
+        "unknown_keys",
         "network",
         "time",
+        "configuration",
+        "logs",
+        "ssh",
         "problems",
     ]
     assert report["version"] == "0.2.0"

@@ -166,6 +166,39 @@ def test_a_refusal_is_passed_on(world: World, pod: Pod) -> None:
     assert world.reboots == 0
 
 
+@pytest.mark.parametrize("armed", [False, True])
+@pytest.mark.parametrize("line", ["maintenance_windw=1:00-2:00", "maintenance_window=nightly"])
+def test_a_window_that_is_not_known_arms_and_reboots_nothing(
+    world: World, pod: Pod, armed: bool, line: str
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+    if armed:
+        assert world.run("apply") == 0
+        assert world.run("activate") == 0
+    with Path(world.paths.config).open("a") as config:
+        config.write(f"{line}\n")
+    answer = pod.asked('{"action": "apply"}')
+    assert answer["outcome"] == ("refused" if armed else "failed")
+    assert "update.conf line" in str(answer["text"])
+    assert world.reboots == 0
+
+
+def test_a_window_that_cannot_be_read_at_the_last_moment_reboots_nothing(
+    world: World, pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+
+    def spoil(seconds: float) -> None:
+        with Path(world.paths.config).open("a") as config:
+            config.write("maintenance_window=nightly\n")
+        (pod.folder / "pod-1.reply").unlink()
+
+    monkeypatch.setattr(world.clock, "pause", spoil)
+    pod.ask('{"action": "apply"}')
+    pod.serve()
+    assert world.reboots == 0
+
+
 def test_a_window_that_closed_meanwhile_arms_nothing(
     world: World, pod: Pod, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,14 @@ def test_an_unreadable_window_is_closed(world: World) -> None:
     assert results(evaluate(GATES, asked)) == {"maintenance_window": "refuse"}
 
 
+def test_a_window_that_is_not_known_is_closed(world: World) -> None:
+    asked = context(world, FakeRelease("0.2.0"))
+    asked = asked._replace(config=Config(window_unknown="line 1: is not key=value"))
+    [verdict] = evaluate(GATES, asked)
+    assert verdict.result == "refuse"
+    assert verdict.reason == "the maintenance window is not known: line 1: is not key=value"
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [(other_architecture, "architecture"), (older, "downgrade"), (other_channel, "channel")],

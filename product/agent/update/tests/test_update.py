@@ -583,6 +583,44 @@ def test_a_label_set_since_holds_back_the_reboot_by_hand(
     assert "gate node_block_label: bypassed (--force was given)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "line", ["maintenance_windw=1:00-2:00", "maintenance_window=nightly", "channel=beta # ours"]
+)
+def test_a_file_with_a_mistake_changes_nothing_but_a_boot_is_judged(
+    world: World, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.offered = GOOD
+    assert world.run("apply") == 0
+    before = world.env()
+    good = Path(world.paths.config).read_text()
+    Path(world.paths.config).write_text(f"{good}{line}\n")
+    for command in (("apply",), ("activate",), ("activate", "--reboot"), ("check",)):
+        assert world.run(*command) == 1
+        assert "update.conf line" in capsys.readouterr().err
+    assert (world.env(), world.reboots) == (before, 0)
+    Path(world.paths.config).write_text(good)
+    assert world.run("activate") == 0
+    Path(world.paths.config).write_text(f"{good}{line}\n")
+    world.power_on()
+    assert world.boot_service() == 0
+    assert world.env()["boot_success"] == "1"
+
+
+def test_a_return_reboots_by_itself_only_where_the_window_is_known(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.update(GOOD)
+    world.power_on()
+    world.boot_service()
+    before = world.reboots
+    with Path(world.paths.config).open("a") as config:
+        config.write("maintenance_windw=1:00-2:00\n")
+    assert world.run("rollback", "--reboot") == 11
+    assert "the maintenance window is not known" in capsys.readouterr().err
+    assert world.reboots == before
+    assert world.run("rollback", "--reboot", "--force") is None
+
+
 def test_the_window_may_close_between_arming_and_reboot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

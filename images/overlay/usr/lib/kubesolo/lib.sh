@@ -1,9 +1,11 @@
 # Functions of the boot stages, and what the initramfs recorded: slot, disk, KSOLODATA and so on.
 # shellcheck disable=SC1091,SC2034
 . /run/kubesolo/early
-# The console is the last of these; a person may be looking at another one.
+# The console is the last of these; a person may be looking at another one. The kernel's log keeps what
+# is said; as a debug message (7) it comes to no console a second time.
 say() {
     echo "kubesolo: $*" > /dev/console
+    echo "<7>kubesolo: $*" > /dev/kmsg
     read -r consoles < /sys/class/tty/console/active
     case $consoles in
         *'tty0 '*) echo "kubesolo: $*" > /dev/tty0 ;;
@@ -56,8 +58,12 @@ patiently() {
     wait $feeder 2> /dev/null
     return "$1"
 }
-# Restart at once: neither file systems nor drivers are asked, which may wait for a disk for ever.
-force_reboot() { echo b > /proc/sysrq-trigger; }
+# Restart at once: neither file systems nor drivers are asked, which may wait for a disk for ever. The
+# firmware keeps the kernel's log, where it can.
+force_reboot() {
+    echo 1 > /sys/module/printk/parameters/always_kmsg_dump
+    echo b > /proc/sysrq-trigger
+}
 # Keep what time it is, so that the next boot does not begin before it; `synchronised` where NTP said it.
 # Not the latest ever known: a clock that stood in the future is corrected, and so must this be.
 keep_time() {
@@ -68,10 +74,14 @@ keep_time() {
     echo "$(date +%s) $word" > $kept.new
     mv $kept.new $kept
 }
-# Put a service under supervision.
+# Put a service under supervision. Its output is logged, unless it has a file `nolog`.
 supervise() {
     # runsv writes beside the run script, so the service lives in memory.
     mkdir -p /run/sv
     cp -r "/usr/lib/kubesolo/services/$1" "/run/sv/$1"
+    if [ ! -e "/run/sv/$1/nolog" ]; then
+        mkdir -p "/run/sv/$1/log"
+        ln -s /usr/lib/kubesolo/log-service "/run/sv/$1/log/run"
+    fi
     ln -s "/run/sv/$1" "/run/service/$1"
 }

@@ -1,0 +1,66 @@
+"""Looks for updates on a schedule."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+
+from product.agent.config import Config
+from product.agent.services.timer import main, seconds_until
+from product.agent.tests.world import FakeRelease, Rebooted, World
+
+NODES = [f"edge-{number:02d}" for number in range(50)]
+
+
+def config(minutes: int, server: str | None = "http://updates.example") -> Config:
+    return Config(server=server, check_interval=minutes)
+
+
+@pytest.mark.parametrize("settings", [config(0), config(360, None)])
+def test_without_an_interval_or_a_server_there_is_no_schedule(settings: Config) -> None:
+    assert seconds_until(settings, "edge-07", first=True) is None
+
+
+def test_a_node_looks_each_interval(world: World) -> None:
+    assert seconds_until(config(360), "edge-07", first=False) == 360 * 60
+
+
+def test_the_first_look_of_many_nodes_is_spread_and_that_of_one_is_stable() -> None:
+    first = [seconds_until(config(360), name, first=True) for name in NODES]
+    assert first == [seconds_until(config(360), name, first=True) for name in NODES]
+    assert all(15 * 60 <= (seconds or 0) < 15 * 60 + 36 * 60 for seconds in first)
+    assert len(set(first)) > 40
+
+
+def test_a_short_interval_is_not_waited_for_longer_than_itself() -> None:
+    assert 60 <= (seconds_until(config(1), "edge-07", first=True) or 0) < 66
+
+
+def look(world: World) -> int | None:
+    with contextlib.suppress(Rebooted):
+        return main(["run"], world.node())
+    return None
+
+
+def test_a_look_installs_what_is_offered(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.offered = FakeRelease("0.2.0")
+    assert look(world) is None
+    assert world.reboots == 1
+    assert world.env()["active_slot"] == "B"
+    world.power_on()
+    assert world.boot_service() == 0
+    capsys.readouterr()
+    assert look(world) == 0
+    assert world.reboots == 1
+    assert "0.2.0" in capsys.readouterr().out
+
+
+def test_a_look_outside_the_window_says_so_and_changes_nothing(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    World.write_file(world.paths.config, "server=x\nmaintenance_window=03:00-03:00\n")
+    world.offered = FakeRelease("0.2.0")
+    assert look(world) == 11
+    assert world.reboots == 0
+    assert "window" in capsys.readouterr().out

@@ -1,0 +1,76 @@
+"""The schedule of a node that nobody asks: install what is offered, every so many minutes.
+
+The service ``updates`` asks for the next look with ``next``, sleeps, and calls ``run``. A node's
+looks are shifted by its identity, so that the nodes of one server do not all ask at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from binascii import crc32
+from collections.abc import Sequence
+
+from product.agent.config import Config, load_config
+from product.agent.errors import EXIT_DONE, EXIT_FAILED
+from product.agent.node import Node
+from product.errors import KubesoloError
+
+# A node that boots settles first: seconds.
+FIRST_SECONDS = 15 * 60
+# The share of the interval within which nodes are shifted.
+SHIFT = 10
+
+
+def seconds_until(config: Config, identity: str, *, first: bool) -> int | None:
+    """How long to sleep before the next look; None where no schedule is set."""
+    interval = config.check_interval * 60
+    if not interval or not config.server:
+        return None
+    shift = interval // SHIFT
+    own = crc32(identity.encode()) % shift if shift else 0
+    return (min(interval, FIRST_SECONDS) if first else interval) + (own if first else 0)
+
+
+def run(node: Node, config: Config) -> int:
+    """One look: install what is offered, and reboot into it. The exit code of ``apply``."""
+    from product.agent.services.unattended import stage_and_arm
+    from product.agent.update.operations import activate_release
+
+    config.require_usable()
+    armed = stage_and_arm(node, config, _log)
+    if isinstance(armed, str):
+        _log(armed)
+        return EXIT_DONE
+    node.print_console(
+        f"kubesolo-update: {armed.version} is staged in slot {armed.slot}: rebooting"
+    )
+    activate_release(node, load_config(node.paths.config, {}), say=_log, reboot=True)
+    return EXIT_DONE
+
+
+def main(arguments: Sequence[str], node: Node | None = None) -> int:
+    """``next FIRST``: print the seconds, or ``never``; ``run``."""
+    node = node or Node()
+    config = load_config(node.paths.config)
+    if arguments and arguments[0] == "next":
+        try:
+            with open(node.paths.hostname, encoding="utf-8", errors="replace") as file:
+                identity = file.read().strip()
+        except OSError:
+            identity = ""
+        seconds = seconds_until(config, identity, first=arguments[1:] == ["first"])
+        print("never" if seconds is None else seconds)
+        return EXIT_DONE
+    try:
+        return run(node, config)
+    except KubesoloError as error:
+        # A gate that refuses, or a server that does not answer, is the usual case.
+        _log(f"{error.message}" + (f"; {error.hint}" if error.hint else ""))
+        return error.exit_code
+    except OSError as error:
+        print(f"error: the look for updates failed: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _log(text: str) -> None:
+    print(text, flush=True)

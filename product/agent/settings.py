@@ -1,0 +1,137 @@
+"""The keys of ``update.conf``, what their values may be, and which mistyped key was meant."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from product.agent.errors import ConfigError
+from product.agent.window import parse_window
+
+CHOICES = {"datastore_restore": ("minor", "always", "never")}
+TEXT_KEYS = (
+    "server",
+    "registry",
+    "tag",
+    "channel",
+    "maintenance_window",
+    "pubkey",
+    "healthcheck_url",
+)
+
+
+class _Range(NamedTuple):
+    least: int
+    most: int
+
+
+# The check's deadline is cut to an hour where it is used; days would be a mistake.
+NUMBER_KEYS = {
+    "auto_rollback_after": _Range(0, 1000),
+    "kube_system_settle": _Range(0, 3600),
+    "healthcheck_deadline": _Range(1, 86400),
+    # Minutes; 0 is never.
+    "check_interval": _Range(0, 525_600),
+}
+KEYS = frozenset((*TEXT_KEYS, *CHOICES, *NUMBER_KEYS))
+
+_HOST = r"(?:[^\s/?#@]+@)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s/?#@:\[\]]+)(?::(?P<port>[0-9]{1,5}))?"
+# What HTTP requests are made of; a repository's files are named below its address.
+_SERVER = rf"(?i:https?)://{_HOST}(?:/[^\s?#]*)?"
+_URL = rf"(?i:https?)://{_HOST}(?:[/?][^\s#]*)?"
+# References of the OCI distribution specification 1.1.
+_REGISTRY = r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_CHANNEL = r"[a-z0-9][a-z0-9._-]{0,63}"
+
+# Each key's pattern, and what a value is not that does not match it.
+_PATTERNS = {
+    "server": (_SERVER, "not an address like https://releases.example.com/kubesolo"),
+    "healthcheck_url": (_URL, "not an http or https URL"),
+    "registry": (_REGISTRY, "not a repository like registry.example.com/kubesolo-os"),
+    "tag": (_TAG, "not a tag"),
+    "channel": (_CHANNEL, "not a channel: small letters, digits, dots and dashes"),
+}
+
+# How people write before a key: a shell's words, and other files' sections.
+_PREFIXES = ("export", "set", "updates", "update", "kubesoloos", "kubesolo")
+# Keys of so many characters may have two wrong ones.
+_LONG = 12
+_LONGEST = 64
+
+
+def check_value(key: str, text: str) -> str | None:
+    """Why ``text``, not empty, cannot be the value of ``key``; None where it can.
+
+    The reason follows a comma, as in ``channel is 'A', not a channel``.
+    """
+    if key in NUMBER_KEYS:
+        least, most = NUMBER_KEYS[key]
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            return "not a whole number"
+        if not least <= int(text) <= most:
+            return f"not a number from {least} to {most}"
+        return None
+    if key in CHOICES:
+        return None if text in CHOICES[key] else f"not one of {', '.join(CHOICES[key])}"
+    if not text.isprintable():
+        return "which has characters that cannot be printed"
+    if key == "maintenance_window":
+        try:
+            parse_window(text)
+        except ConfigError as error:
+            return f"not a window: {error.hint}"
+        return None
+    if key not in _PATTERNS:
+        return None
+    pattern, reason = _PATTERNS[key]
+    found = re.fullmatch(pattern, text)
+    if found is None:
+        return reason
+    port = found.groupdict().get("port")
+    return reason if port is not None and not 0 < int(port) < 65536 else None
+
+
+def nearest_key(text: str) -> str | None:
+    """The key that somebody meant who wrote ``text``; None where it is like none.
+
+    It may differ by case, by what stands between its words, by a shell's or a section's word before
+    it, and by a letter; a long one by two. ``text`` may go on behind a colon or a blank.
+    """
+    words = text.lstrip("\ufeff-").replace(":", " ").split()
+    for word in dict.fromkeys((*words[:3], "".join(words[:3]))):
+        bare = _squeezed(word)
+        candidates = [bare, *(bare.removeprefix(prefix) for prefix in _PREFIXES)]
+        for candidate in candidates:
+            for key in sorted(KEYS):
+                if _is_near(candidate, key.replace("_", "")):
+                    return key
+    return None
+
+
+def shown(text: str) -> str:
+    """``text`` in quotes, short, and without anything that a terminal obeys."""
+    return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+
+
+def _squeezed(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalnum())
+
+
+def _is_near(text: str, key: str) -> bool:
+    limit = 2 if len(key) >= _LONG else 1
+    return abs(len(text) - len(key)) <= limit and _distance(text, key) <= limit
+
+
+def _distance(one: str, other: str) -> int:
+    """Letters to insert, remove, replace or swap with the next one."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, start=1):
+        earlier, before, row = before, row, [i]
+        for j, b in enumerate(other, start=1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+    return row[-1]

@@ -1,0 +1,185 @@
+"""What the bundle holds. Every part reads alone; none changes the node."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from functools import partial
+
+from product.agent.config import Config
+from product.agent.errors import AgentError
+from product.agent.logs import boots as index
+from product.agent.logs import lines
+from product.agent.logs.boots import BootLog, Crash
+from product.agent.node import Node
+from product.agent.support.bundle import PART_BYTES, Part
+from product.agent.system import program
+
+# Logs of this boot and of so many before it.
+BOOTS_BEFORE = 4
+# Programs by the name of their part.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "dmesg.txt": ("dmesg",),
+    "mounts.txt": ("mount",),
+    "disk-use.txt": ("df", "-k"),
+    "inodes.txt": ("df", "-i"),
+    "partitions.txt": ("fdisk", "-l"),
+    "memory.txt": ("free", "-k"),
+    "processes.txt": ("ps", "w"),
+    "services.txt": ("sh", "-c", "sv status /run/service/*"),
+    "addresses.txt": ("ip", "addr"),
+    "routes.txt": ("sh", "-c", "ip route show table all; ip -6 route show table all"),
+    "neighbours.txt": ("ip", "neigh"),
+    "modules.txt": ("lsmod",),
+    "clock.txt": ("sh", "-c", "date -u; cat /proc/uptime; chronyc -n tracking; chronyc -n sources"),
+    "containers.txt": ("sh", "-c", "ctr --namespace k8s.io containers list"),
+}
+FILES = (
+    "/run/kubesolo/boot.json", "/run/kubesolo/early", "/run/kubesolo/agent.json",
+    "/run/kubesolo/problems", "/run/kubesolo/config.json", "/run/kubesolo/fsck.log",
+    "/run/kubesolo/prepare.log", "/run/kubesolo/settle.log", "/run/kubesolo/crash.log",
+    "/run/kubesolo/network/dhcpcd.conf", "/run/kubesolo/network/state.json", "/run/resolv.conf",
+    "/proc/cmdline", "/proc/version", "/proc/cpuinfo", "/proc/meminfo", "/proc/interrupts",
+    "/proc/partitions",
+    "/usr/lib/kubesolo/release.json", "/usr/lib/kubesolo/payload.json", "/usr/lib/os-release",
+    "/etc/kubesolo/hostname", "/etc/kubesolo/network.json", "/etc/kubesolo/kubernetes.json",
+    "/etc/kubesolo/update.conf", "/etc/kubesolo/timezone", "/etc/kubesolo/ntp",
+    "/etc/kubesolo/authorized_keys", "/etc/kubesolo/kubesolo.yaml",
+    "/var/lib/kubesolo/config/applied.json", "/var/lib/kubesolo/update/state.json",
+    "/var/lib/kubesolo/update/history.jsonl", "/var/lib/kubesolo/update/quarantine.json",
+    "/var/lib/kubesolo/update/baseline.json",
+)  # fmt: skip
+# What of the cluster, by the name of its part.
+KINDS = {
+    "nodes": "/api/v1/nodes",
+    "pods": "/api/v1/pods",
+    "events": "/api/v1/events?limit=500",
+}
+API_SECONDS = 10.0
+
+
+def parts_of(node: Node, config: Config) -> Iterator[Part]:
+    """Every part, what is needed most first."""
+    yield Part("status.json", partial(_status, node, config))
+    yield Part("boot-environment.txt", partial(_environment, node))
+    yield Part("boots.txt", partial(_boots, node))
+    for crash in reversed(index.list_crashes(node.paths)):
+        name = f"crash/{os.path.basename(crash.path)}"
+        yield Part(name, partial(_crash, node, crash))
+    boots = index.list_boots(node.paths)
+    for boot in reversed(boots[-1 - BOOTS_BEFORE :]):
+        yield Part(f"logs/boot-{boot.number}.txt", partial(_log, boot), 40.0)
+    for path in FILES:
+        if os.path.exists(node.paths.under(path)):
+            yield Part(f"files{path}", partial(_file, node.paths.under(path)))
+    for name, argv in COMMANDS.items():
+        yield Part(f"commands/{name}", partial(_command, argv))
+    if os.path.exists(node.paths.payload):
+        for kind, path in KINDS.items():
+            make = partial(_kubernetes, node, kind, path)
+            yield Part(f"kubernetes/{kind}.json", make, API_SECONDS + 5)
+    pods = f"{node.paths.own_logs}/pods"
+    for name in lines.pods_in(pods):
+        yield Part(f"pods/{name}.txt", partial(_pod, pods, name))
+
+
+def _status(node: Node, config: Config) -> bytes:
+    from product.agent.status import as_text, collect
+
+    report = collect(node, config)
+    return f"{as_text(report)}\n\n{json.dumps(report._asdict(), indent=2)}\n".encode()
+
+
+def _environment(node: Node) -> bytes:
+    """The boot loader's variables, as they are read."""
+    return f"{node.boot_env.read()!r}\n".encode()
+
+
+def _boots(node: Node) -> bytes:
+    text = [f"{boot!r}" for boot in index.list_boots(node.paths)]
+    text += [f"{crash!r}" for crash in index.list_crashes(node.paths)]
+    return ("\n".join(text) + "\n").encode()
+
+
+def _crash(node: Node, crash: Crash) -> bytes:
+    return index.crash_text(node.paths, crash).encode()
+
+
+def _log(boot: BootLog) -> bytes:
+    return _last(
+        f"{line.time or '-'} {line.service}: {line.text}\n"
+        for line in lines.boot_lines(boot.folder)
+    )
+
+
+def _pod(pods: str, name: str) -> bytes:
+    return _last(f"{line.time} {line.text}\n" for line in lines.pod_lines(pods, name))
+
+
+def _last(texts: Iterator[str]) -> bytes:
+    """The end of it: some more than a part takes, so that it is seen to be cut."""
+    kept = bytearray()
+    for text in texts:
+        kept += text.encode()
+        if len(kept) > 4 * PART_BYTES:
+            del kept[: len(kept) - PART_BYTES - 1]
+    return bytes(kept)
+
+
+def _file(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(PART_BYTES + 1)
+
+
+def _command(argv: tuple[str, ...]) -> bytes:
+    status, output = program.run(argv)
+    return f"{output}\n[exit status {status}]\n".encode()
+
+
+def _kubernetes(node: Node, kind: str, path: str) -> bytes:
+    from product.agent.kubernetes.api import ApiClient
+    from product.agent.kubernetes.kubeconfig import read_kubeconfig
+    from product.agent.kubernetes.payload import read_payload
+
+    payload = read_payload(node.paths)
+    if payload is None:
+        raise AgentError("the image has no Kubernetes")
+    client = ApiClient(read_kubeconfig(payload.kubeconfig))
+    items = client.get_json(path, API_SECONDS).get("items")
+    found = [_summary(kind, item) for item in items] if isinstance(items, list) else []
+    return (json.dumps(found, indent=1) + "\n").encode()
+
+
+def _summary(kind: str, item: object) -> dict[str, object]:
+    """An object without what may hold secrets: variables, arguments, annotations."""
+    if not isinstance(item, dict):
+        return {}
+    found: dict[str, object] = {
+        "metadata": _pick(
+            item,
+            "metadata",
+            "name",
+            "namespace",
+            "labels",
+            "creationTimestamp",
+            "deletionTimestamp",
+        )
+    }
+    if kind == "events":
+        keys = ("type", "reason", "message", "count", "firstTimestamp", "lastTimestamp")
+        return {
+            **found,
+            **{key: item.get(key) for key in keys},
+            "object": _pick(item, "involvedObject", "kind", "namespace", "name"),
+        }
+    if kind == "pods":
+        found["spec"] = _pick(item, "spec", "nodeName", "restartPolicy", "hostNetwork")
+    if isinstance(status := item.get("status"), dict):
+        found["status"] = {key: value for key, value in status.items() if key != "images"}
+    return found
+
+
+def _pick(item: dict[str, object], name: str, *keys: str) -> dict[str, object]:
+    part = item.get(name)
+    return {key: part[key] for key in keys if key in part} if isinstance(part, dict) else {}

@@ -1,0 +1,18 @@
+"""/etc/kubesolo/update.conf, and the key file that it names; an empty block leaves both alone."""
+
+from __future__ import annotations
+
+from product.cloudinit.planned import Part, text_file
+from product.cloudinit.updates import KEY_FILE, Updates
+
+PATH = "/etc/kubesolo/update.conf"
+
+
+def plan(block: Updates | None) -> Part:
+    lines = block.lines() if block else []
+    if block is None or not lines:
+        return Part()
+    files = [text_file(PATH, "\n".join(["# Written from user-data; yours to edit.", *lines]))]
+    if block.inline_key:
+        files.append(text_file(KEY_FILE, block.inline_key))
+    return Part(tuple(files))

@@ -1,0 +1,342 @@
+"""Stage 45 of a boot: find the node's configuration, apply what is new of it, say what was done.
+
+Nothing here stops a boot: what cannot be used is a problem, with file, line and reason, and the
+node goes on with what it had. What changes nothing costs a digest: neither yaml nor pydantic is
+loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from product.agent.system.files import read_bounded, write_atomic
+from product.cloudinit import sources
+from product.cloudinit.errors import CloudInitError, InvalidFileError
+from product.cloudinit.record import Applied, Record, Seen, read_record, write_record
+from product.cloudinit.sources import META_DATA, NETWORK, USER_DATA, Seed, Where
+
+if TYPE_CHECKING:
+    from product.cloudinit.load import MetaData
+    from product.cloudinit.plan import Plan
+
+try:
+    # hashlib loads OpenSSL, which costs an emulated node a tenth of a second.
+    from _sha2 import sha256  # type: ignore[import-not-found]
+except ImportError:
+    from hashlib import sha256
+
+# The URL of a seed that waits for a network; the service seed fetches it.
+TO_FETCH = "run/kubesolo/seed-url"
+# There until the kubeconfig that user-data asks for lies on the seed (product.cloudinit.to_seed).
+OWED = "var/lib/kubesolo/config/kubeconfig-owed"
+RESULT_NAME = "kubesolo-result.txt"
+DEFAULT_RANK = 3
+# A larger file of the node is neither appended to nor compared.
+MAX_FILE = 1 << 24
+
+
+class Outcome(NamedTuple):
+    """What this boot found; ``lines`` are for the console, problems apart."""
+
+    source: str | None
+    instance_id: str | None
+    outcome: str
+    problems: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+class Boot:
+    """One run. ``where`` has the node's places; its ``root`` moves all of them."""
+
+    def __init__(self, where: Where, boot_disk: str, esp: str) -> None:
+        self.where = where
+        self._boot_disk, self._esp = boot_disk, esp
+        self._record_path = where.under("var/lib/kubesolo/config/applied.json")
+        self._problems: list[str] = []
+        self._lines: list[str] = []
+        # Something failed that may succeed at the next boot.
+        self._retry = False
+
+    def run(self) -> Outcome:
+        """Find, compare, apply, record."""
+        record = self._read_record()
+        sources.settle(self.where)
+        try:
+            seeds = sources.find_seeds(self.where, self._boot_disk, self._esp)
+        except CloudInitError as error:
+            self._problem(error)
+            return self._end(record.source, record, "refused")
+        seed = _chosen(seeds, record)
+        if seed is None:
+            return self._end(record.source, record, "unchanged" if record.source else "none")
+        if seed.url and not seed.files:
+            self._lines.append(f"configuration: {seed.place} is fetched once there is a network")
+            with suppress(OSError):
+                write_atomic(self.where.under(TO_FETCH), f"{seed.url}\n".encode())
+            return self._end(seed.place, record, "waiting")
+        digest, release, seen = digest_of_seed(seed), self._release(), record.seen
+        if seen and (seen.release, seen.digest) == (release, digest):
+            self._problems += seen.problems
+            outcome = "unchanged" if seen.outcome == "applied" else seen.outcome
+            return self._end(seed.place, record, outcome)
+        before = len(self._problems)
+        outcome, record = self._take(seed, seeds, record)
+        if not self._retry:
+            seen = Seen(release, digest, outcome, tuple(self._problems[before:]))
+        self._keep(record._replace(seen=seen))
+        found = self._end(seed.place, record, outcome)
+        self._tell(seed, found)
+        return found
+
+    def _take(self, seed: Seed, seeds: Sequence[Seed], record: Record) -> tuple[str, Record]:
+        """Apply what is new of a seed: the outcome, and the record as it is then."""
+        try:
+            meta = self._meta_data(seed)
+        except CloudInitError as error:
+            self._problem(error, seed)
+            return "refused", record
+        instance = meta.instance_id or f"sha256:{digest_of_seed(seed)}"
+        applied = self._apply(seed, instance, meta.local_hostname, record)
+        kept = record.files if record.instance_id == instance else {}
+        if not (applied or kept):
+            # Nothing of the new instance was taken: what was applied before still stands.
+            return "refused" if self._problems else "unchanged", record
+        held = tuple(digest_of_seed(other) for other in seeds if other is not seed)
+        changed = Record(instance, seed.place, {**kept, **applied}, held)
+        if self._problems:
+            return "partly", changed
+        if instance != record.instance_id:
+            self._remove_what_is_no_longer_said(record, changed)
+        return "applied" if applied else "unchanged", changed
+
+    def _meta_data(self, seed: Seed) -> MetaData:
+        from product.cloudinit.load import load_meta_data
+
+        return load_meta_data(seed.files.get(META_DATA, b""), META_DATA)
+
+    def _apply(
+        self, seed: Seed, instance: str, local_hostname: str | None, record: Record
+    ) -> dict[str, Applied]:
+        """Each file that this instance has not had; what is wrong with one goes to the problems."""
+        applied: dict[str, Applied] = {}
+        before = record.files if record.instance_id == instance else {}
+        # A network that is a file of its own goes before one in user-data.
+        for name in (NETWORK, USER_DATA):
+            if name not in seed.files:
+                continue
+            digest = _hex(seed.files[name])
+            if name in before:
+                if before[name].digest != digest:
+                    self._problems.append(
+                        f"{name} of {seed.place} has changed, and instance-id is {instance} as "
+                        "before: it is not applied; give another instance-id to have it applied"
+                    )
+                continue
+            try:
+                has_network = NETWORK in applied or NETWORK in before
+                plan = self._plan(name, seed.files[name], local_hostname, has_network)
+                written = self._write(plan, record, keep_edited=seed.rank == DEFAULT_RANK)
+            except CloudInitError as error:
+                self._problem(error, seed)
+                continue
+            except OSError as error:
+                self._problems.append(f"{name} of {seed.place}: {_sentence(error)}")
+                self._retry = True
+                continue
+            if plan.kubeconfig_to_seed:
+                self._owe_kubeconfig()
+            self._lines.append(f"configuration: {name} of {seed.place} applied")
+            self._lines += [f"configuration: {note}" for note in plan.notes]
+            applied[name] = Applied(digest, written)
+        return applied
+
+    def _plan(
+        self, name: str, content: bytes, local_hostname: str | None, has_network: bool
+    ) -> Plan:
+        from product.cloudinit.load import load_network, load_user_data
+        from product.cloudinit.plan import plan_network, plan_user_data
+
+        if name == NETWORK:
+            return plan_network(load_network(content, NETWORK))
+        return plan_user_data(
+            load_user_data(content, USER_DATA),
+            payload_settings=self._payload_settings(),
+            local_hostname=local_hostname,
+            network_config=has_network,
+        )
+
+    def _write(self, plan: Plan, record: Record, *, keep_edited: bool) -> dict[str, str]:
+        written = {}
+        ours = {
+            path: digest
+            for entry in record.files.values()
+            for path, digest in entry.written.items()
+        }
+        for file in plan.files:
+            path = self.where.under(file.path)
+            if keep_edited and self._digest(path) not in (None, ours.get(file.path)):
+                self._lines.append(f"configuration: {file.path} was edited on the node, and stays")
+                continue
+            content = self._content(path) + file.content if file.append else file.content
+            write_atomic(path, content, mode=file.mode)
+            # The umask may have taken something from the mode.
+            os.chmod(path, file.mode)
+            written[file.path] = _hex(content)
+        return written
+
+    def _owe_kubeconfig(self) -> None:
+        """Have the service kubeconfig-to-seed write one once there is one."""
+        with suppress(OSError):
+            write_atomic(self.where.under(OWED), b"")
+
+    def _remove_what_is_no_longer_said(self, old: Record, new: Record) -> None:
+        """What an instance before wrote and this one does not, unless somebody has edited it."""
+        now = {path for entry in new.files.values() for path in entry.written}
+        for entry in old.files.values():
+            for path, digest in entry.written.items():
+                if path not in now and self._digest(self.where.under(path)) == digest:
+                    os.unlink(self.where.under(path))
+                    self._lines.append(
+                        f"configuration: {path} removed, nothing asks for it any more"
+                    )
+
+    def _end(self, source: str | None, record: Record, outcome: str) -> Outcome:
+        found = Outcome(
+            source, record.instance_id, outcome, tuple(self._problems), tuple(self._lines)
+        )
+        with suppress(OSError):
+            self._publish(found, record)
+        return found
+
+    def _keep(self, record: Record) -> None:
+        try:
+            write_record(self._record_path, record)
+        except OSError as error:
+            self._problems.append(f"the configuration's record: {_sentence(error)}")
+
+    def _publish(self, found: Outcome, record: Record) -> None:
+        document = {
+            "source": found.source,
+            "instance_id": found.instance_id,
+            "outcome": found.outcome,
+            "problems": list(found.problems),
+            "files": {name: sorted(entry.written) for name, entry in record.files.items()},
+        }
+        data = (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
+        write_atomic(self.where.under("run/kubesolo/config.json"), data, mode=0o600)
+
+    def _tell(self, seed: Seed, found: Outcome) -> None:
+        """Leave the outcome on a seed that can be written: whoever prepared it has no console."""
+        lines = [f"outcome: {found.outcome}", f"instance-id: {found.instance_id}"]
+        lines += [f"problem: {problem}" for problem in found.problems]
+        lines += list(found.lines)
+        text = "".join(f"{line}\r\n" for line in lines).encode()
+        if seed.kind != "vfat" or seed.device is None:
+            return
+        # A stick may be locked.
+        with (
+            suppress(CloudInitError, OSError),
+            self.where.mounted(seed.device, seed.kind, writable=True) as folder,
+            open(os.path.join(folder, seed.folder, RESULT_NAME), "wb") as file,
+        ):
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _problem(self, error: CloudInitError, seed: Seed | None = None) -> None:
+        of = f" of {seed.place}" if seed else ""
+        if isinstance(error, InvalidFileError):
+            for problem in error.problems:
+                where = f"{problem.file}{of}, line {problem.line}, column {problem.column}"
+                key = f"{problem.key}: " if problem.key else ""
+                self._problems.append(f"{where}: {key}{problem.message}")
+            return
+        self._problems.append(error.message + (f"; {error.hint}" if error.hint else ""))
+
+    def _read_record(self) -> Record:
+        try:
+            return read_record(self._record_path)
+        except (OSError, ValueError) as error:
+            with suppress(OSError):
+                os.replace(self._record_path, f"{self._record_path}.bad")
+            self._problems.append(
+                f"the configuration's record is garbage ({error}): it was put aside, and the "
+                "seed's files are applied again"
+            )
+            return Record()
+
+    def _release(self) -> str:
+        try:
+            return _hex(read_bounded(self.where.under("usr/lib/kubesolo/release.json"), 65536))
+        except (OSError, ValueError):
+            return ""
+
+    def _payload_settings(self) -> frozenset[str] | None:
+        """The settings that the image's Kubernetes takes; None where it does not say."""
+        try:
+            document = json.loads(
+                read_bounded(self.where.under("usr/lib/kubesolo/payload.json"), 65536)
+            )
+            names = document.get("settings")
+        except FileNotFoundError:
+            return frozenset()
+        except (OSError, ValueError, AttributeError):
+            return None
+        return frozenset(map(str, names)) if isinstance(names, list) else None
+
+    def _content(self, path: str) -> bytes:
+        try:
+            return read_bounded(path, MAX_FILE)
+        except FileNotFoundError:
+            return b""
+        except ValueError as error:
+            raise CloudInitError(str(error)) from None
+
+    def _digest(self, path: str) -> str | None:
+        try:
+            return _hex(read_bounded(path, MAX_FILE))
+        except (OSError, ValueError):
+            return None
+
+
+def _hex(data: bytes) -> str:
+    return str(sha256(data).hexdigest())
+
+
+def digest_of_seed(seed: Seed) -> str:
+    """64 hex digits over all files of a seed."""
+    digest = sha256()
+    for name, content in sorted(seed.files.items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return str(digest.hexdigest())
+
+
+def _chosen(seeds: Sequence[Seed], record: Record) -> Seed | None:
+    """The first one, unless it stood behind the one that was applied and has been pulled since."""
+    if not seeds:
+        return None
+    seed = seeds[0]
+    if digest_of_seed(seed) in record.held:
+        return None
+    if seed.rank == DEFAULT_RANK and record.source not in (None, seed.place):
+        return None
+    return seed
+
+
+def _sentence(error: OSError) -> str:
+    return f"cannot write {error.filename or ''}: {error.strerror}"
+
+
+def main(arguments: Sequence[str], say: Callable[[str], None] = print) -> int:
+    """``DISK ESP``: print a line ``say TEXT`` or ``problem TEXT`` for each thing to tell; 0."""
+    boot_disk, esp = arguments
+    found = Boot(Where(), boot_disk, esp).run()
+    for line in found.lines:
+        say(f"say {line}")
+    for problem in found.problems:
+        say(f"problem configuration: {' '.join(problem.split())}")
+    return 0

@@ -1,0 +1,156 @@
+"""What the node was told reaches its Kubernetes; what cannot be used is said, and stops nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from product.image.payload.kubesolo_config import KubesoloConfig
+from product.node import address, pki
+from product.node.cli import main
+from product.node.configure import configure, renew
+from product.node.pki import Identity
+from product.node.settings import KINDS, OF_DEBIAN, read_settings
+from product.node.tests.conftest import NodeWorld
+
+EVERY: dict[str, object] = {
+    "debug": True, "pprof-server": True, "node-ip": "10.0.0.5", "mtu": 1400, "disable-ipv6": True,
+    "load-balancer": True, "load-balancer-ip": "10.0.0.6", "container-mode": "false",
+    "node-name": "edge-7", "apiserver-extra-sans": ["edge.example.com", "192.168.7.1"],
+    "startup-timeout": 900, "cpu-manager-policy": "static",
+    "cpu-manager-policy-options": {"full-pcpus-only": "true"}, "reserved-cpus": "0-1",
+    "system-reserved": {"cpu": "250m", "memory": "200Mi"}, "local-storage": True,
+    "local-storage-shared-path": "/var/lib/kubesolo/shared", "db-wal-repair": True,
+    "portainer-edge-id": "device-1",
+    "portainer-edge-key": "aHR0cHM6Ly9wLmV4YW1wbGV8ZS5leGFtcGxlOjgwMDB8YWE6YmJ8Nw",
+    "portainer-edge-async": True, "portainer-edge-image": "docker.io/portainer/agent:lts",
+    "d2k": True, "d2k-namespace": "docker", "metrics-server": True,
+    "metrics-bind-address": "127.0.0.1:9105", "pki-ca-cert": "/var/lib/kubesolo/ca.crt",
+    "pki-ca-key": "/var/lib/kubesolo/ca.key",
+}  # fmt: skip
+
+
+def tell(world: NodeWorld, **settings: object) -> None:
+    named = {name.replace("_", "-"): value for name, value in settings.items()}
+    world.write(world.paths.settings, json.dumps({"schema": 1, "settings": named}))
+
+
+def plan_of(world: NodeWorld, component: str) -> str:
+    lines = Path(world.paths.plan).read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(f"{component} "))
+    return line
+
+
+def test_every_setting_is_known_and_fits_kubesolos_file(world: NodeWorld) -> None:
+    assert EVERY.keys() == KINDS.keys()
+    base, target = str(world.root / "base.yaml"), str(world.root / "target.yaml")
+    world.write(
+        base, "apiVersion: kubesolo.io/v1alpha1\nkind: Config\nStorage:\n  dbWALRepair: no\n"
+    )
+    tell(world, **EVERY)
+    assert main(["settings", base, target], world.paths) == 0
+    assert world.problems == []
+    path = Path(target)
+    assert path.stat().st_mode & 0o777 == 0o600
+    document = json.loads(path.read_text())
+    assert document["Storage"]["dbWALRepair"] is True
+    assert document["apiVersion"] == "kubesolo.io/v1alpha1"
+    # As KubeSolo's own model reads it, whose keys are in small letters.
+    document["storage"] = document.pop("Storage")
+    config = KubesoloConfig.model_validate(
+        {k: v for k, v in document.items() if k[-1] != "d" and k != "apiVersion"}
+    )
+    assert config.network.nodeIP == "10.0.0.5"
+    assert config.kubernetes.apiServer.extraSANs == EVERY["apiserver-extra-sans"]
+    assert config.kubernetes.kubelet.cpuManager.reservedCPUs == "0-1"
+    assert config.runtime.containerMode is False
+    assert config.portainer.asynchronous is True
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("not json", "is no JSON"),
+        ("[]", "is not of the form"),
+        ('{"schema": 2, "settings": {}}', "is not of the form"),
+        ('{"schema": 1, "settings": {"nodeip": "10.0.0.5"}}', "there is no setting 'nodeip'"),
+        ('{"schema": 1, "settings": {"node-ip": "10.0.0"}}', "node-ip: an IP address was expected"),
+        ('{"schema": 1, "settings": {"mtu": "1400"}}', "mtu: a whole number from 576"),
+        ('{"schema": 1, "settings": {"debug": "yes"}}', "debug: true or false was expected"),
+        ('{"schema": 1, "settings": {"d2k": true}}', "this image's Kubernetes has no d2k"),
+        ('{"schema": 1, "settings": {"cpu-manager-policy": "static"}}', "needs reserved-cpus"),
+        ('{"schema": 1, "settings": {"apiserver-extra-sans": ["A B"]}}', "neither a lower-case"),
+    ],
+)
+def test_what_cannot_be_used_is_said_and_stops_nothing(
+    world: NodeWorld, text: str, said: str
+) -> None:
+    world.write(world.paths.settings, text)
+    found = configure(world.paths, world.payload, world.reporter)
+    assert found == Identity("node-1", "10.0.2.15")
+    (problem,) = world.problems
+    assert problem.startswith(f"Kubernetes: {world.paths.settings}")
+    assert said in problem
+
+
+def test_a_secret_never_stands_in_a_problem(world: NodeWorld) -> None:
+    secret = "c3dvcmRmaXNo\nand more"
+    tell(world, portainer_edge_key=secret, portainer_edge_id=7)
+    problems = read_settings(world.paths.settings).problems
+    assert len(problems) == 2
+    assert "c3dvcmRmaXNo" not in " ".join(problems)
+
+
+def test_settings_reach_the_components(world: NodeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "has_address", lambda wanted: wanted == "10.0.0.5")
+    tell(world, node_ip="10.0.0.5", node_name="edge-7", debug=True, reserved_cpus="0",
+         cpu_manager_policy="static", system_reserved={"memory": "200Mi"},
+         apiserver_extra_sans=["edge.example.com", "192.168.7.1"])  # fmt: skip
+    identity = configure(world.paths, world.payload, world.reporter)
+    assert world.problems == []
+    assert identity[:2] == ("edge-7", "10.0.0.5")
+    assert "--advertise-address=10.0.0.5" in plan_of(world, "kube-apiserver")
+    assert "--hostname-override=edge-7" in plan_of(world, "kubelet")
+    assert plan_of(world, "kubelet").endswith("--v=4")
+    kubelet = json.loads(Path(world.paths.config, "kubelet.json").read_text())
+    assert kubelet["systemReserved"] == {"memory": "200Mi"}
+    assert kubelet["reservedSystemCPUs"] == "0"
+    assert kubelet["cpuManagerPolicy"] == "static"
+    leaf = next(leaf for leaf in pki.leaves(identity) if leaf.name == "apiserver")
+    assert "edge.example.com" in leaf.dns
+    assert {"192.168.7.1", "10.0.0.5"} <= set(leaf.addresses)
+    # A renewal by the running node keeps the names.
+    before = Path(world.paths.pki, "apiserver.crt").read_bytes()
+    assert renew(world.paths, world.payload, world.reporter) is False
+    assert Path(world.paths.pki, "apiserver.crt").read_bytes() == before
+
+
+def test_names_that_are_added_reach_the_certificate_alone(world: NodeWorld) -> None:
+    configure(world.paths, world.payload, world.reporter)
+    before = {path.name: path.read_bytes() for path in Path(world.paths.pki).glob("*.crt")}
+    tell(world, apiserver_extra_sans=["edge.example.com"])
+    configure(world.paths, world.payload, world.reporter)
+    after = {path.name: path.read_bytes() for path in Path(world.paths.pki).glob("*.crt")}
+    assert {name for name in before if before[name] != after[name]} == {"apiserver.crt"}
+    from cryptography import x509
+
+    certificate = x509.load_pem_x509_certificate(after["apiserver.crt"])
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "edge.example.com" in names.get_values_for_type(x509.DNSName)
+    assert world.problems == []
+
+
+def test_an_address_that_no_card_has_is_said(
+    world: NodeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(address, "has_address", lambda wanted: False)
+    tell(world, node_ip="10.0.0.5")
+    assert configure(world.paths, world.payload, world.reporter).address == "10.0.2.15"
+    (problem,) = world.problems
+    assert "node-ip is 10.0.0.5, which no network card of this node has" in problem
+
+
+def test_the_payload_knows_no_setting_that_is_none() -> None:
+    assert set(OF_DEBIAN) <= KINDS.keys()
