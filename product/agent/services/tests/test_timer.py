@@ -59,7 +59,7 @@ def test_a_look_installs_what_is_offered(world: World, capsys: pytest.CaptureFix
 def test_a_look_outside_the_window_says_so_and_changes_nothing(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    World.write_file(world.paths.config, "server=x\nmaintenance_window=03:00-03:00\n")
+    World.write_file(world.paths.config, "server=http://x/\nmaintenance_window=03:00-03:00\n")
     world.offered = FakeRelease("0.2.0")
     assert look(world) == 11
     assert world.reboots == 0
