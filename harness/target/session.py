@@ -27,7 +27,7 @@ _EVIDENCE_COMMANDS = (
     "kubesolo-update status",
     "dmesg | tail -n 50",
     "ps",
-    "tail -n 40 /var/log/kubernetes/current /var/log/containerd/current 2> /dev/null",
+    "tail -n 40 /var/log/health/current /var/log/kubernetes/current /var/log/containerd/current",
     "mount",
     "df",
 )

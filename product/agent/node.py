@@ -63,10 +63,12 @@ class Node:
         return GrubBootEnv(self.mounted_esp, self.paths.environment)
 
     def read_network(self) -> Network:
-        """The network hardware as it is now."""
-        from product.agent.net.interfaces import read_network
+        """The network as it is now."""
+        from product.agent.net.interfaces import Around, read_network
 
-        return read_network(self.paths.sys, self.paths.dhcp, self._addresses)
+        paths = self.paths
+        around = Around(paths.network, f"{paths.proc}/net", paths.resolver)
+        return read_network(paths.sys, paths.dhcp, self._addresses, around)
 
     def load_state(self, *, set_aside: bool = False) -> LoadedState:
         """See product.agent.records.state."""

@@ -25,7 +25,10 @@ Schema 1, one JSON object; absent values are null:
                   ``problem``, why the window is not known, or null
 ``unknown_keys``  sentences on keys of update.conf that this version does not know
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
-                  of product.agent.net.interfaces, and ``summary``, a sentence on each
+                  of product.agent.net.interfaces, ``default_routes``, ``name_servers``,
+                  ``search``, ``problems`` and ``summary``, a sentence on each
+``time``          ``synchronised``, ``source``, ``offset``, ``updated``, ``since``, ``from`` and
+                  ``servers`` (see product.agent.net.time_sync)
 ``configuration`` the first-boot configuration: ``source``, ``instance_id``, ``outcome`` (see
                   product.cloudinit.record), ``problems`` (sentences, which are among those
                   below), ``files``, name to the paths written; null where no boot looked
@@ -49,7 +52,8 @@ from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.health.report import read_report
 from product.agent.logs.boots import list_boots, list_crashes
-from product.agent.net.interfaces import Network
+from product.agent.net.interfaces import NO_ROUTE, Network
+from product.agent.net.time_sync import TimeSync, read_time_sync
 from product.agent.node import Node, boot_disk_copies
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
@@ -86,6 +90,7 @@ class StatusReport(NamedTuple):
     maintenance: dict[str, object]
     unknown_keys: list[str]
     network: dict[str, list[object]]
+    time: dict[str, object]
     configuration: dict[str, object] | None
     logs: dict[str, object]
     ssh: dict[str, str | None]
@@ -127,6 +132,8 @@ def collect(node: Node, config: Config) -> StatusReport:
     datastore = _datastore(node, problems)
     network = node.read_network()
     problems += _network_problems(node, network)
+    sync = read_time_sync(node.paths)
+    problems += _time_problems(node, sync)
     return StatusReport(
         SCHEMA,
         release.version,
@@ -151,6 +158,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         maintenance.find(node, config),
         list(config.unknown),
         network.as_json(),
+        {**sync.as_json(), "summary": sync.describe()},
         _configuration(node),
         _logs(node),
         _ssh(node, problems),
@@ -210,11 +218,23 @@ def _datastore(node: Node, problems: list[str]) -> dict[str, object] | None:
 
 
 def _network_problems(node: Node, network: Network) -> list[str]:
-    """Nothing where one address is there, or may still come."""
+    """What could not be set; what has no address, unless one address is there or may still come."""
+    found = [f"network: {problem}" for problem in network.problems]
     waited = [entry.waited for entry in network.interfaces if entry.waited is not None]
-    if network.has_address or (waited and max(waited) < SETTLED_SECONDS):
+    if network.has_address:
+        return [*found, f"network: {NO_ROUTE}"] if network.lacks_route else found
+    if waited and max(waited) < SETTLED_SECONDS:
+        return found
+    return found + [f"network: {fault}" for fault in network.faults()]
+
+
+def _time_problems(node: Node, sync: TimeSync) -> list[str]:
+    try:
+        with open(f"{node.paths.proc}/uptime") as file:
+            uptime = float(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
         return []
-    return [f"network: {fault}" for fault in network.faults()]
+    return [problem] if (problem := sync.problem(uptime)) else []
 
 
 def _late_problems(node: Node) -> list[str]:
@@ -298,6 +318,7 @@ def as_text(report: StatusReport) -> str:
             f"configuration: {report.configuration.get('outcome')}, of "
             f"{report.configuration['source']}, instance {report.configuration.get('instance_id')}"
         )
+    lines.append(f"time: {report.time['summary']}")
     last = report.datastore.get("last") if report.datastore else None
     if isinstance(last, dict) and last.get("event"):
         lines.append(f"datastore: {last['event']}")

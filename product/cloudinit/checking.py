@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from product.cloudinit.document import Document, Path
 from product.cloudinit.errors import Faults, Problem
@@ -16,6 +17,7 @@ from product.cloudinit.errors import Faults, Problem
 T = TypeVar("T", bound=BaseModel)
 # Similar names are looked for this often in a file: it takes a millisecond each.
 _MAX_GUESSES = 20
+_LOGIN = re.compile(r"//[^/@\s]{1,500}@")
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 
@@ -27,8 +29,9 @@ class Model(BaseModel):
 
 
 def shown(value: object) -> str:
-    """A value for a message: short, and on one line."""
+    """A value for a message: short, on one line, and without the password of a URL."""
     if isinstance(value, str):
+        value = _LOGIN.sub("//***@", value)
         return repr(value if len(value) <= 60 else f"{value[:57]}...")
     return kind(value)
 
@@ -56,8 +59,6 @@ def guess(word: str, known: typing.Iterable[str]) -> str:
 
 
 def flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
     if isinstance(value, str) and value.lower() in _TRUE + _FALSE:
         return value.lower() in _TRUE
     raise ValueError(f"needs true or false, found {shown(value)}")
@@ -68,8 +69,6 @@ Flag = Annotated[bool, BeforeValidator(flag)]
 
 def whole(text: object, low: int, high: int) -> int:
     """A whole number as people write it, within bounds. Raises ValueError."""
-    if isinstance(text, int) and not isinstance(text, bool):
-        text = str(text)
     if not isinstance(text, str) or not (text.isascii() and text.isdigit()):
         raise ValueError(f"needs a whole number, found {shown(text)}")
     if len(text) > 1 and text[0] == "0":
@@ -95,20 +94,10 @@ def validate(
         return None
 
 
-def validate_as(
-    adapter: TypeAdapter[Any], value: object, document: Document, path: Path,
-    problems: list[Problem],
-) -> Any:  # fmt: skip
-    """Like validate, for a type that is no model."""
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        problems += explain(error, document, path)
-        return None
-
-
-def faults_of(error: ValidationError, model: Any = None) -> list[tuple[Path, str]]:
-    """Path and message of everything that pydantic, or a validator of ours, found."""
+def explain(
+    error: ValidationError, document: Document, path: Path, model: Any = None
+) -> list[Problem]:
+    """One problem for each thing that pydantic, or a validator of ours, found."""
     found: list[tuple[Path, str]] = []
     for entry in error.errors(include_url=False):
         where = tuple(step for step in entry["loc"])
@@ -118,16 +107,9 @@ def faults_of(error: ValidationError, model: Any = None) -> list[tuple[Path, str
         else:
             guesses = len(found) < _MAX_GUESSES
             found.append((where, _message(entry, cause, model if guesses else None)))
-    return found
-
-
-def explain(
-    error: ValidationError, document: Document, path: Path, model: Any = None
-) -> list[Problem]:
-    """One problem for each thing that pydantic, or a validator of ours, found."""
     return [
         document.problem((*path, *where), message, at_key=message.startswith("unknown key"))
-        for where, message in faults_of(error, model)
+        for where, message in found
     ]
 
 

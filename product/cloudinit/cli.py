@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a file has errors or cannot be read, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
@@ -27,6 +28,7 @@ _META = re.compile(r"^\s*(instance-id|local-hostname)\s*:", re.MULTILINE)
 
 def main(argv: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    _print_anything()
     parser = _parser()
     try:
         options = parser.parse_args(argv)
@@ -54,6 +56,13 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
+def _print_anything() -> None:
+    """Let a terminal that lacks a letter show its code; the files are UTF-8 everywhere."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kubesolo-config",
@@ -66,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     validate = commands.add_parser(
         "validate", help="say what is wrong with files", allow_abbrev=False
     )
-    validate.add_argument("files", nargs="+", metavar="FILE")
+    validate.add_argument("files", nargs="+", metavar="FILE", help="a file, or a seed's folder")
     validate.add_argument(
         "--kind", choices=KINDS, help="what FILE is; else its name and content say"
     )
@@ -108,7 +117,7 @@ class _Verdict(NamedTuple):
 
 def _validate(options: argparse.Namespace) -> int:
     verdicts = []
-    for path in options.files:
+    for path in _expanded(options.files):
         data = _read(path)
         kind = options.kind or guess_kind(path, data)
         verdict = _judge(path, kind, data)
@@ -137,6 +146,24 @@ def _validate(options: argparse.Namespace) -> int:
         ]
         print(json.dumps({"files": files}, indent=2))
     return EXIT_FAILED if any(verdict.problems for verdict in verdicts) else 0
+
+
+def _expanded(paths: Sequence[str]) -> list[str]:
+    """A folder stands for the files of the seed in it. Raises CloudInitError."""
+    found = []
+    for path in paths:
+        if not os.path.isdir(path):
+            found.append(path)
+            continue
+        files = [os.path.join(path, kind) for kind in KINDS]
+        there = [file for file in files if os.path.isfile(file)]
+        if not there:
+            raise CloudInitError(
+                f"the folder {path} holds none of {', '.join(KINDS)}",
+                hint="name a file, or the folder of a seed",
+            )
+        found += there
+    return found
 
 
 def _judge(path: str, kind: str, data: bytes) -> _Verdict:

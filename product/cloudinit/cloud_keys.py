@@ -47,6 +47,8 @@ REFUSED: Mapping[str, str] = {
     "user-data": "is the file's name, not a key; move what is below it to the left",
     "autoinstall": "is for an installer; this image is installed by writing it to the disk",
     "k3s": "is for another system; KubeSolo's settings belong to `kubesolo`",
+    "coreos": "is for another system; see docs/configuration.md for the keys of this one",
+    "k3os": "is for another system; see docs/configuration.md for the keys of this one",
     "stages": "is for another system; see docs/configuration.md for the keys of this one",
     "ethernets": "belongs to the file network-config, or below `network:`",
 }  # fmt: skip
@@ -77,4 +79,11 @@ NOTED: Mapping[str, str] = {
     "random_seed": "the kernel gathers its own",
     "allow_public_ssh_keys": "keys are those of ssh_authorized_keys",
     "version": "means nothing here",
+}
+# The same, of a block that has a meaning here.
+NOTED_BELOW: Mapping[str, Mapping[str, str]] = {
+    "ntp": {
+        "ntp_client": "the node has chrony",
+        "config": "the node writes chrony's configuration itself",
+    },
 }

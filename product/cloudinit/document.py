@@ -22,6 +22,8 @@ MAX_NODES = 10_000
 Path = tuple[str | int, ...]
 Value = dict[str, "Value"] | list["Value"] | str | None
 
+# What a person can take in of a key, and of a message.
+_STEP_MAX, _MESSAGE_MAX = 60, 400
 _NULLS = ("", "~", "null", "Null", "NULL")
 # What no text editor shows, and the line breaks that only YAML 1.1 counts as such.
 _UNPRINTABLE = re.compile(
@@ -30,7 +32,7 @@ _UNPRINTABLE = re.compile(
 )
 # Blanks that are none, where they would become part of a word.
 _NO_BLANK = re.compile("^[ \t-]*([\xa0\u3000])|:([\xa0\u3000])", re.MULTILINE)
-_TEMPLATE = re.compile(r"\{\{.{0,200}?\}\}|\{%.{0,200}?%\}")
+_TEMPLATE = re.compile(r"\{\{[^{}\n]{0,200}\}\}|\{%[^{}\n]{0,200}%\}")
 
 
 class Place(NamedTuple):
@@ -58,7 +60,7 @@ class Document:
         place = self._places.get(there, Place((1, 1), (1, 1), False))
         exact = there == path and place.scalar and not at_key
         line, column = place.value if exact else place.key
-        return Problem(self.name, line, column, dotted(path), message)
+        return Problem(self.name, line, column, dotted(path), plain(message, _MESSAGE_MAX))
 
 
 def dotted(path: Path) -> str:
@@ -68,8 +70,17 @@ def dotted(path: Path) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += f".{step}" if text else step
+            text += ("." if text else "") + plain(step, _STEP_MAX)
     return text
+
+
+def plain(text: str, longest: int) -> str:
+    """``text`` on one line and without anything that a terminal obeys, cut to ``longest``."""
+    if len(text) > longest:
+        text = f"{text[: longest - 3]}..."
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def read_text(data: bytes, name: str) -> str:
@@ -281,7 +292,7 @@ def _count(before: str) -> tuple[int, int]:
 
 
 def _refusal(name: str, at: tuple[int, int], message: str, key: str = "") -> InvalidFileError:
-    return InvalidFileError([Problem(name, *at, key, message)])
+    return InvalidFileError([Problem(name, *at, key, plain(message, _MESSAGE_MAX))])
 
 
 def _explain(error: object, name: str, text: str) -> InvalidFileError:
@@ -310,6 +321,11 @@ def _explain(error: object, name: str, text: str) -> InvalidFileError:
     elif "could not find expected ':'" in problem and error.context_mark:  # type: ignore[attr-defined]
         at = (error.context_mark.line + 1, error.context_mark.column + 1)  # type: ignore[attr-defined]
         message = "a line without ': '; indent it further if it belongs to the lines before"
+    elif "scanning a quoted scalar" in context and "end of stream" in problem:
+        at = (error.context_mark.line + 1, error.context_mark.column + 1)  # type: ignore[attr-defined]
+        message = "the quote that begins here has no end"
+    elif "'<document start>'" in problem:
+        message = "this line does not go with those before it; is the file YAML?"
     elif "<block end>" in problem and line.lstrip().startswith(":"):
         message = "a key without a name"
     elif "<block end>" in problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from product.errors import KubesoloError
@@ -29,6 +29,11 @@ class Problem(NamedTuple):
         return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
 
 
+def in_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """By line and column."""
+    return tuple(sorted(problems, key=lambda p: (p.line, p.column, p.key, p.message)))
+
+
 class CloudInitError(KubesoloError):
     """First-boot configuration that cannot be used."""
 
@@ -37,8 +42,8 @@ class InvalidFileError(CloudInitError):
     """A file with faults: all of them, in the order of its lines."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        ordered = sorted(problems, key=lambda p: (p.line, p.column, p.key, p.message))
-        self.problems = tuple(ordered[:MAX_PROBLEMS])
+        ordered = in_order(problems)
+        self.problems = ordered[:MAX_PROBLEMS]
         lines = [str(problem) for problem in self.problems]
         if len(ordered) > MAX_PROBLEMS:
             lines.append(f"{ordered[0].file}: and {len(ordered) - MAX_PROBLEMS} errors more")

@@ -43,7 +43,7 @@ def _label(label: str, text: str) -> None:
         raise ValueError(f"{shown(text)} has a dot too many")
     if len(label) > LABEL_MAX:
         raise ValueError(f"{shown(text)} has {len(label)} letters; at most {LABEL_MAX} are allowed")
-    strange = sorted(set(label) - _ALLOWED)
+    strange = [letter for letter in label if letter not in _ALLOWED]
     if strange and set(label.lower()) <= _ALLOWED:
         raise ValueError(
             f"{shown(text)} has capitals, which Kubernetes refuses; write {text.lower()}"

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from product.cloudinit.cloud_keys import HARMLESS, NOTED, REFUSED
+from product.cloudinit.cloud_keys import HARMLESS, NOTED, NOTED_BELOW, REFUSED
 from product.cloudinit.document import Document, Value, parse, parse_text, read_text
-from product.cloudinit.errors import InvalidFileError, Problem
+from product.cloudinit.errors import InvalidFileError, Problem, in_order
 
 if TYPE_CHECKING:
     from product.cloudinit.network import Network
@@ -73,7 +73,7 @@ def load_user_data(data: bytes, name: str = "user-data") -> UserData:
     config = validate(CloudConfig, values, document, (), problems)
     if problems or config is None:
         raise InvalidFileError(problems)
-    return UserData(config, (*notes, *_remarks(document, config)))
+    return UserData(config, in_order([*notes, *_remarks(document, config)]))
 
 
 def _require_header(text: str, name: str) -> None:
@@ -100,6 +100,11 @@ def _known(
 
     values: dict[str, Any] = {}
     for key, value in root.items():
+        if key in NOTED_BELOW and isinstance(value, dict):
+            for inner in value.keys() & NOTED_BELOW[key].keys():
+                message = f"is passed over: {NOTED_BELOW[key][inner]}"
+                notes.append(document.problem((key, inner), message, at_key=True))
+            value = {each: v for each, v in value.items() if each not in NOTED_BELOW[key]}
         if key in NOTED:
             notes.append(document.problem((key,), f"is passed over: {NOTED[key]}", at_key=True))
         elif key in CloudConfig.model_fields:
@@ -141,11 +146,17 @@ def _read_network_block(
 
 def _remarks(document: Document, config: CloudConfig) -> list[Problem]:
     """Notes on what was understood, and perhaps not meant."""
+    from product.node.names import NAME_MAX
+
     remarks = []
     for key, value in (("hostname", config.hostname), ("fqdn", config.fqdn)):
         if value and "." in value and key == "hostname":
             message = f"the node is named {value.split('.')[0]}, the first label"
             remarks.append(document.problem((key,), message))
+    if config.host and len(config.host) > NAME_MAX:
+        key = "hostname" if config.hostname else "fqdn"
+        message = f"Kubernetes knows the node by the first {NAME_MAX} letters of its name"
+        remarks.append(document.problem((key,), message))
     if config.fqdn and config.hostname:
         remarks.append(document.problem(("fqdn",), "is passed over: hostname counts"))
     if config.final_message and re.search(r"\$(version|timestamp|datasource|uptime|UPTIME)",
@@ -200,5 +211,5 @@ def load_meta_data(data: bytes, name: str = "meta-data") -> MetaData:
         raise InvalidFileError(problems)
     name_found = found.get("local-hostname")
     return MetaData(
-        found.get("instance-id"), name_found.split(".")[0] if name_found else None, tuple(notes)
+        found.get("instance-id"), name_found.split(".")[0] if name_found else None, in_order(notes)
     )

@@ -12,13 +12,14 @@ from typing import Any
 
 from product.cloudinit.checking import guess, kind, shown, validate
 from product.cloudinit.document import Document, Path, Value
-from product.cloudinit.errors import Problem
+from product.cloudinit.errors import InvalidFileError, Problem, in_order
 from product.cloudinit.netplan_checks import Draft, assemble
 from product.cloudinit.netplan_keys import (
     BOND_NOTED,
     NOTED,
     REFUSED,
     ROUTE_REFUSED,
+    SHORT_REFUSED,
     TOP_NOTED,
     TOP_REFUSED,
 )
@@ -39,13 +40,11 @@ def read_network(document: Document, path: Path, value: Value, short: bool = Fal
 
     With ``short``, the short form is read, too. Raises InvalidFileError.
     """
-    from product.cloudinit.errors import InvalidFileError
-
     reader = _Reader(document)
     network = reader.read(path, value, short)
     if reader.problems:
         raise InvalidFileError(reader.problems)
-    return Network(network, tuple(reader.notes))
+    return Network(network, in_order(reader.notes))
 
 
 class _Reader:
@@ -196,6 +195,16 @@ class _Reader:
         return known
 
     def _short(self, path: Path, value: Mapping[str, Value]) -> tuple[Interface, ...]:
+        for key in value.keys() & SHORT_REFUSED.keys():
+            self._refuse((*path, key), SHORT_REFUSED[key], True)
+        for key, inner in value.items():
+            if isinstance(inner, dict) and key not in SHORT_REFUSED:
+                self._refuse((*path, key), f"belongs to version 2, such as {_EXAMPLE}", True)
+        value = {
+            key: inner
+            for key, inner in value.items()
+            if key not in SHORT_REFUSED and not isinstance(inner, dict)
+        }
         shape = validate(ShortShape, value, self.document, path, self.problems)
         if shape is None:
             return ()

@@ -19,7 +19,7 @@ from product.cloudinit.netplan_schema import (
 from product.cloudinit.network import Bond, Interface, Route, Vlan
 
 # Names that udev gives: enp1s0, ens3, eno1, enx525400123456, wlp2s0.
-_UDEV = re.compile(r"(en|wl|ww)[opsx][0-9a-f].*")
+_UDEV = re.compile(r"(en|wl|ww)[opsx][0-9a-f*?\[].*")
 # What bonding's own documentation asks for; 0 would never notice a lost link.
 _MIIMON = 100
 Note = Callable[[Path, str], None]
@@ -109,7 +109,7 @@ def _comment_match(draft: Draft, name: str | None, mac: str | None, note: Note) 
     if name and mac is None and _UDEV.fullmatch(name):
         note(draft.path, f"{name} is a name as udev gives it; the node has the kernel's, such as "
              "eth0: use match.macaddress or match.name to be sure")  # fmt: skip
-    if name and mac is None and draft.shape.addresses and set(name) & set("*?["):
+    elif name and mac is None and draft.shape.addresses and set(name) & set("*?["):
         note(draft.path, f"every card that fits {name} is meant; name one where there are several")
 
 

@@ -81,6 +81,20 @@ ROUTE_REFUSED: Mapping[str, str] = {
     "congestion-window": "is not supported",
     "advertised-mss": "is not supported",
 }
+# Of the short form in user-data, and how it is written there.
+SHORT_REFUSED: Mapping[str, str] = {
+    "ip": "is written address, with its prefix: 10.20.0.5/24",
+    "addresses": "is written address, one alone; several are for version 2",
+    "netmask": "belongs to the address: 10.20.0.5/24",
+    "nameservers": "is written dns",
+    "nameserver": "is written dns",
+    "gateway4": "is written gateway",
+    "dhcp4": "is written mode: dhcp",
+    "dhcp": "is written mode: dhcp",
+    "type": "is written mode: dhcp, or static",
+    "routes": "is for version 2",
+    "match": "is for version 2; interface names a card",
+}
 BOND_NOTED = (
     "lacp-rate", "transmit-hash-policy", "ad-select", "all-members-active", "all-slaves-active",
     "arp-interval", "arp-ip-targets", "arp-validate", "arp-all-targets", "up-delay", "down-delay",

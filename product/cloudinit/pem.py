@@ -26,6 +26,8 @@ def _blocks(value: object, what: str) -> list[tuple[str, str]]:
         if stop < 0:
             raise ValueError(f"is cut off: {end} is missing")
         found.append((begin.group(1), value[begin.start() : stop + len(end)]))
+    if not found and value.startswith("/"):
+        raise ValueError(f"is a path; put the text of {what} here, after '|', indented")
     if not found:
         raise ValueError(f"is not PEM: it has no line -----BEGIN ...; put {what} here")
     return found

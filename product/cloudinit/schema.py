@@ -20,10 +20,12 @@ MAX_MESSAGE = 4096
 
 
 def _zone(value: object) -> str:
-    from product.cloudinit.timezones import ZONES
+    from product.cloudinit.timezones import ZONES, present_name
 
     text = require_text(value).strip()
     if text not in ZONES:
+        if better := present_name(text):
+            raise ValueError(f"{shown(text)} is no time zone of the image; write {better}")
         raise ValueError(f"{shown(text)} is no time zone of the image{guess(text, ZONES)}")
     return text
 

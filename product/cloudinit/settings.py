@@ -191,7 +191,6 @@ SETTINGS: Mapping[str, Kind] = {
     "pki-ca-cert": Kind("pki.caCert", _directory),
     "pki-ca-key": Kind("pki.caKey", _directory),
 }
-SECRET = frozenset({"portainer-edge-key"})
 # An empty text takes the default in KubeSolo's own file; so it does here.
 _EMPTY_IS_DEFAULT = frozenset(
     {"node-ip", "load-balancer-ip", "local-storage-shared-path", "reserved-cpus", "node-name",

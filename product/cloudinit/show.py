@@ -62,12 +62,21 @@ def _several(document: dict[str, object], key: str) -> list[str]:
     """A list or mapping, an entry a line."""
     value = document.get(key)
     if isinstance(value, dict):
-        entries = [f"{name}  {_line(entry)}".rstrip() for name, entry in value.items()]
+        entries = [f"{name}  {_written(entry)}".rstrip() for name, entry in value.items()]
     elif isinstance(value, list):
         entries = [_line(entry) for entry in value]
     else:
         return []
     return [f"  {key if number == 0 else '':<12} {entry}" for number, entry in enumerate(entries)]
+
+
+def _written(value: object) -> str:
+    """The paths of a file's entry, whether with their digests or without."""
+    if isinstance(value, dict):
+        value = list(value["written"]) if isinstance(value.get("written"), dict) else value
+    if isinstance(value, list):
+        return ", ".join(sorted(_line(entry) for entry in value))
+    return _line(value)
 
 
 def _line(value: object) -> str:

@@ -38,6 +38,8 @@ def authorized_key(value: object) -> str:
         word = text.split(" ")[0]
         if word in ("ssh-dss", "ssh-dsa"):
             raise ValueError("has the type ssh-dss, which no SSH server takes any more")
+        if word.startswith("$"):
+            raise ValueError(f"{shown(word)} is a template that nobody filled in")
         if word.startswith(("gh:", "github:", "lp:", "http:", "https:")):
             raise ValueError(f"{shown(word)}: keys are not fetched; put the key itself here")
         known = ", ".join(TYPES[:5])

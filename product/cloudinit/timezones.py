@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# The version whose names these are; a test compares it with the image's.
+TZDATA = "2026f"
+
 # Area to cities: a host without tzdata, or with more names, judges as the node does.
 _AREAS = {
     "Africa": (
@@ -90,3 +93,56 @@ ZONES = frozenset(
     for area, cities in _AREAS.items()
     for city in cities.split(" ")
 )
+
+# Present name=old names. tzdata still knows them; the image does not.
+_OLD = (
+    "Africa/Asmara=Africa/Asmera Africa/Cairo=Egypt Africa/Tripoli=Libya "
+    "America/Adak=US/Aleutian America/Anchorage=US/Alaska "
+    "America/Argentina/Buenos_Aires=America/Buenos_Aires "
+    "America/Argentina/Catamarca=America/Argentina/ComodRivadavia,America/Catamarca "
+    "America/Argentina/Cordoba=America/Cordoba,America/Rosario "
+    "America/Argentina/Jujuy=America/Jujuy America/Argentina/Mendoza=America/Mendoza "
+    "America/Chicago=CST6CDT,US/Central America/Denver=MST7MDT,Navajo,US/Mountain "
+    "America/Detroit=US/Michigan America/Edmonton=Canada/Mountain "
+    "America/Halifax=Canada/Atlantic America/Havana=Cuba "
+    "America/Indiana/Indianapolis=America/Fort_Wayne,America/Indianapolis,US/East-Indiana "
+    "America/Indiana/Knox=America/Knox_IN,US/Indiana-Starke America/Jamaica=Jamaica "
+    "America/Kentucky/Louisville=America/Louisville America/Los_Angeles=PST8PDT,US/Pacific "
+    "America/Manaus=Brazil/West America/Mazatlan=Mexico/BajaSur "
+    "America/Mexico_City=Mexico/General America/New_York=EST5EDT,US/Eastern "
+    "America/Noronha=Brazil/DeNoronha America/Nuuk=America/Godthab America/Panama=EST "
+    "America/Phoenix=MST,US/Arizona America/Regina=Canada/Saskatchewan "
+    "America/Rio_Branco=Brazil/Acre America/Santiago=Chile/Continental "
+    "America/Sao_Paulo=Brazil/East America/St_Johns=Canada/Newfoundland "
+    "America/Tijuana=Mexico/BajaNorte America/Toronto=Canada/Eastern "
+    "America/Vancouver=Canada/Pacific America/Whitehorse=Canada/Yukon "
+    "America/Winnipeg=Canada/Central Antarctica/McMurdo=Antarctica/South_Pole "
+    "Asia/Ashgabat=Asia/Ashkhabad Asia/Dhaka=Asia/Dacca Asia/Ho_Chi_Minh=Asia/Saigon "
+    "Asia/Hong_Kong=Hongkong Asia/Jerusalem=Israel Asia/Kathmandu=Asia/Katmandu "
+    "Asia/Kolkata=Asia/Calcutta Asia/Macau=Asia/Macao Asia/Makassar=Asia/Ujung_Pandang "
+    "Asia/Seoul=ROK Asia/Shanghai=Asia/Chungking,PRC Asia/Singapore=Singapore "
+    "Asia/Taipei=ROC Asia/Tehran=Iran Asia/Thimphu=Asia/Thimbu Asia/Tokyo=Japan "
+    "Asia/Ulaanbaatar=Asia/Choibalsan,Asia/Ulan_Bator Asia/Yangon=Asia/Rangoon "
+    "Atlantic/Faroe=Atlantic/Faeroe Atlantic/Reykjavik=Iceland "
+    "Australia/Adelaide=Australia/South Australia/Brisbane=Australia/Queensland "
+    "Australia/Darwin=Australia/North Australia/Hobart=Australia/Tasmania "
+    "Australia/Lord_Howe=Australia/LHI Australia/Melbourne=Australia/Victoria "
+    "Australia/Perth=Australia/West Australia/Sydney=Australia/ACT,Australia/NSW "
+    "Etc/GMT=GMT+0,GMT-0,GMT0,Greenwich Etc/UTC=UCT,Universal,Zulu Europe/Athens=EET "
+    "Europe/Brussels=CET,MET Europe/Dublin=Eire Europe/Istanbul=Turkey "
+    "Europe/Kyiv=Europe/Kiev,Europe/Uzhgorod,Europe/Zaporozhye Europe/Lisbon=Portugal,WET "
+    "Europe/London=GB,GB-Eire Europe/Moscow=W-SU Europe/Warsaw=Poland Pacific/Auckland=NZ "
+    "Pacific/Chatham=NZ-CHAT Pacific/Chuuk=Pacific/Truk Pacific/Easter=Chile/EasterIsland "
+    "Pacific/Honolulu=HST,US/Hawaii Pacific/Kanton=Pacific/Enderbury "
+    "Pacific/Kwajalein=Kwajalein Pacific/Pago_Pago=US/Samoa Pacific/Pohnpei=Pacific/Ponape"
+)
+
+
+def present_name(old: str) -> str | None:
+    """The zone that an old name, or a city alone, stands for."""
+    for entry in _OLD.split(" "):
+        zone, _, names = entry.partition("=")
+        if old in names.split(","):
+            return zone
+    city = old.strip().replace(" ", "_").lower()
+    return next((zone for zone in sorted(ZONES) if zone.lower().endswith(f"/{city}")), None)

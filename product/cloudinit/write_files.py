@@ -33,8 +33,26 @@ OWNED = {
 # What the system itself keeps below /var/lib/kubesolo.
 KEPT = (
     "chrony", "cni", "config", "containerd", "dhcp", "kine", "kubelet", "kubernetes", "log",
-    "network", "opt", "pki", "requests", "ssh", "time", "update", "webhook",
+    "network", "opt", "opt-cni", "pki", "requests", "ssh", "time", "update", "webhook",
 )  # fmt: skip
+# What people write elsewhere, and the key that does it here.
+_KEYS = {
+    "/etc/netplan/": "network",
+    "/etc/network/": "network",
+    "/etc/systemd/network/": "network",
+    "/etc/resolv.conf": "network",
+    "/etc/hostname": "hostname",
+    "/etc/localtime": "timezone",
+    "/etc/timezone": "timezone",
+    "/etc/chrony": "ntp",
+    "/etc/ntp": "ntp",
+    "/etc/systemd/timesyncd": "ntp",
+    "/etc/ssl/": "ca_certs",
+    "/usr/local/share/ca-certificates/": "ca_certs",
+    "/root/.ssh/": "ssh_authorized_keys",
+    "/etc/motd": "final_message",
+    "/etc/rancher/": "kubesolo",
+}
 _ENCODINGS = {
     "b64": "b64", "base64": "b64",
     "gz+b64": "gz+b64", "gz+base64": "gz+b64", "gzip+b64": "gz+b64", "gzip+base64": "gz+b64",
@@ -52,7 +70,11 @@ def _path(value: object) -> str:
     path = posixpath.normpath("/" + text.lstrip("/"))
     root = next((root for root in ROOTS if path.startswith(f"{root}/")), None)
     if root is None:
-        raise ValueError(f"{shown(text)} lies not below {' or '.join(ROOTS)}: nothing else is kept")
+        key = next((key for start, key in _KEYS.items() if path.startswith(start)), None)
+        better = f"; use `{key}`" if key else ""
+        raise ValueError(
+            f"{shown(text)} lies not below {' or '.join(ROOTS)}: nothing else is kept{better}"
+        )
     if max(len(part.encode()) for part in path.split("/")) > 255 or len(path) > 1024:
         raise ValueError(f"{shown(text)} is too long")
     below = path.removeprefix(f"{root}/").split("/")

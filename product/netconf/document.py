@@ -122,6 +122,8 @@ def parse(data: bytes) -> tuple[Configured, ...]:
         except (KeyError, TypeError, ValueError) as error:
             text = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
             _refuse(f"{where}: {text}")
+        except AttributeError:
+            _refuse(f"{where}: a value where an object of several was expected")
         if one.id in found:
             _refuse(f"{where}: there are two of this id")
         found[one.id] = one

@@ -71,7 +71,11 @@ class Effect:
         os.makedirs(paths.run, exist_ok=True)
         before = _state(paths)
         self._problems = list(plan.problems)
+        said = before.get("static")
+        known = {tuple(one) for one in said} if isinstance(said, list) else set()
         self._leave(plan)
+        for name, address in sorted(known.difference(plan.static)):
+            self._run(["ip", "addr", "del", address, "dev", name])
         self._do(plan.make)
         for path, value in plan.settings:
             self._set(f"{paths.settings}/{path}", value)
@@ -80,8 +84,6 @@ class Effect:
         self._do(one.step(index_of(one.interface, paths.sys)) for one in plan.routes)
         self._name_servers(plan.servers)
         self._client(plan)
-        said = before.get("static")
-        known = {tuple(one) for one in said} if isinstance(said, list) else set()
         for name, address in plan.static:
             if (name, address) not in known:
                 say(paths, f"network {name} {address.partition('/')[0]}")

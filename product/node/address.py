@@ -1,4 +1,10 @@
-"""The address under which the node is reached: that of the interface with the default route."""
+"""The address under which the node is reached.
+
+Kubernetes' certificates and the addresses of services hang on it, so it does not change without
+need: as long as an interface has the known one, that stays. Else it is that of the default route's
+interface; without a default route, as in a plant's own network, that of the first interface which
+has one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +13,8 @@ import time
 from collections.abc import Callable
 
 from product.agent.errors import AgentError
+from product.agent.net.configured import LINK, STATIC, UNUSED
+from product.agent.net.interfaces import Around, Interface, Network, read_network
 from product.agent.system import program
 from product.node.paths import NodePaths
 
@@ -14,48 +22,38 @@ from product.node.paths import NodePaths
 # loopback addresses as a node's, so a node without a network needs one that is not.
 UNCONNECTED = "192.0.2.1"
 DHCP_SECONDS = 20.0
+# Once a card has an address, how long that of another one is waited for.
+SETTLE_SECONDS = 3.0
 POLL_SECONDS = 0.1
 
 
-def default_interface(routes: str) -> str | None:
-    """The interface of the default route with the least metric in /proc/net/route's text."""
-    best: tuple[int, str] | None = None
-    for line in routes.splitlines()[1:]:
-        fields = line.split()
-        # Destination and mask zero; flag 1 says that the route is up.
-        if len(fields) < 8 or fields[1] != "00000000" or fields[7] != "00000000":
-            continue
-        if not int(fields[3], 16) & 1:
-            continue
-        found = (int(fields[6]), fields[0])
-        if best is None or found < best:
-            best = found
-    return best[1] if best else None
+def choose(network: Network, known: str | None = None) -> str | None:
+    """The node's address among those there are; ``known`` is the one it had."""
+    there = [entry for entry in network.interfaces if _addresses(entry)]
+    if any(known in _addresses(entry) for entry in there):
+        return known
+    order = [route.interface for route in network.routes or () if ":" not in route.gateway]
+    order += [entry.name for entry in there if entry.reachable]
+    order += [entry.name for entry in there]
+    by_name = {entry.name: entry for entry in there}
+    return next((_addresses(by_name[name])[0] for name in order if name in by_name), None)
 
 
-def first_address(listing: str) -> str | None:
-    """The first global IPv4 address in what ``ip -4 -o addr show`` prints."""
-    for line in listing.splitlines():
-        fields = line.split()
-        if "inet" in fields and "global" in fields:
-            return fields[fields.index("inet") + 1].partition("/")[0]
-    return None
+def is_settled(network: Network, found: str, known: str | None) -> bool:
+    """Whether nothing better than ``found`` may still come."""
+    if found == known:
+        return True
+    routed = {route.interface for route in network.routes or ()}
+    if known is None and any(
+        found in _addresses(entry) and entry.name in routed for entry in network.interfaces
+    ):
+        return True
+    return not any(_may_get_one(entry) for entry in network.interfaces)
 
 
-def present_address(paths: NodePaths) -> str | None:
+def present_address(paths: NodePaths, known: str | None = None) -> str | None:
     """The node's address now, if it has one."""
-    try:
-        with open(paths.routes, encoding="ascii") as file:
-            interface = default_interface(file.read())
-    except (OSError, ValueError):
-        return None
-    if interface is None:
-        return None
-    try:
-        status, listing = program.run(["ip", "-4", "-o", "addr", "show", "dev", interface])
-    except AgentError:
-        return None
-    return first_address(listing) if status == 0 else None
+    return choose(_read(paths), known)
 
 
 def has_address(wanted: str) -> bool:
@@ -70,15 +68,22 @@ def has_address(wanted: str) -> bool:
 
 def wait_for_address(
     paths: NodePaths,
+    known: str | None = None,
     seconds: float = DHCP_SECONDS,
-    look: Callable[[NodePaths], str | None] = present_address,
+    look: Callable[[NodePaths], Network] | None = None,
 ) -> str | None:
     """The node's address; None where there is none after ``seconds``, or no network device."""
-    end = time.monotonic() + seconds
+    look = look or _read
+    begun = time.monotonic()
+    first: float | None = None
     while True:
-        if found := look(paths):
-            return found
-        if time.monotonic() >= end or not _has_device(paths):
+        network = look(paths)
+        now = time.monotonic()
+        if found := choose(network, known):
+            first = first if first is not None else now
+            if now - first >= SETTLE_SECONDS or is_settled(network, found, known):
+                return found
+        elif now - begun >= seconds or not _has_device(paths):
             return None
         time.sleep(POLL_SECONDS)
 
@@ -90,6 +95,23 @@ def take_unconnected_address() -> bool:
     except AgentError:
         return False
     return status == 0 or "exists" in output
+
+
+def _addresses(entry: Interface) -> list[str]:
+    """Its IPv4 addresses, without their prefixes."""
+    found = (address.partition("/")[0] for address in entry.addresses)
+    return [address for address in found if ":" not in address]
+
+
+def _may_get_one(entry: Interface) -> bool:
+    if entry.mode in (STATIC, LINK, UNUSED):
+        return False
+    return entry.link is not False and not _addresses(entry)
+
+
+def _read(paths: NodePaths) -> Network:
+    around = Around(paths.network, paths.kernel_network, paths.resolver)
+    return read_network(paths.sys, around=around)
 
 
 def _has_device(paths: NodePaths) -> bool:

@@ -1,5 +1,6 @@
 """`kubesolo-node COMMAND`: what the services of a Kubernetes payload call.
 
+address     print the node's address: that of the last `configure` while an interface has it
 configure   make certificates and configuration fit the node (before Kubernetes starts)
 fixed IMAGE OWN KEY=DEFAULT...
             refuse an operator's file OWN that changes one of the keys of IMAGE
@@ -21,6 +22,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from product.errors import KubesoloError
@@ -35,6 +37,16 @@ def _configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     from product.node.configure import configure
 
     configure(paths, payload, reporter)
+
+
+def _address(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    from product.node.address import present_address
+
+    known = None
+    with suppress(OSError), open(paths.address) as file:
+        known = file.read().strip() or None
+    if found := present_address(paths, known):
+        print(found)
 
 
 def _fixed(
@@ -88,8 +100,10 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
         case ["-h"] | ["--help"]:
             print(__doc__)
             return 0
+        case ["address"]:
+            command: Callable[[NodePaths, Payload, Reporter], None] = _address
         case ["configure"]:
-            command: Callable[[NodePaths, Payload, Reporter], None] = _configure
+            command = _configure
         case ["fixed", image, own, *keys] if keys and all("=" in key for key in keys):
             command = partial(_fixed, image=image, own=own, keys=keys)
         case ["import"]:
@@ -106,7 +120,7 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
             command = partial(_ended, code=code)
         case _:
             print(f"error: '{' '.join(argv)}' is no command of kubesolo-node", file=sys.stderr)
-            names = "configure, fixed, import, renew, settings, kubeconfig, ended CODE"
+            names = "address, configure, fixed, import, renew, settings, kubeconfig, ended CODE"
             print(f"hint: commands are {names}", file=sys.stderr)
             return EXIT_USAGE
     paths = paths or NodePaths()

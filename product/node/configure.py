@@ -100,7 +100,8 @@ def _identity(paths: NodePaths, settings: Settings, reporter: Reporter) -> Ident
             f"the hostname is now '{hostname}', Kubernetes keeps the node's name {known.node}"
         )
         name = known.node
-    found = address.wait_for_address(paths)
+    had = known.address if known and known.address != address.UNCONNECTED else None
+    found = address.wait_for_address(paths, had)
     wanted = settings.text("node-ip")
     if wanted and wanted != found:
         # One that the node has, be it not that of the default route.
@@ -117,8 +118,8 @@ def _identity(paths: NodePaths, settings: Settings, reporter: Reporter) -> Ident
         reporter.problem(
             f"Kubernetes: no network gave this node an address; it runs with {found}, unreachable"
         )
-    elif known and known.address not in (found, address.UNCONNECTED):
-        reporter.say(f"kubernetes: the node's address changed from {known.address} to {found}")
+    elif had and had != found:
+        reporter.say(f"kubernetes: the node's address changed from {had} to {found}")
     return Identity(name, found, settings.names("apiserver-extra-sans"))
 
 

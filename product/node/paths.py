@@ -13,7 +13,8 @@ class NodePaths:
         self.payload = f"{base}/usr/lib/kubesolo/payload.json"
         # The kernel's.
         self.hostname = f"{base}/proc/sys/kernel/hostname"
-        self.routes = f"{base}/proc/net/route"
+        self.kernel_network = f"{base}/proc/net"
+        self.sys = f"{base}/sys"
         self.devices = f"{base}/sys/class/net"
         self.console = f"{base}/dev/console"
         self.kmsg = f"{base}/dev/kmsg"
@@ -30,6 +31,8 @@ class NodePaths:
         self.run = f"{base}/run/kubesolo"
         self.early = f"{self.run}/early"
         self.report = f"{self.run}/agent.json"
+        self.network = f"{self.run}/network"
+        self.resolver = f"{base}/run/resolv.conf"
         self.problems = f"{self.run}/problems"
         self.config = f"{self.run}/kubernetes"
         self.node_name = f"{self.config}/node"

@@ -106,7 +106,7 @@ def test_a_full_seed_is_applied_once(
     assert node.succeed("hostname").text == "edge-07"
 
 
-@scenario(tier="core")
+@scenario(tier="core", core_arch="aarch64")
 def test_a_static_address_from_a_seed_image(machine_factory: Machines, seed: Seed) -> None:
     network = """\
         network:
@@ -131,7 +131,7 @@ def test_a_static_address_from_a_seed_image(machine_factory: Machines, seed: See
     assert "site.example" in node.succeed("cat /etc/resolv.conf").text
 
 
-@scenario(tier="core")
+@scenario(tier="core", core_arch="x86_64")
 def test_a_bad_seed_applies_nothing_and_says_where_it_is_bad(
     machine_factory: Machines, seed: Seed, read_seed: Callable[..., str]
 ) -> None:

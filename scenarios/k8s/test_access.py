@@ -41,16 +41,17 @@ def _ask(node: Node, kubeconfig: bytes, folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def _certificate_names(node: Node, authority: bytes, name: str) -> None:
-    """A TLS connection that takes no certificate but one of ``authority`` for ``name``."""
+def _is_named(node: Node, authority: bytes, name: str) -> bool:
+    """Whether the API server shows a certificate of ``authority`` for ``name``."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=authority.decode())
     host, _, port = node.address(API_SERVER).rpartition(":")
-    with (
-        socket.create_connection((host, int(port)), 30) as stream,
-        context.wrap_socket(stream, server_hostname=name),
-    ):
-        pass
+    with socket.create_connection((host, int(port)), 30) as stream:
+        try:
+            context.wrap_socket(stream, server_hostname=name).close()
+        except ssl.SSLCertVerificationError:
+            return False
+    return True
 
 
 @scenario()
@@ -76,8 +77,11 @@ def test_a_kubeconfig_for_elsewhere_and_the_nodes_settings(node: Node, tmp_path:
     node.reboot()
     node.wait_ready()
     authority = base64.b64decode(entry["cluster"]["certificate-authority-data"])
-    for known in (NAME, "192.168.7.1", "10.0.2.15", name):
-        _certificate_names(node, authority, known)
+    named = [
+        _is_named(node, authority, known) for known in (NAME, "192.168.7.1", "10.0.2.15", name)
+    ]
+    assert named == [True, True, True, True]
+    assert not _is_named(node, authority, "other.example.com")
     assert node.succeed(["kubeconfig", "--server", NAME]).stderr == b""
     assert json.loads(node.succeed(["kubeconfig"]).text) == default
     assert node.status().problems == [f"Kubernetes: {SETTINGS}: this image's Kubernetes has no d2k"]

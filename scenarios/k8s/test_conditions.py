@@ -40,6 +40,7 @@ LATER = "date -s @$(($(date +%s) + {days} * 86400))"
 
 # The addresses of the device that leads elsewhere, as a network with other numbers gives them.
 READDRESS = """
+sv -w 10 down /run/service/dhcp
 ip addr del 10.0.2.15/24 dev eth0
 ip addr add 10.0.2.77/24 dev eth0
 ip route replace default via 10.0.2.2 dev eth0
@@ -94,26 +95,25 @@ def test_a_damaged_datastore_comes_back_from_its_copy(
 
 @scenario()
 def test_expired_certificates_and_another_address(node: Node) -> None:
-    """A node whose clock goes past its certificates' end, and later near the end of the new ones
-    when it comes into another network."""
+    """A node whose clock is set past its certificates' end, then near the end of the new ones; and
+    later it comes into another network."""
     begin(node)
     cluster = Cluster(node, on_node=True)
     cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
     since = node.journal.cursor
     node.succeed(LATER.format(days=400))
     node.fail([*cluster.command, "get", "nodes"])
-    # As the service upkeep does once a day.
-    node.succeed("kubesolo-node renew")
-    node.wait_console(r"kubernetes: made .*apiserver \(expired\)", since=since)
+    # The service upkeep sees that the clock was set.
+    node.wait_console(r"kubernetes: made .*apiserver \(expired\)", seconds=120, since=since)
     node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
     assert cluster.is_ready
     since = node.journal.cursor
     node.succeed(LATER.format(days=300))
-    # They still hold, and are renewed where Kubernetes is started anyway.
-    assert cluster.is_ready
+    node.wait_console(r"kubernetes: made .*admin \(soon to expire\)", seconds=120, since=since)
+    node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
+    since = node.journal.cursor
     node.succeed(READDRESS)
     node.wait_console("kubernetes follows .* from 10.0.2.15 to 10.0.2.77", seconds=120, since=since)
-    node.wait_console(r"kubernetes: made .*admin \(soon to expire\)", since=since)
     node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
     [item] = cluster.get("nodes")["items"]
     [address] = [a["address"] for a in item["status"]["addresses"] if a["type"] == "InternalIP"]

@@ -44,7 +44,7 @@ def _allow(node: Node, key: paramiko.PKey) -> str:
     return fingerprint
 
 
-@scenario(tier="core", core_arch="x86_64")
+@scenario()
 def test_an_operators_key_opens_the_node_and_nothing_else_does(node: Node) -> None:
     node.at(State.READY)
     # Nobody is named: nobody is listened to.

@@ -89,6 +89,9 @@ class World:
         return SshChannel(self.address, self.journal, deadline(), **arguments)  # type: ignore[arg-type]
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            # A thread that waits for somebody would keep it open.
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for transport in self._transports:
             transport.close()

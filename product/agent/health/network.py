@@ -43,24 +43,24 @@ def check_network(
 
 def judge(before: Sequence[Interface], now: Network, sys: str) -> Verdict:
     """Compare what there is ``now`` with what was ``before``, by the cards' own addresses (MAC):
-    names may change with a release."""
+    names may change with a release, but those that are configured."""
     found = "; ".join(now.describe())
     reached = [interface for interface in before if interface.addresses]
     if not reached:
         return NOT_APPLICABLE, f"no interface had an address before the update; {found}", (), None
     was = "; ".join(interface.describe() for interface in reached)
-    present = {interface.mac: interface for interface in now.interfaces}
-    gone = [interface for interface in reached if interface.mac not in present]
+    present = {interface.key: interface for interface in now.interfaces}
+    gone = [interface for interface in reached if interface.key not in present]
     if gone:
         reason = "; ".join(_gone(interface, now, sys) for interface in gone)
-        return FAIL, reason, tuple(interface.mac for interface in gone), was
+        return FAIL, reason, tuple(interface.key for interface in gone), was
     if _reachable(reached, now):
         return PASS, found, (), None
-    still = [present[interface.mac] for interface in reached]
+    still = [present[interface.key] for interface in reached]
     mute = [interface for interface in still if interface.link is not False]
     if mute:
         reason = "; ".join(interface.describe() for interface in mute)
-        return FAIL, reason, tuple(interface.mac for interface in mute), was
+        return FAIL, reason, tuple(interface.key for interface in mute), was
     reason = "; ".join(interface.describe() for interface in still)
     return KNOWN, f"{reason}: is the cable in?", (), was
 

@@ -1,4 +1,5 @@
-"""The machine's network hardware: what the kernel has made of it, and what it has no driver for.
+"""The machine's network: what the kernel has made of the hardware, what it has no driver for, and
+what the node's services made of the configuration.
 
 Reads sysfs, and asks the kernel for addresses by netlink: neither needs a program. The module
 ``socket`` costs an emulated node a tenth of a second at every boot; what it is made of does not.
@@ -12,6 +13,17 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
+
+from product.agent.net.configured import (
+    CARD,
+    LINK,
+    STATIC,
+    UNUSED,
+    DefaultRoute,
+    default_routes,
+    name_servers,
+    read_setup,
+)
 
 # linux/netlink.h and linux/rtnetlink.h.
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
@@ -32,13 +44,26 @@ _VIRTIO_NETWORK = "0x0001"
 _USB_NETWORK = (("02", "06"), ("02", "0d"), ("e0", "01"))
 
 
+NO_ROUTE = "no default route for IPv4: what is not on the same network cannot be reached"
+
+
+class Around(NamedTuple):
+    """Where else there is something to be read: the folder of the service ``network``, the
+    kernel's /proc/net, and resolv.conf."""
+
+    setup: str = "/run/kubesolo/network"
+    kernel: str = "/proc/net"
+    resolver: str = "/run/resolv.conf"
+
+
 class Interface(NamedTuple):
-    """One network interface that is hardware.
+    """One network interface that is hardware, or was made of it as configured.
 
     ``device`` is its place on the bus, as in ``pci 0000:00:03.0``. ``link`` is None while the
     interface is switched off, ``speed`` in Mbit/s where the driver knows it. ``addresses`` are with
     their prefix, those that lead nowhere left out. ``waited``: for how many seconds DHCP has been
-    asking, where it has no answer.
+    asking, where it has no answer. ``mode``: "dhcp", "static", "dhcp+static", "link" (others
+    stand on it) or "unused". ``kind``: "card", "vlan" or "bond".
     """
 
     name: str
@@ -49,6 +74,19 @@ class Interface(NamedTuple):
     speed: int | None
     addresses: tuple[str, ...]
     waited: int | None = None
+    mode: str = "dhcp"
+    kind: str = CARD
+
+    @property
+    def key(self) -> str:
+        """What it is known by from one release to the next: a card by its address, which others
+        that stand on it have as well."""
+        return self.mac if self.kind == CARD else self.name
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it has an address, and no pulled cable."""
+        return bool(self.addresses) and self.link is not False
 
     @property
     def has_ipv4(self) -> bool:
@@ -63,11 +101,16 @@ class Interface(NamedTuple):
     def state(self) -> str:
         """Its addresses, or what it lacks."""
         if self.addresses:
-            return ", ".join(self.addresses)
+            found = ", ".join(self.addresses) + (", static" if self.mode == STATIC else "")
+            return found if self.link is not False else f"{found}, no link"
         if self.link is None:
             return "switched off"
         if not self.link:
             return "no link"
+        if self.mode == LINK:
+            return "a link of others"
+        if self.mode == UNUSED:
+            return "not configured"
         return "no address" + (f" after {self.waited} s" if self.waited is not None else "")
 
 
@@ -83,15 +126,29 @@ class Unbound(NamedTuple):
 
 
 class Network(NamedTuple):
-    """All of it."""
+    """All of it. ``routes`` are the default ones, the first that is taken first; None where they
+    cannot be read. ``problems``: what of the configuration could not be set."""
 
     interfaces: tuple[Interface, ...]
     unbound: tuple[Unbound, ...]
+    routes: tuple[DefaultRoute, ...] | None = None
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def has_address(self) -> bool:
         """Whether the machine can be reached, as far as it can know."""
-        return any(interface.addresses for interface in self.interfaces)
+        return any(interface.reachable for interface in self.interfaces)
+
+    @property
+    def lacks_route(self) -> bool:
+        """Whether there is an IPv4 address and no way out, which nobody configured so."""
+        if self.routes is None or any(":" not in route.gateway for route in self.routes):
+            return False
+        return any(
+            entry.reachable and entry.has_ipv4 and entry.mode != STATIC for entry in self.interfaces
+        )
 
     def describe(self) -> list[str]:
         """A line for each interface and each device without a driver."""
@@ -101,18 +158,38 @@ class Network(NamedTuple):
         return found + [entry.describe() for entry in self.unbound]
 
     def faults(self) -> list[str]:
-        """The same of what has no address and no driver."""
+        """The same of what has no address and no driver; and that there is no way out."""
         if not self.interfaces:
             return self.describe()
-        lacking = [entry.describe() for entry in self.interfaces if not entry.addresses]
-        return lacking + [entry.describe() for entry in self.unbound]
+        lacking = [
+            entry.describe()
+            for entry in self.interfaces
+            if not entry.reachable and entry.mode not in (LINK, UNUSED)
+        ]
+        lacking += [entry.describe() for entry in self.unbound]
+        return [*lacking, NO_ROUTE] if self.lacks_route else lacking
+
+    def describe_ways(self) -> list[str]:
+        """Which default route is taken, and who is asked for names."""
+        found = []
+        if self.routes:
+            ways = ", then ".join(route.describe() for route in self.routes)
+            found.append(f"default route: {ways}")
+        if self.servers:
+            search = f"; search {' '.join(self.search)}" if self.search else ""
+            found.append(f"name servers: {' '.join(self.servers)}{search}")
+        return found
 
     def as_json(self) -> dict[str, list[object]]:
         """For reports."""
         return {
             "interfaces": [dict(entry._asdict()) for entry in self.interfaces],
             "unbound": [dict(entry._asdict()) for entry in self.unbound],
-            "summary": [*self.describe()],
+            "default_routes": [dict(route._asdict()) for route in self.routes or ()],
+            "name_servers": [*self.servers],
+            "search": [*self.search],
+            "problems": [*self.problems],
+            "summary": [*self.describe(), *self.describe_ways()],
         }
 
 
@@ -120,22 +197,34 @@ Addresses = Callable[[], dict[int, list[str]]]
 
 
 def read_network(
-    sys: str = "/sys", begun: str = "/run/kubesolo/dhcp", addresses: Addresses | None = None
+    sys: str = "/sys",
+    begun: str = "/run/kubesolo/dhcp",
+    addresses: Addresses | None = None,
+    around: Around | None = None,
 ) -> Network:
-    """What there is now. ``begun`` is the folder in which the service ``network`` notes when it
-    began to ask for an interface's address, in seconds since the boot."""
+    """What there is now. ``begun`` is the folder in which is noted when DHCP began to ask for an
+    interface's address, in seconds since the boot."""
+    around = around or Around()
     found: dict[int, list[str]] = {}
     with suppress(OSError):
         found = (addresses or read_addresses)()
     folder = f"{sys}/class/net"
     names = sorted(_entries(folder), key=lambda name: (_number(f"{folder}/{name}/ifindex"), name))
-    interfaces = [
-        _interface(f"{folder}/{name}", found, begun)
-        for name in names
-        if os.path.exists(f"{folder}/{name}/device")
-    ]
+    setup = read_setup(around.setup)
+    interfaces = []
+    for name in names:
+        kind = setup.kinds.get(name, CARD)
+        if kind != CARD or os.path.exists(f"{folder}/{name}/device"):
+            entry = _interface(f"{folder}/{name}", found, begun)
+            device = entry.device if kind == CARD else f"{kind} {name}"
+            interfaces.append(entry._replace(mode=setup.mode(name), kind=kind, device=device))
     unbound = [*_unbound_pci(sys), *_unbound_virtio(sys), *_unbound_usb(sys)]
-    return Network(tuple(interfaces), tuple(unbound))
+    pulled = {entry.name for entry in interfaces if entry.link is False}
+    routes = default_routes(around.kernel)
+    if routes is not None:
+        routes = tuple(route for route in routes if route.interface not in pulled)
+    servers, search = name_servers(around.resolver)
+    return Network(tuple(interfaces), tuple(unbound), routes, servers, search, setup.problems)
 
 
 def device_exists(device: str, sys: str = "/sys") -> bool:

@@ -28,6 +28,8 @@ class Paths:
         self.metadata = f"{self.data}/update/metadata"
         self.baseline = f"{self.data}/update/baseline.json"
         self.datastore = f"{self.data}/update/datastore"
+        # What time it was, for a clock that forgets it.
+        self.known_time = f"{self.data}/time/known"
         # Where a payload names no other.
         self.kubeconfig = f"{self.data}/pki/admin/admin.kubeconfig"
         # Logs of all boots, and of this one; without a data partition of this one alone.
@@ -49,14 +51,20 @@ class Paths:
         # One a slot, because two processes may look at different slots at once.
         self.view_mounts = {slot: f"{self.run}/view-{slot}" for slot in ("A", "B")}
         self.services = f"{base}/run/service"
-        # When the service network began to ask for each interface's address.
+        # When DHCP began to ask for each interface's address.
         self.dhcp = f"{self.run}/dhcp"
+        # What the service network, the DHCP client and chronyd made of the configuration.
+        self.network = f"{self.run}/network"
+        self.resolver = f"{base}/run/resolv.conf"
+        self.time = f"{self.run}/time"
+        self.chrony = f"{base}/run/chrony/chronyd.sock"
         # Inside the mounted KSOLOEFI.
         self.environment = "boot/grub/grubenv"
         # The kernel.
         self.console = f"{base}/dev/console"
         self.kmsg = f"{base}/dev/kmsg"
         self.sys = f"{base}/sys"
+        self.proc = f"{base}/proc"
         self.mountinfo = f"{base}/proc/self/mountinfo"
         self.efi = f"{base}/sys/firmware/efi"
         self.efi_variables = f"{self.efi}/efivars"

@@ -75,12 +75,14 @@ def find_release(
     metadata_dir: str,
     now: datetime | None = None,
     release_file: str = RELEASE_FILE,
+    known_time: str | None = None,
     policy: FetchPolicy = DEFAULT_POLICY,
 ) -> TrustedRelease:
     """The release that the server of ``config`` has for its channel and ``architecture``.
 
     ``now`` is the node's clock where it is not the system's; ``release_file`` gives the build
-    date of the running image, before which no clock is believed. Raises AgentError.
+    date of the running image, before which no clock is believed, and ``known_time`` what time the
+    node last knew. Raises AgentError.
     """
     base = server_url(config.server, "")
     pinned = read_pinned_keys(config.pubkey)
@@ -90,11 +92,11 @@ def find_release(
         fetcher = _new_fetcher(connections)
         make_directories(metadata_dir)
         ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)
-        reference = max([clock, *proven_moments(metadata_dir, release_file)])
+        reference = max([clock, *proven_moments(metadata_dir, release_file, known_time)])
         updater = _new_updater(metadata_dir, base, fetcher, reference)
         updater.refresh()
         # The timestamp just verified may prove that the clock is further behind than was known.
-        proved = max([reference, *proven_moments(metadata_dir, release_file)])
+        proved = max([reference, *proven_moments(metadata_dir, release_file, known_time)])
         refuse_expired(metadata_dir, proved)
         path = f"{config.channel}/{architecture}/{MANIFEST_NAME}"
         target = updater.get_targetinfo(path)

@@ -12,10 +12,15 @@ from product.agent.trust.pin import ROOT_MAX, parse_root
 # Set by the publisher in timestamp.json: when it was signed (product.release.repository).
 ISSUED_FIELD = "x-kubesolo-issued"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+# The word behind the seconds in /var/lib/kubesolo/time/known (images/overlay, lib.sh).
+SYNCHRONISED = "synchronised"
 
 
-def proven_moments(metadata_dir: str, release_file: str) -> list[datetime]:
-    """Moments that have certainly passed: the image's build, and the newest signing seen.
+def proven_moments(
+    metadata_dir: str, release_file: str, known_time: str | None = None
+) -> list[datetime]:
+    """Moments that have certainly passed: the image's build, the newest signing seen, and what time
+    the node last knew from a server of time.
 
     The signing time is read from metadata that the trusted root vouches for, not from a note
     beside it, so that replacing a stolen timestamp key also takes back what the thief claimed.
@@ -35,6 +40,12 @@ def proven_moments(metadata_dir: str, release_file: str) -> list[datetime]:
         issued = timestamp.signed.unrecognized_fields.get(ISSUED_FIELD)
         if isinstance(issued, str):
             moments.append(_moment(issued))
+    if known_time is not None:
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            seconds, _, word = read_bounded(known_time, 64).decode().strip().partition(" ")
+            # A clock that nobody has set right proves nothing.
+            if word == SYNCHRONISED:
+                moments.append(_moment(int(seconds)))
     return moments
 
 

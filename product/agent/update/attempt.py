@@ -58,6 +58,7 @@ def find_release(node: Node, config: Config) -> TrustedRelease | None:
         architecture=node.release.architecture,
         metadata_dir=node.paths.metadata,
         release_file=node.paths.release,
+        known_time=node.paths.known_time,
     )
     if release is None or parse_version(release.version) == parse_version(node.release.version):
         return None

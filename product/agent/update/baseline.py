@@ -144,4 +144,7 @@ def _interface(kept: dict[str, Any]) -> Interface:
         None if speed is None else int(speed),
         tuple(map(str, kept["addresses"])),
         None if waited is None else int(waited),
+        # An older agent knew of cards alone.
+        str(kept.get("mode", "dhcp")),
+        str(kept.get("kind", "card")),
     )

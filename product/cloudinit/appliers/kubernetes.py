@@ -17,9 +17,9 @@ def plan(settings: Mapping[str, Setting] | None, known: frozenset[str] | None) -
         return Part()
     document = {"schema": 1, "settings": dict(sorted(settings.items()))}
     missing = sorted(settings.keys() - known) if known is not None else []
-    notes = (
-        (f"kubesolo: this image's Kubernetes has no {', '.join(missing)}; kept for one that has",)
-        if missing
-        else ()
-    )
+    notes: tuple[str, ...] = ()
+    if missing:
+        lacks = f"this image's Kubernetes has no {', '.join(missing)}"
+        what = lacks if known else "this image has no Kubernetes"
+        notes = (f"kubesolo: {what}; the settings are kept for one that has",)
     return Part((text_file(PATH, json.dumps(document, indent=2), 0o600),), notes)

@@ -40,6 +40,10 @@ def test_a_document_of_version_1_2_and_its_markers() -> None:
     assert parse(b"%YAML 1.2\n---\na: 1\n...\n", "file").root == {"a": "1"}
 
 
+def test_an_escape_of_json_in_two_halves_is_one_character() -> None:
+    assert parse(b'a: "\\ud83d\\ude00"\n', "file").root == {"a": "\U0001f600"}
+
+
 @pytest.mark.parametrize("data", [b"", b"\n", b"# nothing\n", b"---\n", b"~\n"])
 def test_nothing(data: bytes) -> None:
     assert parse(data, "file").root is None
@@ -67,7 +71,7 @@ ONE = [
     ("a: [10.20.0.{{octet}}/24]\n", 1, 13, "unfilled template"),
     ("a: x\n{% if b %}\n", 2, 2, "unfilled template"),
     ("a: b: c\n", 1, 5, "second ': '"),
-    ("a: 'x\n", 2, 1, "end of stream"),
+    ("a: 1\nb: 'x\nc: 2\n", 2, 4, "has no end"),
     ("a: @x\n", 1, 4, "quotes"),
     ("a: [1, 2\n", 2, 1, "flow sequence"),
     ("a:\n  - b\n - c\n", 3, 2, "indentation"),
@@ -78,6 +82,8 @@ ONE = [
     ("a:\n\xa0\xa0b: 1\n", 2, 1, "looks like a blank"),
     ("a:\xa0b\n", 1, 3, "looks like a blank"),
     ('a: "\\UFFFFFFFF"\n', 1, 1, "escape"),
+    ('a: 1\nb: "\\ud800"\n', 2, 4, "escape"),
+    ('a: 1\n"\\udc00": 1\n', 2, 1, "escape"),
 ]  # fmt: skip
 
 
@@ -128,6 +134,16 @@ def test_places_are_those_of_values_and_of_keys_without_one() -> None:
     assert document.problem(("a", "b"), "m")[1:3] == (2, 3)
     assert document.problem(("a", "d"), "m")[1:3] == (3, 3)
     assert document.problem(("a", "missing", "deeper"), "m")[1:4] == (1, 1, "a.missing.deeper")
+
+
+def test_keys_and_messages_are_one_line_of_printable_text() -> None:
+    document = parse(b'"a\\n\\e[2J": 1\n', "file")
+    assert isinstance(document.root, dict)
+    (key,) = document.root
+    problem = document.problem((key, "x" * 100), "no\x1b[2J\nway" * 100)
+    assert str(problem).isprintable()
+    assert problem.key == "a\\n\\x1b[2J." + "x" * 57 + "..."
+    assert problem.message.endswith("...")
 
 
 def test_two_braces_are_text_in_what_is_the_users_own() -> None:

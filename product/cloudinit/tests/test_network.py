@@ -261,6 +261,10 @@ def test_the_short_form() -> None:
         ("{address: 10.0.0.5/24, gateway: 10.9.0.1}", "gateway", "is in no network of eth0"),
         ("{address: 10.0.0.5/24, gateway: 10.0.0.1/24}", "gateway", "has a prefix"),
         ("{mode: dhcp, gatewy: x}", "gatewy", "did you mean gateway?"),
+        ("{ip: 10.0.0.5/24}", "ip", "is written address"),
+        ("{address: 10.0.0.5/24, netmask: x}", "netmask", "belongs to the address"),
+        ("{dhcp4: true}", "dhcp4", "is written mode: dhcp"),
+        ("{eth0: {dhcp4: true}}", "eth0", "belongs to version 2"),
         ("{mode: dhcp, dns: x}", "dns[0]", "is not an IP address"),
     ],
 )

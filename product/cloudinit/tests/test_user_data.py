@@ -111,6 +111,12 @@ def test_the_first_label_of_a_long_name_counts_and_hostname_before_fqdn() -> Non
     assert "hostname counts" in found.notes[0].message
 
 
+def test_a_name_that_kubernetes_cuts_is_said() -> None:
+    (note,) = load_user_data(user_data(f"hostname: {'a' * 53}\n")).notes
+    assert "the first 52 letters" in note.message
+    assert not load_user_data(user_data(f"hostname: {'a' * 52}\n")).notes
+
+
 def test_no_value_is_as_if_the_key_were_not_there() -> None:
     body = "".join(
         f"{key}:\n" for key in ("hostname", "network", "kubesolo", "updates", "ntp", "write_files")
@@ -146,6 +152,13 @@ def test_a_key_that_changes_nothing_is_a_note(key: str) -> None:
     assert note.message.startswith("is passed over: ")
 
 
+def test_a_key_within_a_block_that_changes_nothing_is_a_note() -> None:
+    found = load_user_data(user_data("ntp: {ntp_client: ntp, config: {a: b}, servers: [a]}\n"))
+    assert [note.key for note in found.notes] == ["ntp.ntp_client", "ntp.config"]
+    assert found.config.ntp is not None
+    assert found.config.ntp.servers == ("a",)
+
+
 def test_a_refused_key_that_asks_for_nothing_is_a_note() -> None:
     for key, values in HARMLESS.items():
         for value in (*values, "[]", ""):
@@ -164,7 +177,11 @@ def test_a_key_of_a_block_at_the_top_is_led_there() -> None:
     [
         ("timezone: Europe/Atlantis\n", "is no time zone of the image"),
         ("timezone: ../../etc/passwd\n", "is no time zone of the image"),
-        ("timezone: US/Pacific\n", "is no time zone of the image"),
+        ("timezone: US/Pacific\n", "write America/Los_Angeles"),
+        ("timezone: CET\n", "write Europe/Brussels"),
+        ("timezone: berlin\n", "write Europe/Berlin"),
+        ("timezone: New York\n", "write America/New_York"),
+        ("timezone: posixrules\n", "is no time zone of the image"),
         ("ntp: ntp.example.org\n", "needs a mapping, found text"),
         ("ntp: {servers: ntp.example.org}\n", "needs a list, found text"),
         ("ntp: {servers: ['a:99999']}\n", "is not a port"),
@@ -178,6 +195,7 @@ def test_a_key_of_a_block_at_the_top_is_led_there() -> None:
         ("ca_certs: {remove_defaults: true}\n", "need the image's authorities"),
         ("ca-certs: {remove-defaults: true}\n", "need the image's authorities"),
         ("ca_certs: {}\nca-certs: {}\n", "is the same as ca_certs"),
+        ("ca_certs: {trusted: [/etc/ca.pem]}\n", "is a path"),
         ("ca_certs: {trusted: text}\n", "needs a list, found text"),
         ("ssh_authorized_keys: [x]\n", "is no type of key"),
         ("write_files: {path: x}\n", "needs a list, found a mapping"),

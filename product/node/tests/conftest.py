@@ -69,6 +69,6 @@ class NodeWorld:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeWorld:
-    monkeypatch.setattr(address, "wait_for_address", lambda paths: "10.0.2.15")
+    monkeypatch.setattr(address, "wait_for_address", lambda paths, known: "10.0.2.15")
     monkeypatch.setattr(address, "take_unconnected_address", lambda: True)
     return NodeWorld(tmp_path)

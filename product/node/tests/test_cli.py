@@ -69,7 +69,7 @@ def test_a_boot_with_nothing_to_do_imports_nothing_costly(world: NodeWorld) -> N
         "from product.node.cli import main\n"
         "from product.node.paths import NodePaths\n"
         "from product.node import address\n"
-        "address.wait_for_address = lambda paths: '10.0.2.15'\n"
+        "address.wait_for_address = lambda paths, known: '10.0.2.15'\n"
         f"assert main(['configure'], NodePaths({str(world.root)!r})) == 0\n"
         "print(','.join(sorted({m.split('.')[0] for m in sys.modules})))"
     )

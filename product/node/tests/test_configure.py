@@ -109,7 +109,7 @@ def test_a_new_hostname_does_not_lose_the_node(world: NodeWorld) -> None:
 
 def test_a_changed_address_is_followed(world: NodeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     run(world)
-    monkeypatch.setattr(address, "wait_for_address", lambda paths: "192.168.1.7")
+    monkeypatch.setattr(address, "wait_for_address", lambda paths, known: "192.168.1.7")
     assert run(world).address == "192.168.1.7"
     assert "address changed from 10.0.2.15 to 192.168.1.7" in world.console
     plan = Path(world.paths.plan).read_text()
@@ -123,7 +123,7 @@ def test_without_a_network_it_runs_all_the_same(
     world: NodeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = []
-    monkeypatch.setattr(address, "wait_for_address", lambda paths: None)
+    monkeypatch.setattr(address, "wait_for_address", lambda paths, known: None)
     monkeypatch.setattr(address, "take_unconnected_address", lambda: taken.append(1))
     assert run(world).address == "192.0.2.1"
     assert taken
@@ -141,7 +141,7 @@ def test_a_full_partition_stops_before_anything_is_written(
         run(world)
     assert not Path(world.paths.data).exists()
     monkeypatch.undo()
-    monkeypatch.setattr(address, "wait_for_address", lambda paths: "10.0.2.15")
+    monkeypatch.setattr(address, "wait_for_address", lambda paths, known: "10.0.2.15")
     assert run(world)
 
 

@@ -31,12 +31,14 @@ sleep() {{
 {script}
 """
 IP = """case "$*" in
-    '-4 route show default') cat {root}/route ;;
-    '-4 -o addr show dev eth0') cat {root}/address ;;
+    '-4 -o addr show') cat {root}/address ;;
     *) echo "$minute ip $*" >> {root}/log; exit 1 ;;
 esac"""
-
-ROUTE = "default via 10.0.0.1 dev eth0 proto dhcp src 10.0.0.5 metric 10 \n"
+# `kubesolo-node address` says what stands in a file; the others are only noted.
+NODE = """case "$*" in
+    address) cat {root}/chosen ;;
+    *) echo "$minute kubesolo-node $*" >> {root}/log; exit {code} ;;
+esac"""
 
 
 def address(*found: str) -> str:
@@ -56,10 +58,13 @@ class Node:
         self.known = root / "run/kubesolo/kubernetes/address"
         self.console = root / "console"
         self.console.touch()
-        (root / "route").write_text(ROUTE)
         (root / "address").write_text(address("10.0.0.5"))
+        (root / "chosen").write_text("10.0.0.9\n")
+        (root / "uptime").write_text("0.00 0.00\n")
+        (root / "now").write_text("1793491200\n")
         (root / "bin").mkdir()
         self.program("ip", IP.format(root=root))
+        self.program("date", f"cat {root}/now")
 
     def program(self, name: str, text: str) -> None:
         path = self.root / "bin" / name
@@ -85,10 +90,11 @@ class Node:
         each_minute: str = ":",
     ) -> list[str]:
         script = SCRIPT.replace("/run/kubesolo/", f"{self.root}/run/kubesolo/")
+        script = script.replace("/proc/uptime", f"{self.root}/uptime")
         # What is written to a console stays on it.
         script = script.replace("> /dev/console", f">> {self.console}")
-        assert script.count(str(self.root)) == 2, "other paths than the test moves"
-        self.noting("kubesolo-node", node_code)
+        assert script.count(str(self.root)) == 3, "other paths than the test moves"
+        self.program("kubesolo-node", NODE.format(root=self.root, code=node_code))
         self.noting("sv", sv_code, restart)
         text = PRELUDE.format(
             root=self.root, minutes=minutes, each_minute=each_minute, script=script
@@ -149,29 +155,46 @@ def test_a_restart_that_fails_is_tried_each_minute(node: Node) -> None:
     assert node.run(3, sv_code=1) == [f"{minute} {RESTART}" for minute in (1, 2, 3)]
 
 
-def test_of_several_addresses_the_first_counts(node: Node) -> None:
-    node.knows("10.0.0.5\n")
+def test_of_several_addresses_the_known_one_stays(node: Node) -> None:
+    node.knows("10.0.0.77\n")
     (node.root / "address").write_text(address("10.0.0.5", "10.0.0.77"))
     assert node.run(2) == []
 
 
-@pytest.mark.parametrize(
-    ("route", "found"),
-    [
-        ("", address("10.0.0.9")),
-        (ROUTE, ""),
-        (ROUTE, "2: eth0    inet 169.254.3.4/16 scope link eth0\\       valid_lft forever\n"),
-    ],
-    ids=["no route", "no address", "link-local"],
-)
-def test_without_another_address_it_keeps_its_own(node: Node, route: str, found: str) -> None:
+@pytest.mark.parametrize("found", ["", address("10.0.0.55"), address("110.0.0.5")])
+def test_without_another_address_it_keeps_its_own(node: Node, found: str) -> None:
     node.knows("10.0.0.5\n")
-    (node.root / "route").write_text(route)
     (node.root / "address").write_text(found)
+    (node.root / "chosen").write_text("")
     assert node.run(3) == []
+
+
+def test_the_address_of_a_node_without_a_network_is_left_for_a_real_one(node: Node) -> None:
+    node.knows("192.0.2.1\n")
+    own = "1: lo    inet 192.0.2.1/32 scope global lo\\       valid_lft forever\n"
+    (node.root / "address").write_text(own)
+    assert node.run(1) == [f"1 {RESTART}"]
 
 
 def test_an_ip_that_fails_ends_nothing(node: Node) -> None:
     node.knows("10.0.0.5\n")
-    (node.root / "route").unlink()
+    (node.root / "address").unlink()
+    (node.root / "chosen").unlink()
     assert node.run(61) == ["60 kubesolo-node import"]
+
+
+@pytest.mark.parametrize("moved", [-7200, 7200])
+def test_a_clock_that_is_set_by_hours_has_certificates_looked_at(node: Node, moved: int) -> None:
+    change = f"if [ $minute = 3 ]; then echo $((1793491200 + {moved})) > {node.root}/now; fi"
+    assert node.run(6, each_minute=change) == ["3 kubesolo-node renew"]
+
+
+def test_a_clock_that_is_set_by_less_is_not_noticed(node: Node) -> None:
+    change = f"if [ $minute = 3 ]; then echo $((1793491200 + 3000)) > {node.root}/now; fi"
+    assert node.run(6, each_minute=change) == []
+
+
+def test_a_look_that_failed_is_taken_again(node: Node) -> None:
+    change = f"if [ $minute = 3 ]; then echo 1893491200 > {node.root}/now; fi"
+    expected = [f"{minute} kubesolo-node renew" for minute in (3, 4)]
+    assert node.run(4, node_code=1, each_minute=change) == expected

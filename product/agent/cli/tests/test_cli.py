@@ -163,6 +163,7 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "maintenance",
         "unknown_keys",
         "network",
+        "time",
         "configuration",
         "logs",
         "ssh",

@@ -20,7 +20,7 @@ def test_a_card_with_all_of_it(world: World) -> None:
     (found,) = read(world).interfaces
     assert found == (
         "eth0", "e1000e", "52:54:00:00:00:01", "pci 0000:00:03.0", True, 1000, ("10.0.2.15/24",),
-        None,
+        None, "dhcp", "card",
     )  # fmt: skip
     assert read(world).describe() == ["eth0 (e1000e, 52:54:00:00:00:01): 10.0.2.15/24"]
     assert read(world).faults() == []

@@ -90,3 +90,14 @@ def test_the_command_writes_one_on_any_node(
     assert path.stat().st_mode & 0o777 == 0o600
     assert world.run("support", "--output", "/proc/no/such/place") == 1
     assert "cannot write the bundle /proc/no/such/place" in capsys.readouterr().err
+
+
+def test_it_goes_to_standard_output_as_over_ssh(
+    world: World, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert world.run("support", "--output", "-") == 0
+    found = capsysbinary.readouterr().out
+    with tarfile.open(fileobj=io.BytesIO(found)) as archive:
+        names = archive.getnames()
+    assert any(name.endswith("/status.json") for name in names)
+    assert names[-1].endswith("/README.txt")

@@ -70,6 +70,7 @@ class NodeSide:
     def __init__(self, base: Path, server: http.Server, pubkey: Path) -> None:
         self.store = base / "metadata"
         self.release_file = base / "release.json"
+        self.known_time = base / "known"
         self.config = Config(server=server.url, pubkey=str(pubkey))
         self.now = NOW
 
@@ -80,6 +81,7 @@ class NodeSide:
             metadata_dir=str(self.store),
             now=self.now,
             release_file=str(self.release_file),
+            known_time=str(self.known_time),
         )
 
     def refusal(self) -> AgentError:
@@ -301,6 +303,29 @@ def test_a_clock_before_the_newest_signing_does_not_revive_the_expired(
     assert node.refusal().code == "expired"
     publisher.repository.refresh()
     assert node.find().version == "0.3.0"
+
+
+@pytest.mark.parametrize(
+    ("known", "code"),
+    [
+        ("{now} synchronised", "expired"),
+        # A clock that nobody set right proves nothing, and a damaged file neither.
+        ("{now} clock", None),
+        ("{now}", None),
+        ("99999999999999999999 synchronised", None),
+        ("", None),
+    ],
+)
+def test_a_clock_before_what_the_node_last_knew_does_not_revive_the_expired(
+    node: NodeSide, publisher: Publisher, known: str, code: str | None
+) -> None:
+    publisher.publish("0.3.0", expires=NOW - timedelta(hours=1))
+    node.now = datetime(1970, 1, 1, tzinfo=UTC)
+    node.known_time.write_text(known.format(now=int(NOW.timestamp())) + "\n")
+    if code is None:
+        assert node.find().version == "0.3.0"
+    else:
+        assert node.refusal().code == code
 
 
 def test_a_wrong_clock_alone_keeps_nobody_from_updating(node: NodeSide) -> None:

@@ -1,0 +1,158 @@
+"""What a configuration would write."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from product.agent.config import load_config
+from product.cloudinit.load import load_network, load_user_data
+from product.cloudinit.plan import Plan, plan_network, plan_user_data
+from product.cloudinit.tests.support import ED25519, edge_key, problems_of, user_data
+from product.cloudinit.tests.test_keys import CERTIFICATE, PRIVATE, PUBLIC
+from product.cloudinit.write_files import OWNED
+
+
+def plan(body: str, **more: object) -> Plan:
+    return plan_user_data(load_user_data(user_data(body)), **more)  # type: ignore[arg-type]
+
+
+def files(body: str) -> dict[str, tuple[str, int]]:
+    return {file.path: (file.content.decode(), file.mode) for file in plan(body).files}
+
+
+def indented(pem: str) -> str:
+    return "|\n" + "".join(f"      {line}\n" for line in pem.splitlines())
+
+
+def test_nothing_is_nothing() -> None:
+    assert plan("") == Plan((), ("user-data:1:1: the file sets nothing",))
+    assert plan_network(load_network(b"version: 2\n")) == Plan((), ())
+
+
+def test_the_files_of_every_key() -> None:
+    body = (
+        "hostname: edge-07\nnetwork: {address: 10.0.0.5/24}\nkubesolo: {debug: true}\n"
+        f"updates:\n  server: https://updates.example.org/\n  pubkey: {indented(PUBLIC)}"
+        "timezone: Europe/Berlin\nntp: {servers: [a, b:1123], pools: [c, a]}\n"
+        f"ca_certs:\n  trusted:\n    - {indented(CERTIFICATE)}"
+        f"ssh_authorized_keys: ['{ED25519}', '{ED25519}']\nfinal_message: ready\n"
+        "write_files: [{path: /etc/kubesolo/own, content: x}]\nkubeconfig: to-seed\n"
+    )
+    found = files(body)
+    assert found.keys() == {*OWNED, "/etc/kubesolo/own"}
+    assert found["/etc/kubesolo/hostname"] == ("edge-07\n", 0o644)
+    assert found["/etc/kubesolo/timezone"] == ("Europe/Berlin\n", 0o644)
+    assert found["/etc/kubesolo/ntp"] == ("a\nb:1123\nc\n", 0o644)
+    assert found["/etc/kubesolo/ca-certificates.crt"] == (CERTIFICATE, 0o644)
+    assert found["/etc/kubesolo/authorized_keys"] == (f"{ED25519}\n", 0o600)
+    assert found["/etc/kubesolo/final_message"] == ("ready\n", 0o644)
+    assert found["/etc/kubesolo/update-key.pem"] == (PUBLIC, 0o644)
+    assert found["/etc/kubesolo/kubernetes.json"][1] == 0o600
+    assert plan(body).kubeconfig_to_seed
+
+
+def test_settings_and_those_that_the_payload_lacks() -> None:
+    body = f"kubesolo: {{portainer-edge-id: '007', portainer-edge-key: {edge_key()}, mtu: 1400}}\n"
+    found = plan(body, payload_settings=frozenset({"mtu"}))
+    assert json.loads(found.files[0].content) == {
+        "schema": 1,
+        "settings": {
+            "mtu": 1400,
+            "portainer-edge-id": "007",
+            "portainer-edge-key": edge_key().rstrip("="),
+        },
+    }
+    (note,) = found.notes
+    assert "has no portainer-edge-id, portainer-edge-key" in note
+    assert edge_key()[:20] not in note
+    assert plan(body).notes == ()
+    without = plan(body, payload_settings=frozenset())
+    assert without.files == found.files
+    assert "this image has no Kubernetes" in without.notes[0]
+
+
+@pytest.mark.parametrize("block", ["updates:\n", "updates: {}\n", "updates: {server: }\n"])
+def test_an_empty_block_of_updates_leaves_the_file_alone(block: str) -> None:
+    assert files(block) == {}
+
+
+def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> None:
+    body = (
+        "updates:\n  server: https://updates.example.org/node/\n  channel: beta\n"
+        "  maintenance_window: 22:00 - 02:00\n  pubkey: /etc/kubesolo/site.pem\n"
+        "  healthcheck_url: http://10.0.0.1/ok?a=b\n  healthcheck_deadline: 200\n"
+        "  auto_rollback_after: 0\n  kube_system_settle: 60\n  datastore_restore: always\n"
+    )
+    path = f"{tmp_path}/update.conf"
+    with open(path, "w") as file:
+        file.write(files(body)["/etc/kubesolo/update.conf"][0])
+    config = load_config(path)
+    config.require_usable()
+    meant = {
+        "server": "https://updates.example.org/node/", "channel": "beta",
+        "maintenance_window": "22:00-02:00", "pubkey": "/etc/kubesolo/site.pem",
+        "healthcheck_url": "http://10.0.0.1/ok?a=b", "auto_rollback_after": 0,
+        "kube_system_settle": 60, "healthcheck_deadline": 200, "datastore_restore": "always",
+    }  # fmt: skip
+    assert {key: getattr(config, key) for key in meant} == meant
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "said"),
+    [
+        ("server: updates.example.org", "server", "is not a URL"),
+        ("server: 'ftp://x/'", "server", "is not a URL"),
+        ("server: 'http://x/ y'", "server", "has a blank"),
+        ('server: "http://x/\\nserver=http://evil/"', "server", "has a blank"),
+        ("server: 'http://x/?a=b'", "server", "has a query"),
+        ("server: 'http://me:secret@x/?a=b'", "server", "'http://***@x/?a=b' has a query"),
+        ("server: 'http://x:99999/'", "server", "is not a URL"),
+        ("server: 'http://[x/'", "server", "is not a URL"),
+        ("server: 'http://a/', registry: b", "registry", "and server are both there"),
+        ("tag: x", "tag", "needs registry"),
+        ("channel: 'a b'", "channel", "has a blank"),
+        ("channel: [a]", "channel", "needs text, found a list"),
+        ("maintenance_window: night", "maintenance_window", "is not a window"),
+        ('maintenance_window: "22:00-\\n02:00x"', "maintenance_window", "is not a window"),
+        ("maintenance_windw: 22:00-02:00", "maintenance_windw", "did you mean maintenance_window?"),
+        ("healthcheck_url: x", "healthcheck_url", "is not a URL"),
+        ("healthcheck_deadline: 0", "healthcheck_deadline", "is not between 1 and 3600"),
+        ("auto_rollback_after: -1", "auto_rollback_after", "needs a whole number"),
+        ("kube_system_settle: 1.5", "kube_system_settle", "needs a whole number"),
+        ("datastore_restore: often", "datastore_restore", "is none of minor, always, never"),
+        ("pubkey: root.pub.pem", "pubkey", "is not PEM"),
+    ],
+)
+def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) -> None:
+    (problem,) = problems_of(load_user_data, user_data(f"updates: {{{block}}}\n"))
+    assert problem.key == f"updates.{key}"
+    assert said in problem.message
+
+
+def test_a_private_key_is_refused_and_not_shown() -> None:
+    body = user_data(f"updates:\n  pubkey: {indented(PRIVATE)}")
+    (problem,) = problems_of(load_user_data, body)
+    assert "PRIVATE key" in problem.message
+    assert PRIVATE.splitlines()[1] not in str(problem)
+
+
+def test_lists_that_are_empty_take_away_what_was_there() -> None:
+    assert files("ssh_authorized_keys: []\n") == {"/etc/kubesolo/authorized_keys": ("", 0o600)}
+    assert files("ntp: {enabled: false}\n") == {
+        "/etc/kubesolo/ntp": ("# nobody is asked: ntp.enabled is false\n", 0o644)
+    }
+    assert files("ntp: {enabled: true}\nca_certs: {trusted: []}\nwrite_files: []\n") == {}
+
+
+def test_the_name_of_meta_data_counts_where_user_data_has_none() -> None:
+    assert plan("timezone: UTC\n", local_hostname="edge").files[0].content == b"edge\n"
+    assert plan("hostname: own\n", local_hostname="edge").files[0].content == b"own\n"
+
+
+def test_a_file_network_config_takes_the_place_of_the_block() -> None:
+    body = "network: {address: 10.0.0.5/24}\n"
+    assert [file.path for file in plan(body).files] == ["/etc/kubesolo/network.json"]
+    found = plan(body, network_config=True)
+    assert found == Plan((), ("network of user-data is passed over: network-config counts",))
