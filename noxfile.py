@@ -202,6 +202,13 @@ def flash(session: nox.Session) -> None:
 
 
 @nox.session
+def vm(session: nox.Session) -> None:
+    """Boot the image as a developer's VM (-- --recipe debian --config user-data --data DISK)."""
+    allow_drift(session)
+    python(session, "-m", "harness", "vm", *session.posargs)
+
+
+@nox.session
 def release(session: nox.Session) -> None:
     """Make keys, start a repository, publish into it (-- --help)."""
     python(session, "-m", "product.release", *session.posargs)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import select
 import sys
 import tempfile
-import termios
-import tty
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
+from harness.cli.terminal import converse
+from harness.cli.vm import vm
 from harness.errors import HarnessError
 from harness.qemu import accel
 from harness.qemu.arch import Arch, Firmware
@@ -23,8 +21,6 @@ from harness.report.html import write_report
 from product.errors import KubesoloError
 from product.image.cache import Cache, default_root
 from product.image.tools import HostTools
-
-_LEAVE = b"\x1d"  # Ctrl-]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
@@ -68,7 +64,7 @@ def boot(
     folder = artefacts or Path(tempfile.mkdtemp(prefix="kubesolo-boot-"))
     with Machine(spec, host, folder) as machine:
         machine.power_on()
-        _converse(machine)
+        converse(machine)
     sys.stderr.write(f"\nlogs: {folder}\n")
 
 
@@ -108,39 +104,7 @@ def report(
         raise HarnessError(f"the report {target} cannot be written: {error}") from error
 
 
-def _converse(machine: Machine) -> None:
-    """Join the terminal and the console until either ends or the user leaves."""
-    ended = os.eventfd(0, os.EFD_CLOEXEC)
-
-    def show(data: bytes) -> None:
-        if data:
-            os.write(sys.stdout.fileno(), data)
-        else:
-            os.eventfd_write(ended, 1)
-
-    machine.console.subscribe(show, since=0)
-    keyboard = sys.stdin.fileno()
-    saved = termios.tcgetattr(keyboard) if os.isatty(keyboard) else None
-    try:
-        if saved is not None:
-            tty.setraw(keyboard)
-        watched = [ended, keyboard]
-        while True:
-            ready, _, _ = select.select(watched, [], [])
-            if ended in ready:
-                return
-            keys = os.read(keyboard, 1024)
-            if _LEAVE in keys:
-                return
-            if keys:
-                machine.type_in(keys)
-            else:
-                watched.remove(keyboard)  # No more input; the machine decides when it ends.
-    finally:
-        machine.console.unsubscribe(show)
-        if saved is not None:
-            termios.tcsetattr(keyboard, termios.TCSADRAIN, saved)
-        os.close(ended)
+app.command()(vm)
 
 
 def main() -> int:

@@ -72,8 +72,10 @@ class Machine:
         *,
         name: str = "node",
         base: Storage | None = None,
+        own_disk: Path | None = None,
     ) -> None:
-        """Prepare a machine that is off; its disk is fresh, or lies over ``base``."""
+        """Prepare a machine that is off; its disk is fresh, or lies over ``base``, or is the qcow2
+        file ``own_disk``, which keeps what it writes."""
         self.spec = spec
         self.host = host
         self.name = name
@@ -91,7 +93,7 @@ class Machine:
         self._forwards: dict[int, int] = {}  # the guest's TCP ports to the host's
         try:
             if base is None:
-                self.storage = storage.fresh(spec, host.tools, self.process.directory)
+                self.storage = storage.fresh(spec, host.tools, self.process.directory, own_disk)
             else:
                 self.storage = storage.over(base, host.tools, self.process.directory)
         except BaseException:
@@ -236,6 +238,17 @@ class Machine:
                 raise HarnessError(f"QEMU does not say where it forwards port {port}: {table}")
             self._forwards[port] = int(found[1])
         return f"127.0.0.1:{self._forwards[port]}"
+
+    def forward(self, host_port: int, port: int) -> None:
+        """Let ``host_port`` of this host's loopback lead to the guest's TCP ``port``.
+
+        Raises HarnessError, where the port is taken, for instance.
+        """
+        if said := self.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{host_port}-:{port}"):
+            raise HarnessError(
+                f"port {host_port} of this host cannot be forwarded to {port}: {said.strip()}",
+                hint="something else may use it: choose another with HOSTPORT:GUESTPORT",
+            )
 
     @property
     def channel(self) -> Channel:

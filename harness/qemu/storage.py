@@ -26,8 +26,11 @@ _DISK_OPTIONS = ("-o", "cluster_size=512k,extended_l2=on")
 WHOLE_BYTES = 4 << 30
 
 
-def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
-    """Overlays over the image and over the firmware's first variables. Raises LaunchError."""
+def fresh(
+    spec: MachineSpec, tools: HostTools, directory: Path, own_disk: Path | None = None
+) -> Storage:
+    """Overlays over the image and over the firmware's first variables; with ``own_disk``, a qcow2
+    file, that one in place of the first. Raises LaunchError."""
     for what, file in (
         ("kernel", spec.kernel),
         ("initrd", spec.initrd),
@@ -36,8 +39,8 @@ def fresh(spec: MachineSpec, tools: HostTools, directory: Path) -> Storage:
         if file is not None and not file.is_file():
             raise LaunchError(f"there is no {what} {file}")
     commands = []
-    disk = None
-    if spec.image is not None:
+    disk = own_disk
+    if spec.image is not None and disk is None:
         disk = directory / "disk.qcow2"
         size = _disk_size(spec, spec.image)
         commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
@@ -118,6 +121,17 @@ def after_cut(cut: Storage, tools: HostTools, number: int) -> Storage:
     disk = cut.disk.with_name(f"after-cut-{number}.qcow2")
     _run([_create(tools, cut.disk, "qcow2", disk, options=_DISK_OPTIONS)])
     return Storage(disk, cut.variables, cut.seed)
+
+
+def make_disk(image: Path, disk: Path, size: int, tools: HostTools) -> None:
+    """Write a disk of its own, as qcow2, with the content of ``image``; it grows to ``size`` bytes.
+
+    Raises LaunchError.
+    """
+    partial = disk.with_name(f"{disk.name}.part")
+    _run([tools.argv("qemu-img", "convert", "-q", "-O", "qcow2", str(image), str(partial))])
+    _run([tools.argv("qemu-img", "resize", "-q", "-f", "qcow2", str(partial), str(size))])
+    partial.rename(disk)
 
 
 def keep(overlays: tuple[Path, Path], image: Path, into: Path, arch: str, tools: HostTools) -> str:

@@ -29,7 +29,7 @@ class _Range(NamedTuple):
 NUMBER_KEYS = {
     "auto_rollback_after": _Range(0, 1000),
     "kube_system_settle": _Range(0, 3600),
-    "healthcheck_deadline": _Range(1, 86400),
+    "healthcheck_deadline": _Range(0, 86400),
     # Minutes; 0 is never.
     "check_interval": _Range(0, 525_600),
 }

@@ -97,7 +97,7 @@ def build(
     with drift.allowing(allow_drift):
         payload = _payload(payload_binary, payload_archive, payload_sha256)
         builder = Builder(
-            arch or host_arch(), recipe=_named(recipe), hardware=hardware, payload=payload
+            arch or host_arch(), recipe=recipe_path(recipe), hardware=hardware, payload=payload
         )
         image = builder.image(version, tuple(overlay or ()))
     path = image.disk
@@ -126,7 +126,7 @@ def slot(
     with drift.allowing(allow_drift):
         payload = _payload(payload_binary, payload_archive, payload_sha256)
         builder = Builder(
-            arch or host_arch(), recipe=_named(recipe), hardware=hardware, payload=payload
+            arch or host_arch(), recipe=recipe_path(recipe), hardware=hardware, payload=payload
         )
         built = builder.slot(version, tuple(overlay or ()))
     print(built.folder)
@@ -150,7 +150,7 @@ def _payload(binary: Path | None, archive: Path | None, sha256: str | None) -> d
     return options
 
 
-def _named(recipe: Path) -> Path:
+def recipe_path(recipe: Path) -> Path:
     """``debian`` is ``debian.toml`` of the project's own recipes, unless such a file is here."""
     if recipe.exists() or recipe.suffix or recipe.name != str(recipe):
         return recipe

@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from product.agent.config import Config, load_config
 from product.agent.errors import EXIT_DONE, EXIT_FAILED
 from product.agent.node import Node
+from product.agent.window import next_opening, window_is_open
 from product.errors import KubesoloError
 
 # A node that boots settles first: seconds.
 FIRST_SECONDS = 15 * 60
 # The share of the interval within which nodes are shifted.
 SHIFT = 10
+# Within how many seconds of a window's opening nodes are shifted.
+WINDOW_SHIFT = 300
 
 
 def seconds_until(config: Config, identity: str, *, first: bool) -> int | None:
@@ -29,6 +32,25 @@ def seconds_until(config: Config, identity: str, *, first: bool) -> int | None:
     shift = interval // SHIFT
     own = crc32(identity.encode()) % shift if shift else 0
     return (min(interval, FIRST_SECONDS) if first else interval) + (own if first else 0)
+
+
+def into_window(node: Node, config: Config, identity: str, seconds: int) -> int:
+    """The same, or longer: until the maintenance window is open, which the gate asks for.
+
+    Nodes that wait for the same window are shifted, too. A window that is not known, or never
+    opens, changes nothing: the gate says so at each look.
+    """
+    clock, window = node.clock, config.maintenance_window
+    look = clock.now() + seconds
+    if not window or config.window_unknown:
+        return seconds
+    opens = next_opening(window, look, clock.local_minute)
+    if opens is None or opens <= look:
+        return seconds
+    shifted = opens + crc32(identity.encode()) % WINDOW_SHIFT
+    if not window_is_open(window, clock.local_minute(shifted)):
+        shifted = opens
+    return int(shifted - clock.now())
 
 
 def run(node: Node, config: Config) -> int:
@@ -59,7 +81,10 @@ def main(arguments: Sequence[str], node: Node | None = None) -> int:
         except OSError:
             identity = ""
         seconds = seconds_until(config, identity, first=arguments[1:] == ["first"])
-        print("never" if seconds is None else seconds)
+        if seconds is None:
+            print("never")
+        else:
+            print(into_window(node, config, identity, seconds))
         return EXIT_DONE
     try:
         return run(node, config)

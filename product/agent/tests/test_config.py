@@ -130,7 +130,7 @@ def test_a_key_that_is_there_twice_is_a_mistake(tmp_path: Path, again: str) -> N
         ("\nkube_system_settle=-1\n", "line 2: kube_system_settle is '-1'"),
         ("kube_system_settle=3601\n", "not a number from 0 to 3600"),
         ("auto_rollback_after=1001\n", "not a number from 0 to 1000"),
-        ("healthcheck_deadline=0\n", "not a number from 1 to 86400"),
+        ("healthcheck_deadline=86401\n", "not a number from 0 to 86400"),
         ("kube_system_settle=\n", "kube_system_settle is '', not a whole number"),
         ("server\n", "line 1: 'server' is not key=value"),
         ("server=updates.example\n", "server is 'updates.example', not an address like https"),

@@ -168,7 +168,7 @@ def test_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_forced_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(world: World) -> None:
-        world.write_file(world.paths.config, "auto_rollback_after=1\nserver=x\npubkey=y\n")
+        world.write_file(world.paths.config, "auto_rollback_after=1\nserver=http://x/\npubkey=y\n")
         on_trial(world)
         world.break_disk()
 

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from product.agent.config import Config
-from product.agent.services.timer import main, seconds_until
+from product.agent.services.timer import into_window, main, seconds_until
 from product.agent.tests.world import FakeRelease, Rebooted, World
 
 NODES = [f"edge-{number:02d}" for number in range(50)]
@@ -37,6 +37,41 @@ def test_a_short_interval_is_not_waited_for_longer_than_itself() -> None:
     assert 60 <= (seconds_until(config(1), "edge-07", first=True) or 0) < 66
 
 
+@pytest.mark.parametrize(
+    ("window", "minutes", "expected"),
+    [
+        ("", 360, 360),
+        ("11:00-19:00", 360, 360),
+        # 18:00 would be in none of these, for ever.
+        ("22:00-24:00", 360, 600),
+        ("3:00-5:00", 360, 900),
+        ("3:00-3:00", 360, 360),
+    ],
+)
+def test_a_look_that_would_come_outside_the_window_waits_for_it(
+    world: World, window: str, minutes: int, expected: int
+) -> None:
+    settings = config(minutes)._replace(maintenance_window=window)
+    delays = [into_window(world.node(), settings, name, minutes * 60) for name in NODES]
+    late = [delay - expected * 60 for delay in delays]
+    if expected == minutes:
+        assert set(late) == {0}
+    else:
+        assert all(0 <= seconds < 300 for seconds in late)
+        assert len(set(late)) > 30
+
+
+def test_a_window_of_a_minute_is_not_missed_and_an_unknown_one_changes_nothing(
+    world: World,
+) -> None:
+    settings = config(360)._replace(maintenance_window="22:00-22:01")
+    for name in NODES:
+        delay = into_window(world.node(), settings, name, 360 * 60)
+        assert 600 * 60 <= delay < 601 * 60
+    settings = settings._replace(window_unknown="line 1")
+    assert into_window(world.node(), settings, "edge-07", 60) == 60
+
+
 def look(world: World) -> int | None:
     with contextlib.suppress(Rebooted):
         return main(["run"], world.node())
@@ -59,7 +94,7 @@ def test_a_look_installs_what_is_offered(world: World, capsys: pytest.CaptureFix
 def test_a_look_outside_the_window_says_so_and_changes_nothing(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    World.write_file(world.paths.config, "server=x\nmaintenance_window=03:00-03:00\n")
+    World.write_file(world.paths.config, "server=http://x/\nmaintenance_window=03:00-03:00\n")
     world.offered = FakeRelease("0.2.0")
     assert look(world) == 11
     assert world.reboots == 0

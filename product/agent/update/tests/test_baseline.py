@@ -130,7 +130,8 @@ def begin(cluster: Cluster) -> None:
     """On slot A, with a boot that was judged."""
     world = cluster.world
     world.write_file(
-        world.paths.config, "server=x\npubkey=y\nauto_rollback_after=1\nkube_system_settle=2\n"
+        world.paths.config,
+        "server=http://x/\npubkey=y\nauto_rollback_after=1\nkube_system_settle=2\n",
     )
     assert world.boot_service() == 0
 

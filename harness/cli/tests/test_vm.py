@@ -1,0 +1,126 @@
+"""A developer's VM: its seed, its ports, and a whole session on a terminal."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import pytest
+
+from harness.cli.vm import Forward, with_edge
+from harness.errors import HarnessError
+from product.cloudinit.load import load_user_data
+from product.image.tools import host_arch
+
+# An Edge key as Portainer writes one, with neutral values.
+EDGE_KEY = "aHR0cHM6Ly9wb3J0YWluZXIuZXhhbXBsZXxwb3J0YWluZXIuZXhhbXBsZTo4MDAwfGFhOmJifDc"
+READY = r"kubesolo-update: ready version=0\.1\.0 slot=A confirmed=1"
+# A boot on a busy host that emulates.
+LIMIT = 400
+
+
+@pytest.mark.parametrize(
+    ("text", "forward"), [("6443", Forward(6443, 6443)), ("8443:6443", Forward(8443, 6443))]
+)
+def test_ports(text: str, forward: Forward) -> None:
+    assert Forward.parse(text) == forward
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "70000", "1:2:3", "1:", "-1"])
+def test_what_is_no_port(text: str) -> None:
+    with pytest.raises(HarnessError, match="is no port to forward"):
+        Forward.parse(text)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "#cloud-config\nhostname: one\n",
+        "#cloud-config\r\nkubesolo:\r\n  local-storage: true\r\n",
+        "#cloud-config\nkubesolo: # ours\n\n    debug: true\nhostname: one\n",
+        "#cloud-config\nkubesolo:\nhostname: one\n",
+    ],
+)
+def test_edge_values_go_into_the_block(before: str) -> None:
+    text = with_edge(before.encode(), "7", EDGE_KEY)
+    settings = load_user_data(text).config.kubesolo
+    assert settings is not None
+    values = {name.replace("_", "-"): value for name, value in dict(settings).items()}
+    assert (values["portainer-edge-id"], values["portainer-edge-key"]) == ("7", EDGE_KEY)
+    if "debug" in before:
+        assert values["debug"]
+
+
+def test_edge_values_need_a_block_of_lines() -> None:
+    with pytest.raises(HarnessError, match="the block kubesolo of line 2 is on one line"):
+        with_edge(b"#cloud-config\nkubesolo: {debug: true}\n", "7", None)
+
+
+def session(*words: str | Path) -> Any:
+    """The command on a terminal of its own."""
+    arch = host_arch().value
+    return pexpect.spawn(
+        sys.executable,
+        ["-m", "harness", "vm", "--arch", arch, *map(str, words)],
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "TERM": "dumb"},
+        timeout=LIMIT,
+        encoding="utf-8",
+        codec_errors="replace",
+        dimensions=(24, 200),
+    )
+
+
+def leave(child: Any) -> str:
+    """Ctrl-]; what was printed after it."""
+    child.send("\x1d")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert (child.exitstatus, child.signalstatus) == (0, None), child.before
+    return str(child.before)
+
+
+def test_a_vm_boots_as_configured_is_left_and_goes_on(
+    images: Mapping[str, Any], tmp_path: Path
+) -> None:
+    assert images[host_arch().value].disk.exists()
+    data, config = tmp_path / "disk.qcow2", tmp_path / "user-data"
+    config.write_text("#cloud-config\nhostname: dev-07\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    child = session("--data", data, "--config", config, "--forward", f"{port}:80")
+    child.expect(f"127.0.0.1:{port} leads to port 80")
+    child.expect(READY)
+    assert "first boot: making the data file system" in child.before
+    assert f"disk: {data}" in leave(child)
+    child = session("--data", data)
+    child.expect(READY)
+    # The disk was prepared, and what the seed asked for stays without it.
+    assert "first boot" not in child.before
+    leave(child)
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--forward", "http"), "'http' is no port to forward"),
+        (("--config", "/nonexistent/user-data"), "/nonexistent/user-data cannot be read"),
+        (("--data", "/etc/passwd"), "/etc/passwd is no qcow2 disk"),
+        (("--edge-key", "nonsense"), "portainer-edge-key"),
+        (("--memory", "1"), "greater than or equal"),
+    ],
+)
+def test_mistakes_are_one_error(words: tuple[str, ...], reason: str) -> None:
+    child = session(*words)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 1
+    assert reason in child.before
+    assert "Traceback" not in child.before
