@@ -62,13 +62,13 @@ def test_edge_values_need_a_block_of_lines() -> None:
         with_edge(b"#cloud-config\nkubesolo: {debug: true}\n", "7", None)
 
 
-def session(*words: str | Path) -> Any:
+def session(logs: Path, *words: str | Path) -> Any:
     """The command on a terminal of its own."""
     arch = host_arch().value
     return pexpect.spawn(
         sys.executable,
         ["-m", "harness", "vm", "--arch", arch, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "TERM": "dumb"},
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "TERM": "dumb", "TMPDIR": str(logs)},
         timeout=LIMIT,
         encoding="utf-8",
         codec_errors="replace",
@@ -94,12 +94,12 @@ def test_a_vm_boots_as_configured_is_left_and_goes_on(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    child = session("--data", data, "--config", config, "--forward", f"{port}:80")
+    child = session(tmp_path, "--data", data, "--config", config, "--forward", f"{port}:80")
     child.expect(f"127.0.0.1:{port} leads to port 80")
     child.expect(READY)
     assert "first boot: making the data file system" in child.before
     assert f"disk: {data}" in leave(child)
-    child = session("--data", data)
+    child = session(tmp_path, "--data", data)
     child.expect(READY)
     # The disk was prepared, and what the seed asked for stays without it.
     assert "first boot" not in child.before
@@ -117,8 +117,8 @@ def test_a_vm_boots_as_configured_is_left_and_goes_on(
         (("--memory", "1"), "greater than or equal"),
     ],
 )
-def test_mistakes_are_one_error(words: tuple[str, ...], reason: str) -> None:
-    child = session(*words)
+def test_mistakes_are_one_error(tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+    child = session(tmp_path, *words)
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 1
