@@ -110,7 +110,7 @@ def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> N
         ("server: 'http://me:secret@x/?a=b'", "server", "'http://***@x/?a=b' has a query"),
         ("server: 'http://x:99999/'", "server", "is not a URL"),
         ("server: 'http://[x/'", "server", "is not a URL"),
-        ("server: 'http://a/', registry: b", "registry", "and server are both there"),
+        ("server: 'http://a/', registry: r.example/b", "registry", "and server are both there"),
         ("tag: x", "tag", "needs registry"),
         ("channel: 'a b'", "channel", "has a blank"),
         ("channel: [a]", "channel", "needs text, found a list"),
