@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import socket
 import sys
 from collections.abc import Mapping
@@ -11,10 +13,13 @@ from typing import Any
 
 import pexpect
 import pytest
+import typer
 
+from harness.cli.main import app as vm_app
 from harness.cli.vm import Forward, with_edge
 from harness.errors import HarnessError
 from product.cloudinit.load import load_user_data
+from product.image.cli import app as image_app
 from product.image.tools import host_arch
 
 # An Edge key as Portainer writes one, with neutral values.
@@ -124,3 +129,21 @@ def test_mistakes_are_one_error(tmp_path: Path, words: tuple[str, ...], reason: 
     assert child.exitstatus == 1
     assert reason in child.before
     assert "Traceback" not in child.before
+
+
+DOCUMENT = (Path(__file__).parents[3] / "docs/deploy.md").read_text()
+COMMANDS = re.findall(r"^\./noxw -s (vm|flash) -- (.*)$", DOCUMENT, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "words"), COMMANDS, ids=[" ".join(pair) for pair in COMMANDS])
+def test_a_documented_command_has_the_options_that_it_names(name: str, words: str) -> None:
+    command: Any = typer.main.get_command(vm_app if name == "vm" else image_app)
+    context = command.commands[name].make_context(name, shlex.split(words))
+    assert context.params
+
+
+def test_the_document_names_every_option() -> None:
+    for app, name in ((vm_app, "vm"), (image_app, "flash")):
+        command: Any = typer.main.get_command(app)
+        options = {word for param in command.commands[name].params for word in param.opts}
+        assert {word for word in options if word.startswith("--") and word not in DOCUMENT} == set()

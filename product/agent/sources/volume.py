@@ -126,9 +126,9 @@ def find_volume(root: str, label: str) -> tuple[str, Volume]:
             hint="is the stick in? It needs FAT or ISO 9660, and that label",
         )
     if len(found) > 1:
-        names = " and ".join(f"/dev/{name}" for name in found)
+        listed = " and ".join(f"/dev/{name}" for name in found)
         raise AgentError(
-            f"{names} are both labelled {label}",
+            f"{listed} are both labelled {label}",
             code="server-unreachable",
             hint="unplug one of them",
         )
