@@ -36,8 +36,8 @@ NUMBER_KEYS = {
 KEYS = frozenset((*TEXT_KEYS, *CHOICES, *NUMBER_KEYS))
 
 _HOST = r"(?:[^\s/?#@]+@)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s/?#@:\[\]]+)(?::(?P<port>[0-9]{1,5}))?"
-# What HTTP requests are made of; a repository's files are named below its address.
-_SERVER = rf"(?i:https?)://{_HOST}(?:/[^\s?#]*)?"
+# A server, or a file system by its label; a repository's files are named below its address.
+_SERVER = rf"(?i:https?)://{_HOST}(?:/[^\s?#]*)?|disk:[A-Za-z0-9_-]{{1,16}}(?:/[^\s?#]*)?"
 _URL = rf"(?i:https?)://{_HOST}(?:[/?][^\s#]*)?"
 # References of the OCI distribution specification 1.1.
 _REGISTRY = r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"

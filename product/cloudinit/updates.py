@@ -40,6 +40,12 @@ def _url(value: object) -> str:
     return text
 
 
+def _server(value: object) -> str:
+    """A URL, or a volume of the node by its label: disk:LABEL/folder."""
+    text = _word(value)
+    return text if text.startswith("disk:") else _url(text)
+
+
 def _health(value: object) -> str:
     text = _word(value)
     _url(text.partition("?")[0])
@@ -80,7 +86,7 @@ KEY_FILE = "/etc/kubesolo/update-key.pem"
 class Updates(Model):
     """``None`` is what the block does not say; the agent's default then counts."""
 
-    server: Annotated[str, BeforeValidator(_url)] | None = None
+    server: Annotated[str, BeforeValidator(_server)] | None = None
     registry: Word | None = None
     tag: Word | None = None
     channel: Word | None = None

@@ -62,3 +62,32 @@ def test_a_flashed_node_updates_itself(
     status = node.status()
     assert (status.configuration.outcome, status.problems) == ("unchanged", [])
     assert node.succeed("hostname").text == "edge-12"
+
+
+@scenario(network=False)
+def test_a_flashed_node_without_a_network_updates_from_its_own_disk(
+    machine_factory: Callable[..., Node],
+    images: Mapping[str, ImageUnderTest],
+    arch: Arch,
+    releases: Releases,
+    tmp_path: Path,
+) -> None:
+    release = releases.good
+    pubkey = textwrap.indent(release.pubkey.decode(), "    ")
+    config, disk = tmp_path / "user-data", tmp_path / "disk.img"
+    server = "disk:KSOLOEFI/updates"
+    config.write_text(textwrap.dedent(USER_DATA).format(server=server, pubkey=pubkey))
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "product.image", "flash", images[arch].disk, disk),
+            *("--config", config, "--repository", release.repository),
+        ],
+        check=True,
+    )
+    node = machine_factory(image=disk)
+    node.power_on()
+    node.wait_console("kubesolo: boot slot=B", seconds=UPDATE_SECONDS, since=0)
+    ready = node.wait_ready()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    mounts = node.succeed("cat /proc/mounts").text
+    assert "/run/kubesolo/repository" not in mounts

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import socket
 import sys
 from collections.abc import Mapping
@@ -11,10 +13,13 @@ from typing import Any
 
 import pexpect
 import pytest
+import typer
 
+from harness.cli.main import app as vm_app
 from harness.cli.vm import Forward, with_edge
 from harness.errors import HarnessError
 from product.cloudinit.load import load_user_data
+from product.image.cli import app as image_app
 from product.image.tools import host_arch
 
 # An Edge key as Portainer writes one, with neutral values.
@@ -62,13 +67,13 @@ def test_edge_values_need_a_block_of_lines() -> None:
         with_edge(b"#cloud-config\nkubesolo: {debug: true}\n", "7", None)
 
 
-def session(*words: str | Path) -> Any:
+def session(logs: Path, *words: str | Path) -> Any:
     """The command on a terminal of its own."""
     arch = host_arch().value
     return pexpect.spawn(
         sys.executable,
         ["-m", "harness", "vm", "--arch", arch, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "TERM": "dumb"},
+        env={**os.environ, "PYTHONPATH": ":".join(sys.path), "TERM": "dumb", "TMPDIR": str(logs)},
         timeout=LIMIT,
         encoding="utf-8",
         codec_errors="replace",
@@ -94,12 +99,12 @@ def test_a_vm_boots_as_configured_is_left_and_goes_on(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    child = session("--data", data, "--config", config, "--forward", f"{port}:80")
+    child = session(tmp_path, "--data", data, "--config", config, "--forward", f"{port}:80")
     child.expect(f"127.0.0.1:{port} leads to port 80")
     child.expect(READY)
     assert "first boot: making the data file system" in child.before
     assert f"disk: {data}" in leave(child)
-    child = session("--data", data)
+    child = session(tmp_path, "--data", data)
     child.expect(READY)
     # The disk was prepared, and what the seed asked for stays without it.
     assert "first boot" not in child.before
@@ -117,10 +122,28 @@ def test_a_vm_boots_as_configured_is_left_and_goes_on(
         (("--memory", "1"), "greater than or equal"),
     ],
 )
-def test_mistakes_are_one_error(words: tuple[str, ...], reason: str) -> None:
-    child = session(*words)
+def test_mistakes_are_one_error(tmp_path: Path, words: tuple[str, ...], reason: str) -> None:
+    child = session(tmp_path, *words)
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 1
     assert reason in child.before
     assert "Traceback" not in child.before
+
+
+DOCUMENT = (Path(__file__).parents[3] / "docs/deploy.md").read_text()
+COMMANDS = re.findall(r"^\./noxw -s (vm|flash) -- (.*)$", DOCUMENT, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "words"), COMMANDS, ids=[" ".join(pair) for pair in COMMANDS])
+def test_a_documented_command_has_the_options_that_it_names(name: str, words: str) -> None:
+    command: Any = typer.main.get_command(vm_app if name == "vm" else image_app)
+    context = command.commands[name].make_context(name, shlex.split(words))
+    assert context.params
+
+
+def test_the_document_names_every_option() -> None:
+    for app, name in ((vm_app, "vm"), (image_app, "flash")):
+        command: Any = typer.main.get_command(app)
+        options = {word for param in command.commands[name].params for word in param.opts}
+        assert {word for word in options if word.startswith("--") and word not in DOCUMENT} == set()

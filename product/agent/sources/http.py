@@ -46,13 +46,16 @@ class HttpStatusError(AgentError):
 
 
 def server_url(server: str | None, path: str) -> str:
-    """``path`` under the configured ``server``; raises AgentError unless that is HTTP or HTTPS."""
+    """``path`` under the configured ``server``; raises AgentError unless that is HTTP or HTTPS, or
+    a volume (product.agent.sources.volume)."""
     if not server:
         raise AgentError(
             "no release server is configured",
             code="no-server",
             hint="set server= in update.conf, or pass --server",
         )
+    if server.startswith("disk:"):
+        return f"{server.rstrip('/')}/{path}"
     try:
         parts = urlsplit(server)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -67,8 +70,12 @@ def server_url(server: str | None, path: str) -> str:
     return f"{server.rstrip('/')}/{path}"
 
 
-def new_connections(policy: FetchPolicy = DEFAULT_POLICY) -> Connections:
-    """Connections as patient as ``policy``; use as a context manager."""
+def new_connections(policy: FetchPolicy = DEFAULT_POLICY, url: str = "") -> Connections:
+    """Connections as patient as ``policy``, for what ``url`` is; use as a context manager."""
+    if url.startswith("disk:"):
+        from product.agent.sources.volume import VolumeConnections
+
+        return VolumeConnections(connect=policy.connect, silence=policy.silence)
     return Connections(connect=policy.connect, silence=policy.silence)
 
 
@@ -229,7 +236,7 @@ class _Fetch:
         """Ask until all bytes are here, within the policy's bounds."""
         fruitless = 0
         requests = 0
-        with new_connections(self._policy) as connections:
+        with new_connections(self._policy, self._url) as connections:
             while self._done < self._artifact.size:
                 before = self._done
                 requests += 1

@@ -135,6 +135,8 @@ def test_a_key_that_is_there_twice_is_a_mistake(tmp_path: Path, again: str) -> N
         ("server\n", "line 1: 'server' is not key=value"),
         ("server=updates.example\n", "server is 'updates.example', not an address like https"),
         ("server=ftp://updates.example/\n", "not an address like https"),
+        ("server=disk:\n", "not an address like https"),
+        ("server=disk:/updates\n", "not an address like https"),
         ("server=http:///x\n", "not an address like https"),
         ("server=http://a:99999/\n", "not an address like https"),
         ("server=http://a/?x=1\n", "not an address like https"),
@@ -167,7 +169,7 @@ def test_a_flag_mends_a_bad_value(tmp_path: Path) -> None:
     "value",
     [
         "http://updates.example", "HTTPS://user@updates.example:8443/a/b", "http://[fd00::1]:80/x",
-        "http://10.0.2.2:8000",
+        "http://10.0.2.2:8000", "disk:KSOLOEFI/updates", "disk:RELEASES",
     ],
 )  # fmt: skip
 def test_addresses_of_servers(tmp_path: Path, value: str) -> None:

@@ -88,7 +88,7 @@ def find_release(
     pinned = read_pinned_keys(config.pubkey)
     clock = now or datetime.now(UTC)
     standins.install()
-    with new_connections(policy) as connections, _named_errors(base, clock):
+    with new_connections(policy, base) as connections, _named_errors(base, clock):
         fetcher = _new_fetcher(connections)
         make_directories(metadata_dir)
         ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)

@@ -1,0 +1,121 @@
+"""A repository on a volume answers as a server does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from product.agent.errors import AgentError
+from product.agent.net.connections import Connections
+from product.agent.sources import http, volume
+from product.agent.sources.volume import VolumeConnections
+from product.agent.system import program
+from product.image.seed import seed_image
+from product.image.tools import HostTools
+from product.manifest import Artifact
+
+
+class Computer:
+    """Disks in files, and a mount(8) that shows a folder."""
+
+    def __init__(self, root: Path, tools: HostTools, patch: pytest.MonkeyPatch) -> None:
+        self.root, self._tools = root, tools
+        self.calls: list[list[str]] = []
+        self.shown = root / "shown"
+        (self.shown / "artifacts").mkdir(parents=True)
+        (root / "dev").mkdir()
+        (root / "sys/class/block").mkdir(parents=True)
+        patch.setattr(program, "require", self._require)
+        patch.setattr(program, "run", self._run)
+
+    def disk(self, name: str, label: str) -> None:
+        seed_image(self.root / "dev" / name, {"a": b""}, label=label, tools=self._tools)
+        (self.root / "sys/class/block" / name).mkdir()
+
+    def _require(self, argv: list[str]) -> str:
+        self.calls.append(argv)
+        folder = Path(argv[-1])
+        folder.rmdir()
+        folder.symlink_to(self.shown)
+        return ""
+
+    def _run(self, argv: list[str]) -> tuple[int, str]:
+        self.calls.append(argv)
+        os.unlink(argv[-1])
+        return 0, ""
+
+    def connections(self) -> VolumeConnections:
+        return VolumeConnections(connect=1, silence=1, root=str(self.root))
+
+
+@pytest.fixture
+def computer(
+    tmp_path: Path, host_tools: HostTools, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Computer]:
+    made = Computer(tmp_path, host_tools, monkeypatch)
+    made.disk("sda1", "KSOLOEFI")
+    made.disk("sdb", "RELEASES")
+    yield made
+    assert not (tmp_path / "run/kubesolo/repository").is_symlink(), "it is still mounted"
+
+
+def test_it_is_mounted_once_and_read_only(computer: Computer) -> None:
+    (computer.shown / "one").write_bytes(b"1")
+    with computer.connections() as connections:
+        for _ in range(2):
+            response = http.open_url(connections, "disk:releases/one")
+            assert (response.status, response.read1(10), response.read1(10)) == (200, b"1", b"")
+            response.close()
+    assert len(computer.calls) == 2
+    mount = computer.calls[0]
+    assert mount[:5] == ["mount", "-t", "vfat", "-o", "ro,nosuid,nodev,noexec"]
+    assert mount[5].endswith("/dev/sdb")
+
+
+@pytest.mark.parametrize("path", ["none", "artifacts", "../../etc/passwd", "one/two"])
+def test_what_is_no_file_of_it_is_not_there(computer: Computer, path: str) -> None:
+    (computer.shown / "one").write_bytes(b"1")
+    with computer.connections() as connections:
+        assert http.open_url(connections, f"disk:RELEASES/{path}").status == 404
+
+
+def test_an_artifact_is_fetched_and_gone_on_with(
+    computer: Computer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def connections(policy: object, url: str) -> Connections:
+        assert url.startswith("disk:RELEASES/os/")
+        return computer.connections()
+
+    monkeypatch.setattr(http, "new_connections", connections)
+    data = os.urandom(600_000)
+    digest = hashlib.sha256(data).hexdigest()
+    (computer.shown / "os/artifacts").mkdir(parents=True)
+    (computer.shown / "os/artifacts" / digest).write_bytes(data)
+    target = tmp_path / "target"
+    for begun in (0, 1, 300_000, 600_000, 700_000):
+        target.write_bytes((data + bytes(100_000))[:begun])
+        artifact = Artifact("system.squashfs", len(data), digest)
+        http.fetch_artifact("disk:RELEASES/os", artifact, str(target))
+        assert target.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [("NONE", "no disk has a file system labelled NONE"), ("TWICE", "sdc and /dev/sdd are both")],
+)
+def test_the_volume_must_be_one(computer: Computer, label: str, reason: str) -> None:
+    for name in ("sdc", "sdd"):
+        computer.disk(name, "TWICE")
+    with computer.connections() as connections, pytest.raises(AgentError, match=reason) as raised:
+        http.open_url(connections, f"disk:{label}/one")
+    assert raised.value.code == "server-unreachable"
+
+
+def test_servers_are_asked_as_before() -> None:
+    assert type(http.new_connections()) is Connections
+    assert isinstance(http.new_connections(url="disk:A/"), volume.VolumeConnections)
+    assert http.server_url("disk:A/os/", "metadata/") == "disk:A/os/metadata/"
