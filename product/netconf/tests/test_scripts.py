@@ -17,7 +17,7 @@ import pytest
 OVERLAY = Path(__file__).resolve().parents[3] / "images/overlay/usr/lib/kubesolo"
 SECONDS = 20.0
 # What a script names, and stands in the machine's directory here.
-MOVED = ("/sys/class", "/sys/firmware", "/run/", "/var/lib/", "/etc/kubesolo", "/etc/ssl",
+MOVED = ("/sys/class", "/sys/bus", "/sys/firmware", "/run/", "/var/lib/", "/etc/kubesolo", "/etc/ssl",
          "/usr/share/zoneinfo")  # fmt: skip
 
 
@@ -174,6 +174,19 @@ def test_what_is_configured_is_set_up_anew_for_a_card_that_comes_or_goes(
     until(lambda: machine.lines == ["set up"] * 2)
     late.rename(machine.root / "unplugged")
     until(lambda: machine.lines == ["set up"] * 3)
+
+
+def test_what_is_plugged_in_on_usb_gets_its_driver(
+    machine: Machine, service: Callable[[], object]
+) -> None:
+    machine.program("modprobe", f'echo "modprobe $*" >> {machine.log}')
+    service()
+    time.sleep(0.2)
+    assert not any(line.startswith("modprobe") for line in machine.lines)
+    machine.write("sys/bus/usb/devices/1-1:1.0/modalias", "usb:v0525pA4A2\n")
+    until(lambda: "modprobe -q -a -b usb:v0525pA4A2" in machine.lines)
+    time.sleep(0.2)
+    assert sum(line.startswith("modprobe") for line in machine.lines) == 1
 
 
 # What dhcpcd calls.
