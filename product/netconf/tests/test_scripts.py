@@ -17,8 +17,10 @@ import pytest
 OVERLAY = Path(__file__).resolve().parents[3] / "images/overlay/usr/lib/kubesolo"
 SECONDS = 20.0
 # What a script names, and stands in the machine's directory here.
-MOVED = ("/sys/class", "/sys/bus", "/sys/firmware", "/run/", "/var/lib/", "/etc/kubesolo", "/etc/ssl",
-         "/usr/share/zoneinfo")  # fmt: skip
+MOVED = (
+    "/sys/class", "/sys/bus", "/sys/firmware", "/run/", "/var/lib/", "/etc/kubesolo", "/etc/ssl",
+    "/usr/share/zoneinfo",
+)  # fmt: skip
 
 
 class Machine:
