@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, model_validator
 
-from product.agent.config import CHOICES, check_value
-from product.agent.errors import ConfigError
-from product.agent.window import parse_window
+from product.agent.settings import NUMBER_KEYS, check_value
 from product.cloudinit.checking import Model, between, shown
 from product.cloudinit.errors import Faults
 from product.cloudinit.hosts import require_text
 from product.cloudinit.pem import public_keys
+
+_LONGEST = 2048
 
 
 def _word(value: object) -> str:
@@ -21,44 +20,26 @@ def _word(value: object) -> str:
     text = require_text(value)
     if not text.isprintable() or any(letter.isspace() for letter in text):
         raise ValueError(f"{shown(text)} has a blank or a character that is not printable")
-    if len(text) > 2048:
-        raise ValueError(f"has {len(text)} letters; at most 2048 are read")
+    if len(text) > _LONGEST:
+        raise ValueError(f"has {len(text)} letters; at most {_LONGEST} are read")
     return text
 
 
-def _url(value: object) -> str:
-    text = _word(value)
-    try:
-        parts = urlsplit(text)
-        usable = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable = False
-    if not usable or parts.scheme not in ("http", "https"):
-        raise ValueError(f"{shown(text)} is not a URL, such as https://updates.example.org/")
-    if parts.query or parts.fragment:
-        raise ValueError(f"{shown(text)} has a query or fragment, which a base URL has not")
-    return text
+def _as_agent(key: str) -> BeforeValidator:
+    """What the agent would not use is said here, where it can be mended."""
+
+    def check(value: object) -> str:
+        text = _word(value)
+        if reason := check_value(key, text):
+            raise ValueError(f"{shown(text)} is {reason}")
+        return text
+
+    return BeforeValidator(check)
 
 
-def _server(value: object) -> str:
-    """A URL, or a volume of the node by its label: disk:LABEL/folder."""
-    text = _word(value)
-    return text if text.startswith("disk:") else _url(text)
-
-
-def _health(value: object) -> str:
-    text = _word(value)
-    _url(text.partition("?")[0])
-    return text
-
-
-def _window(value: object) -> str:
-    text = "".join(require_text(value).split())
-    try:
-        parse_window(text)
-    except ConfigError as error:
-        raise ValueError(f"{error.message}; {error.hint}") from None
-    return text
+def _window(value: object) -> object:
+    """Blanks around the dash are no part of it."""
+    return "".join(value.split()) if isinstance(value, str) else value
 
 
 def _pubkey(value: object) -> str:
@@ -69,15 +50,6 @@ def _pubkey(value: object) -> str:
     return public_keys(text)
 
 
-def _restore(value: object) -> str:
-    text = require_text(value)
-    if text not in CHOICES["datastore_restore"]:
-        allowed = ", ".join(CHOICES["datastore_restore"])
-        raise ValueError(f"{shown(text)} is none of {allowed}")
-    return text
-
-
-Word = Annotated[str, BeforeValidator(_word)]
 # How often a node looks for updates that was told of a server, and of no interval: minutes.
 CHECK_MINUTES = 360
 KEY_FILE = "/etc/kubesolo/update-key.pem"
@@ -86,19 +58,22 @@ KEY_FILE = "/etc/kubesolo/update-key.pem"
 class Updates(Model):
     """``None`` is what the block does not say; the agent's default then counts."""
 
-    server: Annotated[str, BeforeValidator(_server)] | None = None
-    registry: Word | None = None
-    tag: Word | None = None
-    channel: Word | None = None
+    server: Annotated[str, _as_agent("server")] | None = None
+    registry: Annotated[str, _as_agent("registry")] | None = None
+    tag: Annotated[str, _as_agent("tag")] | None = None
+    channel: Annotated[str, _as_agent("channel")] | None = None
     pubkey: Annotated[str, BeforeValidator(_pubkey)] | None = None
-    maintenance_window: Annotated[str, BeforeValidator(_window)] | None = None
-    healthcheck_url: Annotated[str, BeforeValidator(_health)] | None = None
-    healthcheck_deadline: Annotated[int, between(1, 3600)] | None = None
-    auto_rollback_after: Annotated[int, between(0, 1000)] | None = None
-    kube_system_settle: Annotated[int, between(0, 3600)] | None = None
-    datastore_restore: Annotated[str, BeforeValidator(_restore)] | None = None
-    # Minutes; 0 is never. A year at most.
-    check_interval: Annotated[int, between(0, 525_600)] | None = None
+    maintenance_window: (
+        Annotated[str, _as_agent("maintenance_window"), BeforeValidator(_window)] | None
+    ) = None
+    healthcheck_url: Annotated[str, _as_agent("healthcheck_url")] | None = None
+    healthcheck_deadline: Annotated[int, between(*NUMBER_KEYS["healthcheck_deadline"])] | None = (
+        None
+    )
+    auto_rollback_after: Annotated[int, between(*NUMBER_KEYS["auto_rollback_after"])] | None = None
+    kube_system_settle: Annotated[int, between(*NUMBER_KEYS["kube_system_settle"])] | None = None
+    datastore_restore: Annotated[str, _as_agent("datastore_restore")] | None = None
+    check_interval: Annotated[int, between(*NUMBER_KEYS["check_interval"])] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:
@@ -107,11 +82,6 @@ class Updates(Model):
             faults.append((("registry",), "and server are both there; releases come from one"))
         if self.tag and not self.registry:
             faults.append((("tag",), "needs registry, too"))
-        for key, value in self.model_dump(exclude_none=True).items():
-            # What the agent would not use is said here, where it can be mended.
-            reason = None if key == "pubkey" else check_value(key, str(value))
-            if reason:
-                faults.append(((key,), f"{shown(value)} is {reason}"))
         if faults:
             raise Faults(faults)
         return self

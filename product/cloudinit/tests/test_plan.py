@@ -102,26 +102,28 @@ def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> N
 @pytest.mark.parametrize(
     ("block", "key", "said"),
     [
-        ("server: updates.example.org", "server", "is not a URL"),
-        ("server: 'ftp://x/'", "server", "is not a URL"),
+        ("server: updates.example.org", "server", "is not an address like https://"),
+        ("server: 'ftp://x/'", "server", "is not an address like https://"),
         ("server: 'http://x/ y'", "server", "has a blank"),
         ('server: "http://x/\\nserver=http://evil/"', "server", "has a blank"),
-        ("server: 'http://x/?a=b'", "server", "has a query"),
-        ("server: 'http://me:secret@x/?a=b'", "server", "'http://***@x/?a=b' has a query"),
-        ("server: 'http://x:99999/'", "server", "is not a URL"),
-        ("server: 'http://[x/'", "server", "is not a URL"),
+        ("server: 'http://x/?a=b'", "server", "is not an address like https://"),
+        ("server: 'http://me:secret@x/?a=b'", "server", "'http://***@x/?a=b' is not an address"),
+        ("server: 'http://x:99999/'", "server", "is not an address like https://"),
+        ("server: 'http://[x/'", "server", "is not an address like https://"),
         ("server: 'http://a.b/', registry: a.b/os", "registry", "and server are both there"),
         ("tag: x", "tag", "needs registry"),
         ("channel: 'a b'", "channel", "has a blank"),
+        ("channel: Beta", "channel", "is not a channel"),
+        ("registry: example.org", "registry", "is not a repository like"),
         ("channel: [a]", "channel", "needs text, found a list"),
         ("maintenance_window: night", "maintenance_window", "is not a window"),
         ('maintenance_window: "22:00-\\n02:00x"', "maintenance_window", "is not a window"),
         ("maintenance_windw: 22:00-02:00", "maintenance_windw", "did you mean maintenance_window?"),
-        ("healthcheck_url: x", "healthcheck_url", "is not a URL"),
-        ("healthcheck_deadline: 0", "healthcheck_deadline", "is not between 1 and 3600"),
+        ("healthcheck_url: x", "healthcheck_url", "is not an http or https URL"),
+        ("healthcheck_deadline: 90000", "healthcheck_deadline", "is not between 0 and 86400"),
         ("auto_rollback_after: -1", "auto_rollback_after", "needs a whole number"),
         ("kube_system_settle: 1.5", "kube_system_settle", "needs a whole number"),
-        ("datastore_restore: often", "datastore_restore", "is none of minor, always, never"),
+        ("datastore_restore: often", "datastore_restore", "is not one of minor, always, never"),
         ("pubkey: root.pub.pem", "pubkey", "is not PEM"),
     ],
 )
@@ -129,6 +131,11 @@ def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) 
     (problem,) = problems_of(load_user_data, user_data(f"updates: {{{block}}}\n"))
     assert problem.key == f"updates.{key}"
     assert said in problem.message
+
+
+def test_releases_may_lie_on_a_disk() -> None:
+    text, _ = files("updates: {server: disk:KSOLOEFI/updates}\n")["/etc/kubesolo/update.conf"]
+    assert "server=disk:KSOLOEFI/updates\n" in text
 
 
 def test_a_private_key_is_refused_and_not_shown() -> None:
