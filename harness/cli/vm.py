@@ -26,6 +26,7 @@ from product.image import progress
 from product.image.build import Builder
 from product.image.cli import recipe_path
 from product.image.flash_command import read_files
+from product.image.inject import Places
 from product.image.recipe import Arch as ImageArch
 from product.image.seed import seed_image
 from product.image.tools import host_arch
@@ -63,6 +64,10 @@ def vm(
     recipe: Annotated[Path, typer.Option(help="Recipe file or name: debian, kubesolo.")] = Path(
         "appliance"
     ),
+    image: Annotated[
+        Path | None,
+        typer.Option(help="A disk image of that recipe, as flash wrote it, in place of a new one."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="user-data of a seed disk made for it.")
     ] = None,
@@ -100,32 +105,35 @@ def vm(
         load_user_data(files["user-data"], str(config or "user-data"))
     if data is not None and data.exists():
         _require_disk(data)
+    if image is not None:
+        Places(image)
     own = arch or Arch(host_arch().value)
     builder = Builder(ImageArch(own.value), recipe=recipe_path(recipe))
-    image = builder.image("0.1.0")
-    with_kubernetes = bool(image.slot.manifest.kubernetes)
+    built = builder.image("0.1.0")
+    source = image.absolute() if image else built.disk
+    with_kubernetes = bool(built.slot.manifest.kubernetes)
     least = _WITH_KUBERNETES if with_kubernetes else _ALONE
     if with_kubernetes and all(entry.guest != API_PORT for entry in forwards):
         forwards.append(Forward(API_PORT, API_PORT))
     root = builder.cache.root / "harness"
     with progress.step("see what accelerates the machine"):
-        found = accel.probe(builder.tools, image.kernel, own, root)
+        found = accel.probe(builder.tools, built.kernel, own, root)
     progress.note(f"{found.name}, deadlines are scaled by {found.scale:.2f}")
     host = Host(builder.tools, found.name, found.scale, root / "runs")
-    if data is not None and not data.exists():
-        storage.make_disk(image.disk, data, disk << 20, builder.tools)
     folder = Path(tempfile.mkdtemp(prefix="kubesolo-vm-"))
     seed = None
     if files:
         seed = seed_image(folder / "seed.img", files, tools=builder.tools)
     try:
         spec = MachineSpec(
-            arch=own, image=image.disk, firmware=firmware, memory_mib=memory or least[0],
+            arch=own, image=source, firmware=firmware, memory_mib=memory or least[0],
             cpus=cpus or least[1], disk_size_mib=disk, seed=seed,
         )  # fmt: skip
     except ValidationError as error:
         reasons = "; ".join(str(problem["msg"]) for problem in error.errors())
         raise HarnessError(f"no machine can be like that: {reasons}") from error
+    if data is not None and not data.exists():
+        storage.make_disk(source, data, disk << 20, builder.tools)
     with Machine(spec, host, folder, own_disk=data) as machine:
         machine.power_on()
         for entry in forwards:

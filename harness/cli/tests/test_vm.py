@@ -119,6 +119,8 @@ def test_a_vm_boots_as_configured_is_left_and_goes_on(
         (("--config", "/nonexistent/user-data"), "/nonexistent/user-data cannot be read"),
         (("--data", "/etc/passwd"), "/etc/passwd is no qcow2 disk"),
         (("--edge-key", "nonsense"), "portainer-edge-key"),
+        (("--image", "/nonexistent.img"), "there is no disk image /nonexistent.img"),
+        (("--image", "/etc/passwd"), "/etc/passwd is no image of this system"),
         (("--memory", "1"), "greater than or equal"),
     ],
 )
