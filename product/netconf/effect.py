@@ -19,7 +19,7 @@ from product.netconf.cards import index_of, read_cards, read_names
 from product.netconf.client import allowed, render
 from product.netconf.document import read_configured
 from product.netconf.errors import NetworkFileError
-from product.netconf.plan import FILE, Plan, Servers, Step, fall_back, make_plan
+from product.netconf.plan import FILE, Plan, PlannedRoute, Servers, Step, fall_back, make_plan
 
 Run = Callable[[Sequence[str]], tuple[int, str]]
 # How long the supervisor of a service may take to be there.
@@ -42,6 +42,7 @@ class NetworkPaths:
         self.dns = f"{self.run}/dns"
         self.ntp = f"{self.run}/ntp"
         self.state = f"{self.run}/state.json"
+        self.waiting = f"{self.run}/waiting"
         self.service = f"{base}/run/service/dhcp"
 
 
@@ -81,7 +82,7 @@ class Effect:
             self._set(f"{paths.settings}/{path}", value)
         self._do(plan.switch_on)
         self._do(plan.addresses)
-        self._do(one.step(index_of(one.interface, paths.sys)) for one in plan.routes)
+        self._do(one.step(index_of(one.interface, paths.sys)) for one in self._due(plan))
         self._name_servers(plan.servers)
         self._client(plan)
         for name, address in plan.static:
@@ -103,6 +104,19 @@ class Effect:
             if status != 0:
                 text = " ".join(output.split()).removeprefix("Error: ").rstrip(".")
                 self._problems.append(f"{step.what} cannot be set: {text or f'exit {status}'}")
+
+    def _due(self, plan: Plan) -> list[PlannedRoute]:
+        """The routes that can be set by now: those of an interface that asks wait for its lease,
+        with which the client's script has all of this done again."""
+        asking = {one.interface for one in plan.asked}
+        told = [name.partition("-")[2].partition("-")[2] for name in _entries(self._paths.dns)]
+        leased = {name.rpartition(".")[0] for name in told}
+        late = [one for one in plan.routes if one.interface in asking - leased]
+        with suppress(FileNotFoundError):
+            os.unlink(self._paths.waiting)
+        if late:
+            _write(self._paths.waiting, "")
+        return [one for one in plan.routes if one not in late]
 
     def _set(self, path: str, value: str) -> None:
         # A kernel without IPv6, or an interface that could not be made, which is said elsewhere.

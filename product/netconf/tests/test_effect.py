@@ -99,6 +99,18 @@ def test_a_route_that_cannot_be_set_is_named_and_the_rest_is_done(machine: Machi
     assert machine.console.count(f"kubesolo: problem: network: {problem}") == 1
 
 
+def test_a_route_of_an_interface_that_asks_waits_for_its_lease(machine: Machine) -> None:
+    machine.configure({**STATIC, "addresses": [], "dhcp4": True})
+    machine.answers[ROUTE] = (2, "Error: Nexthop has invalid gateway.")
+    assert machine.take() == []
+    assert ROUTE not in machine.ran
+    assert Path(machine.paths.waiting).exists()
+    Path(machine.paths.dns, "1-00001002-eth0.4").touch()
+    (problem,) = machine.take()
+    assert "cannot be set" in problem
+    assert not Path(machine.paths.waiting).exists()
+
+
 def test_the_client_is_started_anew_only_for_another_file(machine: Machine) -> None:
     machine.configure({"id": "eth0", "dhcp4": True, "accept_ra": False})
     machine.take()

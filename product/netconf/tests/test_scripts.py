@@ -176,6 +176,11 @@ def test_what_is_configured_is_set_up_anew_for_a_card_that_comes_or_goes(
     until(lambda: machine.lines == ["set up"] * 2)
     late.rename(machine.root / "unplugged")
     until(lambda: machine.lines == ["set up"] * 3)
+    # A lease came that configured routes waited for.
+    machine.write("run/kubesolo/network/waiting", "")
+    machine.run("dhcp", reason="RENEW", interface="eth0", ifmetric="1002")
+    until(lambda: machine.lines == ["set up"] * 4)
+    assert not (machine.root / "run/kubesolo/network/again").exists()
 
 
 def test_what_is_plugged_in_on_usb_gets_its_driver(
