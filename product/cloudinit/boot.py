@@ -7,9 +7,10 @@ loaded.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,11 +18,19 @@ from product.agent.system.files import read_bounded, write_atomic
 from product.cloudinit import sources
 from product.cloudinit.errors import CloudInitError, InvalidFileError
 from product.cloudinit.record import Applied, Record, Seen, read_record, write_record
-from product.cloudinit.sources import META_DATA, NETWORK, USER_DATA, Seed, Where
+from product.cloudinit.sources import (
+    META_DATA,
+    NETWORK,
+    RESULT_NAME,
+    USER_DATA,
+    Seed,
+    Where,
+)
 
 if TYPE_CHECKING:
     from product.cloudinit.load import MetaData
     from product.cloudinit.plan import Plan
+    from product.cloudinit.planned import PlannedFile
 
 try:
     # hashlib loads OpenSSL, which costs an emulated node a tenth of a second.
@@ -33,20 +42,25 @@ except ImportError:
 TO_FETCH = "run/kubesolo/seed-url"
 # There until the kubeconfig that user-data asks for lies on the seed (product.cloudinit.to_seed).
 OWED = "var/lib/kubesolo/config/kubeconfig-owed"
-RESULT_NAME = "kubesolo-result.txt"
 DEFAULT_RANK = 3
+# Without these a node would follow no updates any more: another instance leaves them.
+STAYS = ("/etc/kubesolo/update.conf", "/etc/kubesolo/update-key.pem")
 # A larger file of the node is neither appended to nor compared.
 MAX_FILE = 1 << 24
 
 
 class Outcome(NamedTuple):
-    """What this boot found; ``lines`` are for the console, problems apart."""
+    """What this boot found; ``lines`` are for the console, problems apart.
+
+    ``fresh``: something was applied just now.
+    """
 
     source: str | None
     instance_id: str | None
     outcome: str
     problems: tuple[str, ...] = ()
     lines: tuple[str, ...] = ()
+    fresh: bool = False
 
 
 class Boot:
@@ -58,18 +72,23 @@ class Boot:
         self._record_path = where.under("var/lib/kubesolo/config/applied.json")
         self._problems: list[str] = []
         self._lines: list[str] = []
+        self._fresh = False
         # Something failed that may succeed at the next boot.
         self._retry = False
+        # What was written of a file before a later one of its plan failed: path to digest.
+        self._partly_written: dict[str, str] = {}
 
     def run(self) -> Outcome:
         """Find, compare, apply, record."""
         record = self._read_record()
         sources.settle(self.where)
         try:
-            seeds = sources.find_seeds(self.where, self._boot_disk, self._esp)
+            seeds, errors = sources.find_seeds(self.where, self._boot_disk, self._esp)
         except CloudInitError as error:
             self._problem(error)
             return self._end(record.source, record, "refused")
+        for behind in errors:
+            self._problem(behind)
         seed = _chosen(seeds, record)
         if seed is None:
             return self._end(record.source, record, "unchanged" if record.source else "none")
@@ -99,19 +118,26 @@ class Boot:
         except CloudInitError as error:
             self._problem(error, seed)
             return "refused", record
+        before = len(self._problems)
         instance = meta.instance_id or f"sha256:{digest_of_seed(seed)}"
         applied = self._apply(seed, instance, meta.local_hostname, record)
         kept = record.files if record.instance_id == instance else {}
+        wrong = len(self._problems) > before
         if not (applied or kept):
             # Nothing of the new instance was taken: what was applied before still stands.
-            return "refused" if self._problems else "unchanged", record
+            stale = {**record.stale, **self._partly_written}
+            return "refused" if wrong else "unchanged", record._replace(stale=stale)
         held = tuple(digest_of_seed(other) for other in seeds if other is not seed)
-        changed = Record(instance, seed.place, {**kept, **applied}, held)
-        if self._problems:
-            return "partly", changed
+        stale = {**record.stale, **self._partly_written}
         if instance != record.instance_id:
-            self._remove_what_is_no_longer_said(record, changed)
-        return "applied" if applied else "unchanged", changed
+            stale |= written_of(record)
+        changed = Record(instance, seed.place, {**kept, **applied}, held, stale=stale)
+        self._fresh = bool(applied)
+        if wrong:
+            # What a file that is yet to come may want is not taken away.
+            return "partly", changed
+        self._remove(stale, changed)
+        return "applied" if applied else "unchanged", changed._replace(stale={})
 
     def _meta_data(self, seed: Seed) -> MetaData:
         from product.cloudinit.load import load_meta_data
@@ -147,8 +173,8 @@ class Boot:
                 self._problems.append(f"{name} of {seed.place}: {_sentence(error)}")
                 self._retry = True
                 continue
-            if plan.kubeconfig_to_seed:
-                self._owe_kubeconfig()
+            if name == USER_DATA:
+                self._owe_kubeconfig(seed, plan.kubeconfig_to_seed)
             self._lines.append(f"configuration: {name} of {seed.place} applied")
             self._lines += [f"configuration: {note}" for note in plan.notes]
             applied[name] = Applied(digest, written)
@@ -170,47 +196,71 @@ class Boot:
         )
 
     def _write(self, plan: Plan, record: Record, *, keep_edited: bool) -> dict[str, str]:
-        written = {}
-        ours = {
-            path: digest
-            for entry in record.files.values()
-            for path, digest in entry.written.items()
-        }
+        """Write the plan's files; path to digest of those that this configuration may take away.
+
+        All contents are put together first: an error that is seen then leaves everything as it is.
+        """
+        ours = {**record.stale, **written_of(record)}
+        ready: list[tuple[PlannedFile, bytes, bool]] = []
         for file in plan.files:
             path = self.where.under(file.path)
             if keep_edited and self._digest(path) not in (None, ours.get(file.path)):
                 self._lines.append(f"configuration: {file.path} was edited on the node, and stays")
                 continue
-            content = self._content(path) + file.content if file.append else file.content
+            there = self._content(path) if file.append else b""
+            if there.endswith(file.content) and there:
+                continue  # Appended before, at a boot that did not come to its end.
+            ready.append((file, there + file.content, bool(there)))
+        written = {}
+        for file, content, was_there in ready:
+            path = self.where.under(file.path)
             write_atomic(path, content, mode=file.mode)
             # The umask may have taken something from the mode.
             os.chmod(path, file.mode)
-            written[file.path] = _hex(content)
+            if not was_there:
+                written[file.path] = self._partly_written[file.path] = _hex(content)
+        self._partly_written.clear()
         return written
 
-    def _owe_kubeconfig(self) -> None:
-        """Have the service kubeconfig-to-seed write one once there is one."""
+    def _owe_kubeconfig(self, seed: Seed, wanted: bool) -> None:
+        """Have the service kubeconfig-to-seed write one onto this seed, and onto no other."""
+        path = self.where.under(OWED)
         with suppress(OSError):
-            write_atomic(self.where.under(OWED), b"")
+            if wanted:
+                write_atomic(path, f"{digest_of_seed(seed)}\n".encode())
+            else:
+                os.unlink(path)
 
-    def _remove_what_is_no_longer_said(self, old: Record, new: Record) -> None:
-        """What an instance before wrote and this one does not, unless somebody has edited it."""
-        now = {path for entry in new.files.values() for path in entry.written}
-        for entry in old.files.values():
-            for path, digest in entry.written.items():
-                if path not in now and self._digest(self.where.under(path)) == digest:
-                    os.unlink(self.where.under(path))
-                    self._lines.append(
-                        f"configuration: {path} removed, nothing asks for it any more"
-                    )
+    def _remove(self, stale: Mapping[str, str], record: Record) -> None:
+        """What instances before wrote and this one does not, unless somebody has edited it."""
+        now = written_of(record)
+        for path, digest in stale.items():
+            if path in now or path in STAYS or self._digest(self.where.under(path)) != digest:
+                continue
+            try:
+                os.unlink(self.where.under(path))
+            except OSError as error:
+                self._problems.append(f"cannot remove {path}: {error.strerror}")
+                continue
+            self._lines.append(f"configuration: {path} removed, nothing asks for it any more")
 
     def _end(self, source: str | None, record: Record, outcome: str) -> Outcome:
         found = Outcome(
-            source, record.instance_id, outcome, tuple(self._problems), tuple(self._lines)
+            source,
+            record.instance_id,
+            outcome,
+            tuple(self._problems),
+            tuple(self._lines),
+            self._fresh,
         )
         with suppress(OSError):
             self._publish(found, record)
         return found
+
+    def failed(self, error: Exception) -> Outcome:
+        """What is told where a run ended by what nobody thought of."""
+        self._problems.append(f"it failed: {type(error).__name__}: {error}")
+        return self._end(None, Record(), "refused")
 
     def _keep(self, record: Record) -> None:
         try:
@@ -289,12 +339,13 @@ class Boot:
         return frozenset(map(str, names)) if isinstance(names, list) else None
 
     def _content(self, path: str) -> bytes:
+        """What is there to append to. Raises OSError, also where that is too much."""
         try:
             return read_bounded(path, MAX_FILE)
         except FileNotFoundError:
             return b""
-        except ValueError as error:
-            raise CloudInitError(str(error)) from None
+        except ValueError:
+            raise OSError(errno.EFBIG, f"it has more than {MAX_FILE} bytes", path) from None
 
     def _digest(self, path: str) -> str | None:
         try:
@@ -305,6 +356,13 @@ class Boot:
 
 def _hex(data: bytes) -> str:
     return str(sha256(data).hexdigest())
+
+
+def written_of(record: Record) -> dict[str, str]:
+    """All that the record's configuration wrote, path to digest."""
+    return {
+        path: digest for entry in record.files.values() for path, digest in entry.written.items()
+    }
 
 
 def digest_of_seed(seed: Seed) -> str:
@@ -320,7 +378,7 @@ def _chosen(seeds: Sequence[Seed], record: Record) -> Seed | None:
     if not seeds:
         return None
     seed = seeds[0]
-    if digest_of_seed(seed) in record.held:
+    if seed.rank > 0 and digest_of_seed(seed) in record.held:
         return None
     if seed.rank == DEFAULT_RANK and record.source not in (None, seed.place):
         return None
@@ -331,10 +389,19 @@ def _sentence(error: OSError) -> str:
     return f"cannot write {error.filename or ''}: {error.strerror}"
 
 
-def main(arguments: Sequence[str], say: Callable[[str], None] = print) -> int:
-    """``DISK ESP``: print a line ``say TEXT`` or ``problem TEXT`` for each thing to tell; 0."""
+def main(
+    arguments: Sequence[str], say: Callable[[str], None] = print, where: Where | None = None
+) -> int:
+    """``DISK ESP``: print a line ``say TEXT`` or ``problem TEXT`` for each thing to tell; 0.
+
+    Whatever goes wrong, the boot goes on with what the node had, and says it.
+    """
     boot_disk, esp = arguments
-    found = Boot(Where(), boot_disk, esp).run()
+    boot = Boot(where or Where(), boot_disk, esp)
+    try:
+        found = boot.run()
+    except Exception as error:
+        found = boot.failed(error)
     for line in found.lines:
         say(f"say {line}")
     for problem in found.problems:

@@ -15,7 +15,12 @@ from product.agent.errors import AgentError
 from product.agent.net.connections import Connections, TransientError
 from product.agent.sources.http import new_connections, open_url
 from product.agent.system import program
-from product.agent.system.files import make_directories, sync_directory, write_atomic
+from product.agent.system.files import (
+    make_directories,
+    read_bounded,
+    sync_directory,
+    write_atomic,
+)
 from product.cloudinit.boot import Boot
 from product.cloudinit.errors import CloudInitError
 from product.cloudinit.sources import FETCHED, FILES, MAX_BYTES, URL_NAME, USER_DATA, Where
@@ -80,7 +85,7 @@ def fetch_patiently(
             with new_connections() as connections:
                 fetch(url, where, connections)
             return
-        except (CloudInitError, AgentError, OSError) as error:
+        except (CloudInitError, AgentError, OSError, ValueError) as error:
             text = str(error)
             if text != said:
                 say(f"configuration: cannot fetch the seed yet: {text}")
@@ -101,7 +106,23 @@ def main(arguments: Sequence[str], where: Where | None = None) -> int:
     found = Boot(place, boot_disk, esp).run()
     for line in [*found.lines, *(f"problem: {problem}" for problem in found.problems)]:
         say(line)
-    if found.outcome in ("applied", "partly"):
-        say("configuration: applied; the node restarts with it")
-        program.require(["/sbin/reboot"])
+    if found.problems:
+        # The server's files may be mended: the next boot fetches them again.
+        shutil.rmtree(place.under(FETCHED), ignore_errors=True)
+    if not found.fresh:
+        return 0
+    if not _is_kept(place):
+        say("problem: applied to memory alone: there is no data partition, and no restart for it")
+        return 0
+    say("configuration: applied; the node restarts with it")
+    program.require(["/sbin/reboot"])
     return 0
+
+
+def _is_kept(where: Where) -> bool:
+    """Whether what was applied is there after a restart; without that it would never end."""
+    try:
+        early = read_bounded(where.under("run/kubesolo/early"), 65536).decode(errors="replace")
+    except (OSError, ValueError):
+        return False
+    return "data=persistent" in early.splitlines()

@@ -3,7 +3,8 @@
 ``applied.json`` (0600): ``schema`` 1; ``instance_id``; ``source``; ``files``, each file of the seed
 that was applied: its ``digest`` (SHA-256) and ``written``, path to SHA-256 of what was written;
 ``held``, digests of seeds that stood behind the one applied; ``seen``, the last look: ``release``,
-``digest`` of all files of the seed, ``outcome``, ``problems``.
+``digest`` of all files of the seed, ``outcome``, ``problems``; ``stale``, path to digest of what
+earlier instances wrote, to be removed once all of this one is applied.
 
 ``config.json``: ``source``, ``instance_id``, ``outcome``, ``problems`` (sentences), ``files`` (name
 to the paths written). Outcomes: none, waiting (for a network), applied, unchanged, partly (a file
@@ -45,6 +46,7 @@ class Record(NamedTuple):
     files: dict[str, Applied] = {}  # noqa: RUF012 -- never changed in place
     held: tuple[str, ...] = ()
     seen: Seen | None = None
+    stale: dict[str, str] = {}  # noqa: RUF012 -- never changed in place
 
     def as_json(self) -> bytes:
         """The file's content."""
@@ -54,6 +56,7 @@ class Record(NamedTuple):
             "source": self.source,
             "files": {name: applied._asdict() for name, applied in self.files.items()},
             "held": list(self.held),
+            "stale": self.stale,
             "seen": self.seen._asdict() if self.seen else None,
         }
         return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
@@ -80,6 +83,7 @@ def read_record(path: str) -> Record:
             Seen(seen["release"], seen["digest"], seen["outcome"], tuple(seen["problems"]))
             if seen
             else None,
+            dict(document.get("stale", {})),
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None

@@ -8,9 +8,11 @@ bring its own.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -24,6 +26,8 @@ LABEL = "cidata"
 FOLDER = "kubesolo"
 # What was fetched from a server, and from which URL.
 FETCHED, URL_NAME = "var/lib/kubesolo/config/fetched", "url"
+# What a node itself writes to a seed.
+RESULT_NAME, KUBECONFIG_NAME = "kubesolo-result.txt", "kubeconfig"
 # More than any file may have: the loaders say so with the file's name.
 MAX_BYTES = 1 << 20
 SERIAL_PREFIX = "ds=nocloud"
@@ -76,21 +80,44 @@ class Where:
             program.run(["umount", self._mount])
 
 
-def find_seeds(where: Where, boot_disk: str, esp: str) -> list[Seed]:
+def find_seeds(where: Where, boot_disk: str, esp: str) -> tuple[list[Seed], list[CloudInitError]]:
     """What there is, in the order in which it counts; ``boot_disk`` and ``esp`` are devices.
 
-    Raises CloudInitError where two seed disks are there, or where a source cannot be read.
+    Raises CloudInitError where two seed disks are there, or where a source cannot be read that no
+    better one goes before; what is wrong with a source behind a good one is in the second list.
     """
     found: list[Seed] = []
-    if seed := _seed_disk(where, os.path.basename(boot_disk)):
-        found.append(seed)
-    if seed := _esp(where, esp):
-        found.append(seed)
-    if seed := _serial(where):
-        found.append(seed)
-    if files := _read(where.under("usr/lib/kubesolo/config")):
-        found.append(Seed(3, "the image's default", files))
-    return found
+    looks: tuple[Callable[[], Seed | None], ...] = (
+        lambda: _seed_disk(where, os.path.basename(boot_disk)),
+        lambda: _esp(where, esp),
+        lambda: _serial(where),
+        lambda: _default(where),
+    )
+    errors: list[CloudInitError] = []
+    for look in looks:
+        try:
+            seed = look()
+        except (CloudInitError, OSError) as error:
+            known = error if isinstance(error, CloudInitError) else _unreadable(error)
+            if not found:
+                raise known from None
+            errors.append(known)
+            continue
+        if seed:
+            found.append(seed)
+    return found, errors
+
+
+def _unreadable(error: OSError) -> CloudInitError:
+    return CloudInitError(
+        f"cannot read {error.filename or 'a seed'}: {error.strerror}",
+        hint="the medium may be failing: try another one",
+    )
+
+
+def _default(where: Where) -> Seed | None:
+    files = _read(where.under("usr/lib/kubesolo/config"))
+    return Seed(3, "the image's default", files) if files else None
 
 
 def settle(where: Where, seconds: float = SETTLE_SECONDS) -> None:
@@ -167,21 +194,29 @@ def _seed_disk(where: Where, boot_disk: str) -> Seed | None:
     place = f"the seed disk /dev/{name}"
     with where.mounted(f"/dev/{name}", volume.kind) as folder:
         files = _read(folder, iso=volume.kind == "iso9660")
-        there = ", ".join(sorted(os.listdir(folder))[:5]) or "nothing"
-    if not {USER_DATA, NETWORK} & files.keys():
-        raise CloudInitError(
-            f"{place} holds neither {USER_DATA} nor {NETWORK}: there is {there}",
-            hint="the names have no ending such as .txt or .yaml",
-        )
+        _require_files(place, folder, files)
     return Seed(0, place, files, f"/dev/{name}", volume.kind)
 
 
 def _esp(where: Where, esp: str) -> Seed | None:
-    with where.mounted(esp, "vfat") as folder:
-        files = _read(os.path.join(folder, FOLDER))
+    place = f"the folder {FOLDER} of KSOLOEFI"
+    with where.mounted(esp, "vfat") as mounted:
+        folder = os.path.join(mounted, FOLDER)
+        if not set(_names(folder)) - {RESULT_NAME, KUBECONFIG_NAME}:
+            return None
+        files = _read(folder)
+        _require_files(place, folder, files)
+    return Seed(1, place, files, esp, "vfat", FOLDER)
+
+
+def _require_files(place: str, folder: str, files: dict[str, bytes]) -> None:
+    """Raise CloudInitError where nothing there is a configuration: a name with an ending, say."""
     if not {USER_DATA, NETWORK} & files.keys():
-        return None
-    return Seed(1, f"the folder {FOLDER} of KSOLOEFI", files, esp, "vfat", FOLDER)
+        there = ", ".join(sorted(_names(folder))[:5]) or "nothing"
+        raise CloudInitError(
+            f"{place} holds neither {USER_DATA} nor {NETWORK}: there is {there}",
+            hint="the names have no ending such as .txt or .yaml",
+        )
 
 
 def _serial(where: Where) -> Seed | None:
@@ -196,17 +231,34 @@ def _serial(where: Where) -> Seed | None:
     values = dict(word.partition("=")[::2] for word in words)
     place = "the SMBIOS serial number"
     if url := values.get("s", values.get("seedfrom")):
-        if not url.startswith(("http://", "https://")):
-            raise CloudInitError(
-                f"{place} names the seed {url}, and a node fetches over http and https alone",
-                hint="give s=https://HOST/FOLDER/, or a seed disk labelled cidata",
-            )
+        _require_url(place, url)
         return Seed(2, f"the seed {url}", _fetched(where, url), url=url)
     lines = [f"instance-id: {values['i']}"] if values.get("i") else []
     files = {META_DATA: "".join(f"{line}\n" for line in lines).encode()}
     if name := values.get("h"):
         files[USER_DATA] = f"#cloud-config\nhostname: {name}\n".encode()
     return Seed(2, place, files)
+
+
+def _require_url(place: str, url: str) -> None:
+    """Raises CloudInitError, which does not repeat a login."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable, parts = False, urlsplit("")
+    if "@" in url:
+        raise CloudInitError(
+            f"{place} names a seed with a login, which is never sent: everybody could read it",
+            hint="give a URL without one, that only this site reaches",
+        )
+    if not usable or parts.query or parts.fragment:
+        raise CloudInitError(
+            f"{place} names the seed {url}, and a node fetches over http and https alone",
+            hint="give s=https://HOST/FOLDER/, or a seed disk labelled cidata",
+        )
 
 
 def _fetched(where: Where, url: str) -> dict[str, bytes]:
@@ -223,21 +275,38 @@ def _read(folder: str, *, iso: bool = False) -> dict[str, bytes]:
     """The files of a seed by their proper names.
 
     Without Rock Ridge an ISO image knows them in capitals, with an underline, perhaps cut to eight
-    letters. Raises CloudInitError for one that cannot be read.
+    letters. Raises CloudInitError for one that cannot be read, or is none.
     """
+    names = _names(folder)
     found = {}
-    for name in _names(folder):
-        plain = name.lower().rstrip(".").replace("_", "-") if iso else name
-        for wanted in FILES:
-            if plain != wanted and not (iso and plain.rstrip("-") == wanted[:8].rstrip("-")):
-                continue
-            path = os.path.join(folder, name)
-            try:
-                with open(path, "rb") as file:
-                    found[wanted] = file.read(MAX_BYTES)
-            except OSError as error:
-                raise CloudInitError(f"cannot read {wanted}: {error.strerror}") from None
+    for wanted in FILES:
+        if wanted in names:
+            found[wanted] = _file(folder, wanted, wanted)
+        elif iso and (name := _iso_name(names, wanted)):
+            found[wanted] = _file(folder, name, wanted)
     return found
+
+
+def _iso_name(names: list[str], wanted: str) -> str | None:
+    """What an ISO image without Rock Ridge calls a file: the whole name first, then a cut one."""
+    plain = {name.lower().rstrip(".").replace("_", "-"): name for name in sorted(names)}
+    return plain.get(wanted) or plain.get(wanted[:8])
+
+
+def _file(folder: str, name: str, wanted: str) -> bytes:
+    """A medium may hold anything under that name: only a plain file is opened and read."""
+    path = os.path.join(folder, name)
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CloudInitError(f"{wanted} is no plain file", hint="put the file itself there")
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise CloudInitError(f"{wanted} is a link", hint="put the file itself there") from None
+        raise CloudInitError(f"cannot read {wanted}: {error.strerror}") from None
 
 
 def _names(folder: str) -> list[str]:

@@ -9,13 +9,11 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 
-from product.agent.system.files import sync_directory
-from product.cloudinit.boot import OWED
+from product.agent.system.files import read_bounded, sync_directory
+from product.cloudinit.boot import OWED, digest_of_seed
 from product.cloudinit.errors import CloudInitError
-from product.cloudinit.record import read_record
-from product.cloudinit.sources import Seed, Where, find_seeds
-
-NAME = "kubeconfig"
+from product.cloudinit.sources import KUBECONFIG_NAME as NAME
+from product.cloudinit.sources import Where, find_seeds
 
 
 def write_to_seed(where: Where, boot_disk: str, esp: str, kubeconfig: bytes) -> str:
@@ -23,13 +21,16 @@ def write_to_seed(where: Where, boot_disk: str, esp: str, kubeconfig: bytes) -> 
 
     Raises CloudInitError where that seed is gone, or cannot be written.
     """
-    source = read_record(where.under("var/lib/kubesolo/config/applied.json")).source
-    seed = _applied(find_seeds(where, boot_disk, esp), source)
+    try:
+        owed = read_bounded(where.under(OWED), 4096).decode().strip()
+    except (OSError, ValueError):
+        owed = ""
+    seeds, _ = find_seeds(where, boot_disk, esp)
+    seed = next((seed for seed in seeds if digest_of_seed(seed) == owed), None)
     if seed is None or seed.device is None or seed.kind != "vfat":
         raise CloudInitError(
-            f"user-data wants a kubeconfig on {source or 'its seed'}, which is not there, or "
-            "cannot be written",
-            hint="plug in a FAT seed disk, or take the kubeconfig over SSH",
+            "the seed whose user-data wants a kubeconfig is not there, or cannot be written",
+            hint="plug it in, as a FAT file system, or take the kubeconfig over SSH",
         )
     with where.mounted(seed.device, seed.kind, writable=True) as folder:
         path = os.path.join(folder, seed.folder, NAME)
@@ -45,17 +46,6 @@ def write_to_seed(where: Where, boot_disk: str, esp: str, kubeconfig: bytes) -> 
     with suppress(FileNotFoundError):
         os.unlink(where.under(OWED))
     return f"{NAME} on {seed.place}"
-
-
-def _applied(seeds: Sequence[Seed], source: str | None) -> Seed | None:
-    """The seed of that name. A disk may have another device name than when it was applied."""
-    for seed in seeds:
-        if (
-            source is not None
-            and seed.place.partition(" /dev/")[0] == source.partition(" /dev/")[0]
-        ):
-            return seed
-    return None
 
 
 def main(arguments: Sequence[str], where: Where | None = None) -> int:

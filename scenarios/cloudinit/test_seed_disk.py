@@ -95,14 +95,14 @@ def test_a_full_seed_is_applied_once(
     assert "operator" in node.succeed("cat /etc/kubesolo/authorized_keys").text
     node.fail(["kubesolo-update", "check"], exit=AVAILABLE)
     # What is edited on the node stays, with the seed disk still in.
-    node.succeed("echo channel=beta >> /etc/kubesolo/update.conf")
+    node.succeed("echo healthcheck_deadline=200 >> /etc/kubesolo/update.conf")
     node.succeed("sync")
     since = node.journal.cursor
     node.reboot()
     node.wait_ready()
     assert node.status().configuration.outcome == "unchanged"
     assert said(node, APPLIED, since) == []
-    assert "channel=beta" in node.succeed("cat /etc/kubesolo/update.conf").text
+    assert "healthcheck_deadline=200" in node.succeed("cat /etc/kubesolo/update.conf").text
     assert node.succeed("hostname").text == "edge-07"
 
 

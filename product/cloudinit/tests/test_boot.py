@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from product.cloudinit.boot import RESULT_NAME, main
+from product.cloudinit.boot import main
+from product.cloudinit.sources import RESULT_NAME
 from product.cloudinit.tests.support_node import FakeNode, fat, iso, write
 
 HOSTNAME, CONF = "/etc/kubesolo/hostname", "/etc/kubesolo/update.conf"
@@ -234,6 +237,109 @@ def test_a_file_is_appended_to_once(node: FakeNode, seed: Path) -> None:
     assert node.file(NOTE).read_text() == "one\ntwo"
 
 
+def test_appending_destroys_and_repeats_nothing(
+    node: FakeNode, seed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.file(NOTE).parent.mkdir(parents=True)
+    node.file(NOTE).write_text("mine\n")
+    more = "write_files: [{path: /etc/kubesolo/site/note, content: two, append: true}]\n"
+    write(seed, {"user-data": data("edge-07", more), "meta-data": meta("a")})
+    real = os.chmod
+    # The power fails, or the disk is full, in the middle of the plan.
+    with monkeypatch.context() as patched:
+        patched.setattr("product.cloudinit.boot.os.chmod", no_space)
+        assert node.boot().outcome == "refused"
+    assert real is os.chmod
+    assert node.boot().outcome == "applied"
+    assert node.file(NOTE).read_text() == "mine\ntwo"
+    write(seed, {"user-data": data("edge-08"), "meta-data": meta("b")})
+    assert node.boot().outcome == "applied"
+    assert node.file(NOTE).read_text() == "mine\ntwo"
+
+
+def no_space(path: str, *_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", path)
+
+
+def test_a_file_that_is_too_large_to_append_to_leaves_all_as_it_was_and_is_tried_again(
+    node: FakeNode, seed: Path
+) -> None:
+    node.file(NOTE).parent.mkdir(parents=True)
+    with node.file(NOTE).open("wb") as stream:
+        stream.truncate((1 << 24) + 1)
+    more = "write_files: [{path: /etc/kubesolo/site/note, content: two, append: true}]\n"
+    write(seed, {"user-data": data("edge-07", more), "meta-data": meta("a")})
+    assert node.boot().outcome == "refused"
+    assert not node.file(HOSTNAME).exists()
+    node.file(NOTE).write_text("")
+    assert node.boot().outcome == "applied"
+
+
+def test_what_an_instance_does_not_want_any_more_goes_once_all_of_it_is_applied(
+    node: FakeNode, seed: Path
+) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHmP2fJCRCYxLPb2pvBYJBwhuY2TF7Zb4gZFfIWKCQ/H a\n"
+    keys = node.file("/etc/kubesolo/authorized_keys")
+    write(
+        seed,
+        {
+            "user-data": data("edge-07", f"ssh_authorized_keys: [{key.strip()}]\n"),
+            "meta-data": meta("a"),
+        },
+    )
+    node.boot()
+    assert keys.exists()
+    write(seed, {"user-data": data(), "meta-data": meta("b"), "network-config": "version: 1\n"})
+    assert node.boot().outcome == "partly"
+    assert keys.exists()
+    write(seed, {"network-config": STATIC})
+    assert node.boot().outcome == "applied"
+    assert not keys.exists()
+
+
+def test_another_instance_leaves_what_the_node_follows_updates_by(
+    node: FakeNode, seed: Path
+) -> None:
+    write(
+        seed,
+        {
+            "user-data": data("edge-07", "updates: {server: http://updates.example}\n"),
+            "meta-data": meta("a"),
+        },
+    )
+    node.boot()
+    write(seed, {"user-data": data("edge-08", "updates: {}\n"), "meta-data": meta("b")})
+    assert node.boot().outcome == "applied"
+    assert "updates.example" in node.file(CONF).read_text()
+
+
+def test_an_older_seed_disk_counts_again(node: FakeNode, seed: Path) -> None:
+    files = {"user-data": data("one"), "meta-data": meta("1")}
+    write(node.esp / "kubesolo", files)
+    node.unplug("sdb")
+    node.boot()
+    write(node.disk("sdc", fat("cidata")), {"user-data": data("two"), "meta-data": meta("2")})
+    node.boot()
+    node.unplug("sdc")
+    write(node.disk("sdd", fat("cidata")), files)
+    assert node.boot().outcome == "applied"
+    assert node.file(HOSTNAME).read_text() == "one\n"
+
+
+def test_what_nobody_thought_of_does_not_stop_a_boot(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr("product.cloudinit.sources.settle", broken)
+    lines: list[str] = []
+    assert main(["/dev/vda", "/dev/vda1"], lines.append, node) == 0
+    assert lines == ["problem configuration: it failed: RuntimeError: no such thing"]
+    published = json.loads(node.file("/run/kubesolo/config.json").read_text())
+    assert published["outcome"] == "refused"
+
+
 def test_a_locked_stick_is_applied_all_the_same(node: FakeNode, seed: Path) -> None:
     write(seed, {"user-data": data()})
     node.locked.add("/dev/sdb")
@@ -257,7 +363,7 @@ def test_a_record_that_is_garbage_is_put_aside_and_said(
     node.file(RECORD).parent.mkdir(parents=True)
     node.file(RECORD).write_bytes(garbage)
     found = node.boot()
-    assert (found.outcome, len(found.problems)) == ("partly", 1)
+    assert (found.outcome, len(found.problems)) == ("applied", 1)
     assert "garbage" in found.problems[0]
     assert node.file(f"{RECORD}.bad").read_bytes() == garbage
     assert node.file(HOSTNAME).read_text() == "edge-07\n"
@@ -282,11 +388,8 @@ def test_a_server_is_waited_for(node: FakeNode) -> None:
     assert node.file("/run/kubesolo/seed-url").read_text() == "http://192.0.2.1/seed/\n"
 
 
-def test_main_marks_what_is_a_problem(
-    node: FakeNode, seed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_main_marks_what_is_a_problem(node: FakeNode, seed: Path) -> None:
     write(seed, {"user-data": BAD})
-    monkeypatch.setattr("product.cloudinit.boot.Where", lambda: node)
     lines: list[str] = []
-    assert main(["/dev/vda", "/dev/vda1"], lines.append) == 0
+    assert main(["/dev/vda", "/dev/vda1"], lines.append, node) == 0
     assert [line.partition(" ")[0] for line in lines] == ["problem"]

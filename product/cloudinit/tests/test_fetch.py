@@ -12,7 +12,7 @@ from product.agent.net.connections import Connections
 from product.agent.sources.http import new_connections
 from product.agent.tests.support_http import Server, serve, status
 from product.cloudinit.errors import CloudInitError
-from product.cloudinit.fetch import fetch, fetch_patiently
+from product.cloudinit.fetch import fetch, fetch_patiently, main
 from product.cloudinit.sources import MAX_BYTES, find_seeds
 from product.cloudinit.tests.support_node import DISK, ESP, FakeNode, write
 
@@ -42,7 +42,7 @@ def test_the_files_are_kept_for_the_next_boot(
 ) -> None:
     node.serial(f"ds=nocloud;s={server.url}/")
     fetch(f"{server.url}/", node, connections)
-    (seed,) = find_seeds(node, DISK, ESP)
+    (seed,), _ = find_seeds(node, DISK, ESP)
     assert seed.files == {name: text.encode() for name, text in DATA.items()}
     assert node.file("/var/lib/kubesolo/config/fetched").stat().st_mode & 0o777 == 0o700
 
@@ -82,3 +82,45 @@ def test_it_tries_until_the_network_is_there_and_says_each_failure_once(
     assert pauses == [5.0, 10.0, 20.0]
     assert len(lines) == 1
     assert "503" in lines[0]
+
+
+def run(node: FakeNode, server: Server, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The service; whether it rebooted."""
+    rebooted: list[object] = []
+    monkeypatch.setattr("product.cloudinit.fetch.program.require", rebooted.append)
+    node.serial(f"ds=nocloud;s={server.url}/")
+    node.boot()
+    assert main([f"{server.url}/", DISK, ESP], node) == 0
+    return bool(rebooted)
+
+
+def kept(node: FakeNode, how: str) -> None:
+    write(node.file("/run/kubesolo"), {"early": f"slot=A\ndata={how}\n"})
+
+
+def test_it_reboots_once_for_what_is_new(
+    node: FakeNode, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(node, "persistent")
+    assert run(node, server, monkeypatch)
+    assert node.boot().outcome == "unchanged"
+    assert not run(node, server, monkeypatch)
+
+
+def test_it_does_not_reboot_where_nothing_is_kept(
+    node: FakeNode, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(node, "volatile")
+    assert not run(node, server, monkeypatch)
+
+
+def test_a_faulty_file_is_fetched_again_at_the_next_boot(
+    node: FakeNode, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept(node, "persistent")
+    write(tmp_path / "served", {"user-data": "<html>Log in</html>"})
+    assert not run(node, server, monkeypatch)
+    assert node.boot().outcome == "waiting"
+    write(tmp_path / "served", DATA)
+    assert run(node, server, monkeypatch)
+    assert node.file("/etc/kubesolo/hostname").read_text() == "edge-07\n"

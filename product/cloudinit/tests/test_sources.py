@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,9 @@ def node(tmp_path: Path) -> FakeNode:
 
 
 def found(node: FakeNode) -> list[Seed]:
-    return find_seeds(node, DISK, ESP)
+    seeds, errors = find_seeds(node, DISK, ESP)
+    assert errors == []
+    return seeds
 
 
 def test_nothing_is_there(node: FakeNode) -> None:
@@ -122,6 +126,73 @@ def test_a_serial_number_may_name_a_server(node: FakeNode) -> None:
 def test_a_seed_by_another_protocol_is_refused(node: FakeNode) -> None:
     node.serial("ds=nocloud;s=file:///seed/")
     with pytest.raises(CloudInitError, match="over http and https alone"):
+        found(node)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[bad/", "http://srv:99999/", "http:///x", "http://srv:0/", "http://s/?a=b"]
+)
+def test_a_url_that_is_none_is_refused(node: FakeNode, url: str) -> None:
+    node.serial(f"ds=nocloud;s={url}")
+    with pytest.raises(CloudInitError, match="over http and https alone"):
+        found(node)
+
+
+def test_a_login_in_the_url_is_refused_and_not_repeated(node: FakeNode) -> None:
+    node.serial("ds=nocloud;s=http://bob:hunter22@srv/")
+    with pytest.raises(CloudInitError, match="a login") as raised:
+        found(node)
+    assert "hunter22" not in str(raised.value)
+
+
+def test_a_fault_behind_a_good_source_is_told_and_stops_nothing(node: FakeNode) -> None:
+    write(node.disk("sdb", fat("cidata")), DATA)
+    del node.folders[ESP]
+    node.serial("ds=nocloud;s=ftp://x/")
+    seeds, errors = find_seeds(node, DISK, ESP)
+    assert [seed.device for seed in seeds] == ["/dev/sdb"]
+    assert [ESP in error.message for error in errors] == [True, False]
+
+
+def test_a_misnamed_file_on_ksoloefi_is_said(node: FakeNode) -> None:
+    write(node.esp / "kubesolo", {"user-data.txt": "x"})
+    with pytest.raises(CloudInitError, match=r"KSOLOEFI holds neither .* user-data.txt"):
+        found(node)
+
+
+def test_what_the_node_wrote_itself_is_no_configuration(node: FakeNode) -> None:
+    write(node.esp / "kubesolo", {"kubesolo-result.txt": "x", "kubeconfig": "{}"})
+    assert found(node) == []
+
+
+def test_a_fifo_or_a_link_on_a_medium_is_not_opened(node: FakeNode) -> None:
+    folder = node.disk("sr0", iso("cidata"))
+    os.mkfifo(folder / "user-data")
+    with pytest.raises(CloudInitError, match="user-data is no plain file"):
+        found(node)
+    (folder / "user-data").unlink()
+    (folder / "user-data").symlink_to("/etc/shadow")
+    with pytest.raises(CloudInitError, match="user-data is a link"):
+        found(node)
+
+
+def test_a_folder_of_a_similar_name_spoils_nothing(node: FakeNode) -> None:
+    folder = node.disk("sr0", iso("cidata"))
+    write(folder, {**DATA, "network-config": "version: 2\n"})
+    (folder / "network").mkdir()
+    assert found(node)[0].files["network-config"] == b"version: 2\n"
+
+
+def test_a_medium_that_fails_is_an_error_that_names_it(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.disk("sdb", fat("cidata"))
+
+    def failing(*_: object, **__: object) -> object:
+        raise OSError(errno.EIO, "Input/output error", "/dev/sdb")
+
+    monkeypatch.setattr("product.cloudinit.sources._seed_disk", failing)
+    with pytest.raises(CloudInitError, match="cannot read /dev/sdb: Input/output error"):
         found(node)
 
 

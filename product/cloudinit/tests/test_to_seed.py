@@ -48,15 +48,29 @@ def test_without_being_asked_none_is_owed(node: FakeNode) -> None:
     assert not node.file(OWED).exists()
 
 
-def test_a_seed_that_is_gone_or_cannot_be_written_is_named(node: FakeNode) -> None:
+def test_a_seed_that_is_gone_or_cannot_be_written_is_said(node: FakeNode) -> None:
     write(node.disk("sr0", iso("cidata")), {"user-data": USER_DATA})
     node.boot()
-    with pytest.raises(CloudInitError, match="the seed disk /dev/sr0"):
+    with pytest.raises(CloudInitError, match="cannot be written"):
         give(node)
     node.unplug("sr0")
-    with pytest.raises(CloudInitError, match="not there"):
+    with pytest.raises(CloudInitError, match="is not there"):
         give(node)
     assert node.file(OWED).exists()
+
+
+@pytest.mark.parametrize("other", ["#cloud-config\nbogus: 1\n", "#cloud-config\nhostname: b\n"])
+def test_no_other_seed_gets_it(node: FakeNode, other: str) -> None:
+    write(node.disk("sdb", fat("cidata")), {"user-data": USER_DATA, "meta-data": "instance-id: a"})
+    node.boot()
+    node.unplug("sdb")
+    folder = node.disk("sdc", fat("cidata"))
+    write(folder, {"user-data": other, "meta-data": "instance-id: b"})
+    node.boot()
+    with pytest.raises(CloudInitError):
+        give(node)
+    assert not (folder / "kubeconfig").exists()
+    assert node.file(OWED).exists() == ("bogus" in other)
 
 
 def test_main_prints_the_reason(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
