@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ import pytest
 from harness.faults.http import WebServer
 from harness.qemu.arch import Arch
 from harness.target.node import Node, State
+from product.image.seed import Kind, seed_image
+from product.image.tools import HostTools
 from product.release.keys import KeyDirectory
 from scenarios import kubectl, kubernetes, steps
 from scenarios.kubernetes import MANIFESTS
@@ -22,6 +25,9 @@ from scenarios.steps import Update, offer
 
 if TYPE_CHECKING:
     from conftest import Images
+
+# Where the only partition of a seed disk begins.
+SEED_AT = 1 << 20
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +100,43 @@ def begin_after(node: Node, webserver: Callable[[Path], WebServer]) -> Callable[
         return Update(node, release, server)
 
     return begin_it
+
+
+@pytest.fixture
+def seed(tmp_path: Path, host_tools: HostTools) -> Callable[..., Path]:
+    """Make a seed disk of files, given as text; the rest is as ``product.image.seed`` has it."""
+    numbers = itertools.count(1)
+
+    def make(
+        files: Mapping[str, str],
+        kind: Kind = "vfat",
+        *,
+        partitioned: bool = False,
+        rock_ridge: bool = True,
+    ) -> Path:
+        return seed_image(
+            tmp_path / f"seed-{next(numbers)}",
+            {name: text.encode() for name, text in files.items()},
+            kind,
+            partitioned=partitioned,
+            rock_ridge=rock_ridge,
+            tools=host_tools,
+        )
+
+    return make
+
+
+@pytest.fixture
+def read_seed(host_tools: HostTools) -> Callable[..., str]:
+    """Read a file of a node's seed disk: of a node that is off, or what it has synced."""
+
+    def read(node: Node, name: str, *, partitioned: bool = False) -> str:
+        disk = node.machine.storage.seed
+        assert disk is not None
+        place = f"{disk}@@{SEED_AT}" if partitioned else str(disk)
+        return host_tools.run("mtype", "-i", place, f"::{name}").decode()
+
+    return read
 
 
 def _source(*functions: Callable[..., object]) -> str:

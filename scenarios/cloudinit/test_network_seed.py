@@ -1,4 +1,4 @@
-"""A configuration that the firmware names by URL: fetched once, and rebooted into."""
+"""A configuration of the firmware: a name, or a URL that is fetched once and rebooted into."""
 
 from __future__ import annotations
 
@@ -34,3 +34,12 @@ def test_a_seed_on_a_server_is_fetched_once_and_rebooted_into(
     node.wait_ready()
     assert node.journal.cursor > since
     assert len(server.requests) == asked, "the seed was fetched again"
+
+
+@scenario(extra=("-smbios", "type=1,serial=ds=nocloud;i=firmware-1;h=edge-14"))
+def test_a_name_of_the_firmware(node: Node) -> None:
+    node.boot()
+    status = node.status()
+    assert (status.configuration.outcome, status.problems) == ("applied", [])
+    assert status.configuration.instance_id == "firmware-1"
+    assert node.succeed("hostname").text == "edge-14"

@@ -9,6 +9,8 @@ import socket
 import ssl
 import subprocess
 import tarfile
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,36 @@ def test_a_kubeconfig_for_elsewhere_and_the_nodes_settings(node: Node, tmp_path:
     assert node.status().problems == [f"Kubernetes: {SETTINGS}: this image's Kubernetes has no d2k"]
     said = Cluster(node).said_in_a_pod("look", "cat /sys/class/net/eth0/mtu")
     assert said.strip() == "1400"
+
+
+@scenario()
+def test_a_kubeconfig_on_the_seed(
+    machine_factory: Callable[..., Node],
+    seed: Callable[..., Path],
+    read_seed: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    user_data = f"""\
+        #cloud-config
+        hostname: edge-13
+        kubeconfig: to-seed
+        kubesolo:
+          apiserver-extra-sans: [{NAME}]
+        """
+    files = {"user-data": textwrap.dedent(user_data), "meta-data": "instance-id: 13\n"}
+    node = machine_factory(seed=seed(files))
+    node.boot()
+    node.wait_console("configuration: kubeconfig on the seed disk /dev/vdb", since=0)
+    given = json.loads(read_seed(node, "kubeconfig"))
+    (entry,) = given["clusters"]
+    assert entry["cluster"]["server"] == "https://10.0.2.15:6443"
+    authority = base64.b64decode(entry["cluster"]["certificate-authority-data"])
+    assert _is_named(node, authority, NAME)
+    # From here the node's address is one of the loopback.
+    entry["cluster"]["server"] = f"https://{node.address(API_SERVER)}"
+    kubeconfig = json.dumps(given).encode()
+    assert _ask(node, kubeconfig, tmp_path, "get", "nodes", "-o", "name") == "node/edge-13\n"
+    node.fail("test -e /var/lib/kubesolo/config/kubeconfig-owed")
 
 
 @scenario()
