@@ -50,6 +50,10 @@ class Paths:
         self.booted_mount = f"{self.run}/booted"
         # One a slot, because two processes may look at different slots at once.
         self.view_mounts = {slot: f"{self.run}/view-{slot}" for slot in ("A", "B")}
+        # Where SystemVolumes mounts, and nobody else does.
+        self.own_mounts = (
+            self.esp_mount, self.slot_mount, self.booted_mount, *self.view_mounts.values(),
+        )  # fmt: skip
         self.services = f"{base}/run/service"
         # When DHCP began to ask for each interface's address.
         self.dhcp = f"{self.run}/dhcp"
