@@ -139,9 +139,8 @@ class SystemVolumes:
 
     def _clear(self, device: str) -> None:
         """Unmount what a killed agent left behind; the turn says that nobody uses it."""
-        number = _number(device)
         for mount in mounts.read_mounts(self._paths.mountinfo):
-            if mount.number == number and mount.point in self._paths.own_mounts:
+            if mount.point in self._paths.own_mounts and mount.number == _number(device):
                 self._unmount(mount.point)
 
     def _unmount(self, at: str) -> None:
