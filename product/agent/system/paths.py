@@ -19,6 +19,8 @@ class Paths:
         self.loader = f"{base}/usr/lib/kubesolo/loader"
         self.config = f"{base}/etc/kubesolo/update.conf"
         self.timezone = f"{base}/etc/kubesolo/timezone"
+        # What /etc/localtime leads to; left by stage 46.
+        self.localtime = f"{base}/run/kubesolo/localtime"
         self.authorized_keys = f"{base}/etc/kubesolo/authorized_keys"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo"
