@@ -6,16 +6,14 @@ from product.agent.config import Config
 from product.agent.errors import ConfigError
 from product.agent.node import Node
 from product.agent.system.clock import timestamp
-from product.agent.system.files import read_bounded
+from product.agent.system.zone import read_zone, window_unknown
 from product.agent.window import next_opening
-
-MAX_ZONE = 256
 
 
 def find(node: Node, config: Config) -> dict[str, object]:
     """When the node may reboot by itself, in its time zone."""
     clock, window = node.clock, config.maintenance_window
-    problem, now, opens = config.window_unknown, clock.now(), None
+    problem, now, opens = window_unknown(node.paths, config), clock.now(), None
     if problem is None:
         try:
             opens = next_opening(window, now, clock.local_minute)
@@ -33,7 +31,7 @@ def find(node: Node, config: Config) -> dict[str, object]:
 def _zone(node: Node) -> str:
     """The zone's name where one is configured, and what the clock says of it."""
     try:
-        name = read_bounded(node.paths.timezone, MAX_ZONE).decode(errors="replace").strip()
+        name = read_zone(node.paths)
     except (OSError, ValueError):
         name = ""
     clock = node.clock.zone()

@@ -98,7 +98,7 @@ def _append(path: str, text: str) -> None:
     except OSError:
         return
     try:
-        os.write(descriptor, text.encode())
+        os.write(descriptor, text.encode(errors="backslashreplace"))
     except OSError:
         return
     finally:

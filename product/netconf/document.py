@@ -104,7 +104,9 @@ def read_configured(path: str) -> tuple[Configured, ...] | None:
 def parse(data: bytes) -> tuple[Configured, ...]:
     """Raises NetworkFileError."""
     try:
-        document = json.loads(data.decode())
+        document = json.loads(data.decode("utf-8-sig"))
+        # JSON can spell half a character, which nothing could print.
+        json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         _refuse(f"it is no JSON ({error!s:.100})")
     if not isinstance(document, dict) or document.get("schema") != 1:

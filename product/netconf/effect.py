@@ -190,7 +190,7 @@ class Effect:
 
 def say(paths: NetworkPaths, text: str) -> None:
     """One line for whoever watches the console; nothing depends on its being seen."""
-    with suppress(OSError), open(paths.console, "a") as console:
+    with suppress(OSError), open(paths.console, "a", errors="backslashreplace") as console:
         console.write(f"kubesolo: {text}\n")
 
 

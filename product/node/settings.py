@@ -167,7 +167,7 @@ def read_settings(path: str, known: tuple[str, ...] | None = None) -> Settings:
     A secret never stands in a problem.
     """
     try:
-        document = json.loads(read_bounded(path, MAX_BYTES).decode())
+        document = json.loads(read_bounded(path, MAX_BYTES).decode("utf-8-sig"))
     except FileNotFoundError:
         return Settings({})
     except OSError as error:

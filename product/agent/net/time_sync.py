@@ -49,6 +49,8 @@ class TimeSync(NamedTuple):
 
     def problem(self, uptime: float) -> str | None:
         """What an operator should know ``uptime`` seconds after the start."""
+        if self.from_ == "configuration" and not self.servers:
+            return "time: /etc/kubesolo/ntp names no server that can be asked"
         named = self.servers and self.from_ != "image"
         if self.synchronised is not False or not named or uptime < PATIENCE_SECONDS:
             return None

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from product.agent.config import Config, load_config
 from product.agent.errors import EXIT_DONE, EXIT_FAILED
 from product.agent.node import Node
+from product.agent.system.zone import window_unknown
 from product.agent.window import next_opening, window_is_open
 from product.errors import KubesoloError
 
@@ -42,7 +43,7 @@ def into_window(node: Node, config: Config, identity: str, seconds: int) -> int:
     """
     clock, window = node.clock, config.maintenance_window
     look = clock.now() + seconds
-    if not window or config.window_unknown:
+    if not window or window_unknown(node.paths, config):
         return seconds
     opens = next_opening(window, look, clock.local_minute)
     if opens is None or opens <= look:

@@ -1,7 +1,8 @@
 """Partitions as directories, and the repair of those that cannot be one.
 
 A partition is mounted only as long as it is used. A lock per partition makes users take turns, and
-lets whoever comes after a killed agent clear away the mount that it left.
+lets whoever comes after a killed agent clear away the mount that it left. What others have mounted
+of a partition, such as a repository on KSOLOEFI, stays theirs.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from product.agent.errors import AgentError
-from product.agent.system import program
+from product.agent.system import mounts, program
 from product.agent.system.paths import Paths
 
 # What GRUB's ext4 driver does not read.
@@ -75,14 +76,16 @@ class SystemVolumes:
         with self._turn(device, wait):
             os.makedirs(at, exist_ok=True)
             self._clear(device)
-            options = "rw,noatime" if writable else "ro"
-            options += ",nosuid,nodev,noexec"
+            options = "noatime,nosuid,nodev,noexec" if writable else "nosuid,nodev,noexec"
             if kind == "ext4" and not writable and not wait:
                 # A mere look must not replay a journal that a writer may need.
                 options += ",noload"
             try:
-                program.require(["mount", "-t", kind, "-o", options, device, at])
-            except program.ProgramError as error:
+                table = self._paths.mountinfo
+                mounts.attach(
+                    device, at, kind=kind, options=options, mountinfo=table, writable=writable
+                )
+            except mounts.MountError as error:
                 raise VolumeError(error.message) from None
             try:
                 yield at
@@ -92,9 +95,9 @@ class SystemVolumes:
     def mounted_elsewhere(self, device: str, at: str) -> str | None:
         """See Volumes; devices are told apart by number, since they have several names."""
         wanted = _number(device)
-        for found, point in self._mounts():
-            if found == wanted and point != at:
-                return point
+        for mount in mounts.read_mounts(self._paths.mountinfo):
+            if mount.number == wanted and mount.point != at:
+                return mount.point
         return None
 
     def check(self, device: str) -> bool:
@@ -134,17 +137,11 @@ class SystemVolumes:
         finally:
             os.close(descriptor)
 
-    def _mounts(self) -> list[tuple[str, str]]:
-        """(major:minor, mount point) of every mount; the kernel writes blanks as \\040."""
-        with open(self._paths.mountinfo, encoding="utf-8", errors="surrogateescape") as file:
-            fields = [line.split(" ") for line in file]
-        return [(f[2], f[4].replace("\\040", " ").replace("\\011", "\t")) for f in fields]
-
     def _clear(self, device: str) -> None:
         """Unmount what a killed agent left behind; the turn says that nobody uses it."""
-        for found, point in self._mounts():
-            if found == _number(device) and point.startswith(f"{self._paths.run}/"):
-                self._unmount(point)
+        for mount in mounts.read_mounts(self._paths.mountinfo):
+            if mount.point in self._paths.own_mounts and mount.number == _number(device):
+                self._unmount(mount.point)
 
     def _unmount(self, at: str) -> None:
         status, output = program.run(["umount", at])
@@ -155,7 +152,6 @@ class SystemVolumes:
 def _number(device: str) -> str:
     """``major:minor`` as the kernel writes it."""
     try:
-        number = os.stat(device).st_rdev
+        return mounts.device_number(device)
     except OSError as error:
         raise VolumeError(f"cannot find {device}: {error.strerror}") from None
-    return f"{os.major(number)}:{os.minor(number)}"

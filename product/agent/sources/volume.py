@@ -8,14 +8,17 @@ answers as a server would. What lies there is trusted no more than what a server
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import BinaryIO
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import Connections, Response, TransientError
-from product.agent.system import program
+from product.agent.system import mounts, program
 from product.disk.labels import Volume, read_volume
 
 PREFIX = "disk:"
+# A folder for each connection, ``PROCESS.NUMBER``.
+MOUNTS = "run/kubesolo/repository"
 _NOT_DISKS = ("ram", "loop", "zram", "dm-")
 
 
@@ -65,7 +68,7 @@ class VolumeConnections(Connections):
 
     def __exit__(self, *error: object) -> None:
         for folder in self._mounted.values():
-            program.run(["umount", folder])
+            _detach(folder)
         self._mounted.clear()
         super().__exit__(None, None, None)
 
@@ -91,16 +94,51 @@ class VolumeConnections(Connections):
 
     def _mount(self, label: str) -> str:
         device, volume = find_volume(self._root, label)
-        folder = os.path.join(self._root, "run/kubesolo/repository")
-        os.makedirs(folder, exist_ok=True)
-        options = "ro,nosuid,nodev,noexec"
+        folder = self._new_folder()
         try:
-            program.require(["mount", "-t", volume.kind, "-o", options, device, folder])
-        except program.ProgramError as error:
+            mounts.attach(
+                device, folder, kind=volume.kind, options="nosuid,nodev,noexec",
+                mountinfo=os.path.join(self._root, "proc/self/mountinfo"),
+            )  # fmt: skip
+        except mounts.MountError as error:
+            os.rmdir(folder)
             raise AgentError(
                 f"cannot mount {device}: {error.message}", code="server-unreachable"
             ) from None
         return folder
+
+    def _new_folder(self) -> str:
+        """A mount point that is this connection's alone; those of processes that died are gone."""
+        parent = os.path.join(self._root, MOUNTS)
+        os.makedirs(parent, exist_ok=True)
+        for name in os.listdir(parent):
+            process = name.partition(".")[0]
+            if process.isdecimal() and not _runs(int(process)):
+                _detach(os.path.join(parent, name))
+        number = 0
+        while True:
+            folder = os.path.join(parent, f"{os.getpid()}.{number}")
+            try:
+                os.mkdir(folder, 0o700)
+                return folder
+            except FileExistsError:
+                number += 1
+
+
+def _detach(folder: str) -> None:
+    program.run(["umount", folder])
+    with suppress(OSError):
+        os.rmdir(folder)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def find_volume(root: str, label: str) -> tuple[str, Volume]:

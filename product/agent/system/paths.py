@@ -19,6 +19,8 @@ class Paths:
         self.loader = f"{base}/usr/lib/kubesolo/loader"
         self.config = f"{base}/etc/kubesolo/update.conf"
         self.timezone = f"{base}/etc/kubesolo/timezone"
+        # What /etc/localtime leads to; left by stage 46.
+        self.localtime = f"{base}/run/kubesolo/localtime"
         self.authorized_keys = f"{base}/etc/kubesolo/authorized_keys"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo"
@@ -50,6 +52,10 @@ class Paths:
         self.booted_mount = f"{self.run}/booted"
         # One a slot, because two processes may look at different slots at once.
         self.view_mounts = {slot: f"{self.run}/view-{slot}" for slot in ("A", "B")}
+        # Where SystemVolumes mounts, and nobody else does.
+        self.own_mounts = (
+            self.esp_mount, self.slot_mount, self.booted_mount, *self.view_mounts.values(),
+        )  # fmt: skip
         self.services = f"{base}/run/service"
         # When DHCP began to ask for each interface's address.
         self.dhcp = f"{self.run}/dhcp"

@@ -15,6 +15,7 @@ from product.agent.errors import AgentError, RefusedError
 from product.agent.node import Node
 from product.agent.records.quarantine import Quarantine
 from product.agent.slots.store import SlotStore
+from product.agent.system.zone import window_unknown
 from product.agent.version import parse_version
 from product.agent.window import window_is_open
 
@@ -77,8 +78,8 @@ class Gate(NamedTuple):
 
 
 def _window(context: GateContext) -> tuple[str, str]:
-    if context.config.window_unknown:
-        return REFUSE, f"the maintenance window is not known: {context.config.window_unknown}"
+    if unknown := window_unknown(context.node.paths, context.config):
+        return REFUSE, f"the maintenance window is not known: {unknown}"
     window = context.config.maintenance_window
     minute = context.node.clock.local_minute()
     clock = f"{minute // 60:02}:{minute % 60:02}"

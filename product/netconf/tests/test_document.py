@@ -50,6 +50,12 @@ def test_everything_that_the_format_has() -> None:
     assert vlan.vlan == (20, "lan")
 
 
+def test_an_editor_on_windows_changes_nothing() -> None:
+    text = json.dumps({"schema": 1, "interfaces": [{"id": "eth0"}]}, indent=1)
+    (one,) = parse(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert one.name == "eth0"
+
+
 def test_a_card_without_match_is_known_by_its_id() -> None:
     (one,) = read({"id": "eth0"})
     assert (one.name, one.mac, one.asks) == ("eth0", None, False)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from product.netconf.cli import main
-from product.netconf.effect import Effect, NetworkPaths, plan_for
+from product.netconf.effect import Effect, NetworkPaths, plan_for, say
 
 ROUTE = "ip -4 route replace 198.51.100.0/24 via 10.9.9.9 dev eth0 metric 1002 proto static"
 
@@ -176,3 +176,11 @@ def test_what_ends_it_is_one_line(tmp_path: Path) -> None:
     assert main(machine.paths) == 1
     assert machine.console[0].startswith("kubesolo: problem: network: ")
     assert "Traceback" not in machine.console[0]
+
+
+def test_a_name_that_no_console_can_show_is_said_all_the_same(machine: Machine) -> None:
+    machine.configure({"id": "eth0", "match": {"name": "\ud800"}, "dhcp4": True})
+    machine.take()
+    assert "surrogates not allowed" in "\n".join(machine.console)
+    say(machine.paths, "\ud800")
+    assert machine.console[-1] == "kubesolo: \\ud800"

@@ -38,8 +38,10 @@ class Machine:
         for name in ("network", "time"):
             (root / "var/lib/kubesolo" / name).mkdir(parents=True)
         (root / "lib").mkdir()
-        self.write("lib/lib.sh", f'say() {{ echo "say $*" >> {self.log}; }}\n'
-                   f'problem() {{ echo "problem $*" >> {self.log}; }}\n')  # fmt: skip
+        self.write("run/kubesolo/early", "")
+        said = f'say() {{ echo "say $*" >> {self.log}; }}\n'
+        said += f'problem() {{ echo "problem $*" >> {self.log}; }}\n'
+        self.write("lib/lib.sh", self.script("lib.sh") + said)
         self.write("lib/dhcpcd.conf", "allowinterfaces eth*\n")
         self.write("lib/ntp.sources", "pool pool.example iburst\n")
         for name in ("name-servers", "time-servers"):
@@ -323,6 +325,24 @@ def test_servers_of_time_by_configuration_firmware_dhcp_image(machine: Machine) 
     assert (machine.root / "run/kubesolo/time/from").read_text() == "configuration\n"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""])
+def test_servers_that_were_edited_on_windows(machine: Machine, end: str) -> None:
+    machine.write("etc/kubesolo/ntp", f"\ufeffntp.example{end}")
+    machine.run("time-servers")
+    assert machine.sources == ["server ntp.example iburst"]
+    assert machine.console == []
+
+
+def test_servers_of_which_none_can_be_asked_are_a_problem(machine: Machine) -> None:
+    machine.write("etc/kubesolo/ntp", "ntp.example iburst\nevil; rm\n")
+    for _ in range(2):
+        machine.run("time-servers")
+    assert machine.sources == []
+    (line,) = machine.console
+    assert line.startswith("kubesolo: problem: time: ")
+    assert line.endswith("/etc/kubesolo/ntp names no server that can be asked")
+
+
 def test_chronyd_hears_of_other_servers_and_of_a_network(machine: Machine) -> None:
     (machine.root / "run/chrony").mkdir()
     with socket.socket(socket.AF_UNIX) as chronyd:
@@ -380,6 +400,24 @@ def test_the_name_is_that_of_the_first_card_built_in_and_stays(machine: Machine)
     assert machine.lines[-1] == "hostname edge-07"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["edge-07\r\n", "\ufeffedge-07\r\n", "\r\n\n  edge-07 \nother\n", "edge-07", "edge-07\r"],
+)
+def test_a_name_that_was_edited_on_windows(machine: Machine, text: str) -> None:
+    machine.write("etc/kubesolo/hostname", text)
+    machine.run("stages/60-hostname")
+    assert machine.lines == ["hostname edge-07"]
+
+
+@pytest.mark.parametrize("text", ["\n", "\ufeff", "\ufeff\r\n \r\n"])
+def test_a_file_that_names_nothing_leaves_the_kept_name(machine: Machine, text: str) -> None:
+    machine.write("var/lib/kubesolo/network/hostname", "kubesolo-525400000002\n")
+    machine.write("etc/kubesolo/hostname", text)
+    machine.run("stages/60-hostname")
+    assert machine.lines == ["hostname kubesolo-525400000002"]
+
+
 def test_a_machine_without_a_card_has_no_name_to_keep(machine: Machine) -> None:
     machine.run("stages/60-hostname")
     machine.plug_in("usb0", index=2, mac="52:54:00:00:00:03", bus="pci0000:00/c/usb1/1-1")
@@ -413,14 +451,24 @@ def test_a_time_zone_is_one_of_the_images(machine: Machine, zone: str, taken: bo
         assert f"names '{zone}'" in machine.lines[0]
 
 
+@pytest.mark.parametrize("text", ["Europe/Berlin\r\n", "\ufeffEurope/Berlin\r", "\n Europe/Berlin"])
+def test_a_zone_that_was_edited_on_windows(machine: Machine, text: str) -> None:
+    machine.write("usr/share/zoneinfo/Europe/Berlin", "TZif2...")
+    machine.write("etc/kubesolo/timezone", text)
+    machine.run("stages/46-site")
+    assert (machine.root / "run/kubesolo/localtime").is_symlink()
+    assert machine.lines == []
+
+
 def test_authorities_of_the_site_come_on_top_of_the_images(machine: Machine) -> None:
     bundle = machine.write("etc/ssl/certs/ca-certificates.crt", "IMAGE\n")
-    own = "-----BEGIN CERTIFICATE-----\r\nOWN\r\n-----END CERTIFICATE-----"
+    own = "\ufeff-----BEGIN CERTIFICATE-----\r\nOWN\r\n-----END CERTIFICATE-----"
     machine.write("etc/kubesolo/ca-certificates.crt", own)
     machine.program("mount", f'echo "mount $*" >> {machine.log}')
     machine.run("stages/46-site")
     made = machine.root / "run/kubesolo/ca-certificates.crt"
-    assert made.read_text() == f"IMAGE\n\n{own}\n".replace("\r", "")
+    assert made.read_text() == f"IMAGE\n\n{own[1:]}\n".replace("\r", "")
+    assert not (made.parent / "own.crt").exists()
     assert machine.lines == [f"mount --bind {made} {bundle}"]
 
 

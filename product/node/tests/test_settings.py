@@ -95,6 +95,12 @@ def test_what_cannot_be_used_is_said_and_stops_nothing(
     assert said in problem
 
 
+def test_an_editor_on_windows_changes_nothing(world: NodeWorld) -> None:
+    world.write(world.paths.settings, '\ufeff{"schema": 1,\r\n "settings": {"debug": true}}\r\n')
+    found = read_settings(world.paths.settings)
+    assert (found.values, found.problems) == ({"debug": True}, ())
+
+
 def test_a_secret_never_stands_in_a_problem(world: NodeWorld) -> None:
     secret = "c3dvcmRmaXNo\nand more"
     tell(world, portainer_edge_key=secret, portainer_edge_id=7)

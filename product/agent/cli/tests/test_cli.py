@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,22 @@ def test_every_command_names_unknown_keys(world: World, capsys: pytest.CaptureFi
     assert report["problems"] == []
 
 
+def test_status_says_that_a_window_is_not_in_the_zone_that_was_set(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.write_file(world.paths.timezone, "Asia/Tokio\n")
+    world.run("status")
+    assert "maintenance window: always open" in capsys.readouterr().out
+    with Path(world.paths.config).open("a") as config:
+        config.write("maintenance_window=11:00-13:00\n")
+    world.run("status")
+    line = "maintenance window: not known, so closed: local time is not that of 'Asia/Tokio'"
+    assert line in capsys.readouterr().out
+    world.offered = FakeRelease("0.2.0")
+    assert world.run("apply") == 11
+    assert "the image has no such zone" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "text", "is_open"),
     [
@@ -128,6 +145,7 @@ def test_status_shows_the_window_and_when_it_opens(
     world: World, capsys: pytest.CaptureFixture[str], line: str, text: str, is_open: bool
 ) -> None:
     world.write_file(world.paths.timezone, "Asia/Tokyo\n")
+    os.symlink("/usr/share/zoneinfo/Asia/Tokyo", world.paths.localtime)
     with Path(world.paths.config).open("a") as config:
         config.write(f"{line}\n")
     world.run("status")

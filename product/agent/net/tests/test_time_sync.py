@@ -72,3 +72,10 @@ def test_an_answer_that_is_none(
 def test_nobody_is_asked_where_nobody_answers(world: World) -> None:
     assert read_time_sync(world.paths) == TimeSync()
     assert TimeSync(synchronised=False).describe() == "not synchronised: no server is named"
+
+
+def test_a_file_without_a_server_that_can_be_asked_is_a_problem_at_once(world: World) -> None:
+    world.write_file(f"{world.paths.time}/from", "configuration\n")
+    world.write_file(f"{world.paths.time}/sources/kubesolo.sources", "")
+    problem = read_time_sync(world.paths).problem(1)
+    assert problem == "time: /etc/kubesolo/ntp names no server that can be asked"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,9 @@ def test_a_window_of_a_minute_is_not_missed_and_an_unknown_one_changes_nothing(
     for name in NODES:
         delay = into_window(world.node(), settings, name, 360 * 60)
         assert 600 * 60 <= delay < 601 * 60
+    world.write_file(world.paths.timezone, "Asia/Tokio\n")
+    assert into_window(world.node(), settings, "edge-07", 60) == 60
+    Path(world.paths.timezone).unlink()
     settings = settings._replace(window_unknown="line 1")
     assert into_window(world.node(), settings, "edge-07", 60) == 60
 

@@ -10,12 +10,22 @@ from pathlib import Path
 import pytest
 
 from product.agent.slots.volumes import SystemVolumes, VolumeBusyError, VolumeError
-from product.agent.system import program
+from product.agent.system import mounts, program
 from product.agent.system.paths import Paths
 
 needs_e2fsprogs = pytest.mark.skipif(
     shutil.which("mke2fs", path="/usr/sbin:/sbin") is None, reason="needs e2fsprogs"
 )
+
+
+def _can_mount() -> bool:
+    """Whether this host lets us mount a file: a container often does not."""
+    if os.geteuid() != 0 or not shutil.which("mke2fs", path="/usr/sbin:/sbin"):
+        return False
+    return program.run(["losetup", "-f"])[0] == 0
+
+
+needs_mounts = pytest.mark.skipif(not _can_mount(), reason="needs loop devices and root")
 
 
 class Programs:
@@ -43,10 +53,10 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     return programs
 
 
-def mount_line(point: str) -> str:
+def mount_line(point: str, shared: str = "rw") -> str:
     device = os.stat("/dev/null").st_rdev
     number = f"{os.major(device)}:{os.minor(device)}"
-    return f"22 1 {number} / {point} rw - ext4 /dev/x rw\n"
+    return f"22 1 {number} / {point} rw - ext4 /dev/x {shared}\n"
 
 
 def test_a_partition_is_mounted_while_it_is_used(programs: Programs) -> None:
@@ -105,6 +115,72 @@ def test_what_a_killed_agent_left_is_unmounted_first(programs: Programs) -> None
     programs.ran.clear()
     assert volumes.check("/dev/null")
     assert programs.ran == [["umount", left], ["e2fsck", "-p", "/dev/null"]]
+
+
+def test_what_others_have_mounted_stays_theirs(programs: Programs) -> None:
+    run, esp = programs.paths.run, programs.paths.esp_mount
+    others = [f"{run}/repository/7.0", f"{run}/seed", "/media/esp"]
+    programs.table("".join(mount_line(point) for point in others))
+    volumes = SystemVolumes(programs.paths)
+    with volumes.mounted("/dev/null", esp, kind="vfat", writable=True):
+        pass
+    assert volumes.check("/dev/null")
+    assert [argv[-1] for argv in programs.ran if argv[0] == "umount"] == [esp]
+
+
+def test_a_partition_is_mounted_beside_a_mount_of_the_other_kind(programs: Programs) -> None:
+    volumes, at = SystemVolumes(programs.paths), programs.paths.esp_mount
+    safe = "nosuid,nodev,noexec"
+    for shared, writable, steps in (
+        ("ro", False, [f"ro,{safe}"]),
+        ("ro", True, [f"ro,noatime,{safe}", f"remount,rw,noatime,{safe}"]),
+        ("rw,errors=remount-ro", True, [f"rw,noatime,{safe}"]),
+        ("rw,errors=remount-ro", False, [f"rw,{safe}", f"remount,bind,ro,{safe}"]),
+    ):
+        programs.table(mount_line(f"{programs.paths.run}/seed", shared))
+        programs.ran.clear()
+        with volumes.mounted("/dev/null", at, kind="vfat", writable=writable):
+            pass
+        assert [argv[4] for argv in programs.ran[:-1]] == steps
+        assert programs.ran[-1] == ["umount", at]
+
+
+@needs_mounts
+def test_a_real_file_system_is_read_and_written_by_several_at_once(tmp_path: Path) -> None:
+    image = tmp_path / "disk.img"
+    image.write_bytes(b"")
+    os.truncate(image, 4 * 1024 * 1024)
+    program.require(["mke2fs", "-q", "-F", str(image)])
+    device = program.run(["losetup", "-f", "--show", str(image)])[1]
+    points = [tmp_path / name for name in "abc"]
+    attached: list[Path] = []
+
+    def attach(point: Path, *, writable: bool) -> None:
+        point.mkdir(exist_ok=True)
+        mounts.attach(
+            device, str(point), kind="ext2", options="nosuid,nodev,noexec",
+            mountinfo="/proc/self/mountinfo", writable=writable,
+        )  # fmt: skip
+        attached.append(point)
+
+    def detach(point: Path) -> None:
+        program.require(["umount", str(point)])
+        attached.remove(point)
+
+    try:
+        attach(points[0], writable=False)
+        attach(points[1], writable=True)
+        (points[1] / "file").write_text("new")
+        assert (points[0] / "file").read_text() == "new"
+        detach(points[1])
+        attach(points[2], writable=False)
+        for reader in (points[0], points[2]):
+            with pytest.raises(OSError, match="Read-only"):
+                (reader / "other").write_text("")
+    finally:
+        for point in list(attached):
+            detach(point)
+        program.require(["losetup", "-d", device])
 
 
 def test_a_partition_that_does_not_mount_is_an_error(programs: Programs) -> None:

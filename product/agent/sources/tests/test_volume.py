@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def computer(
     made.disk("sda1", "KSOLOEFI")
     made.disk("sdb", "RELEASES")
     yield made
-    assert not (tmp_path / "run/kubesolo/repository").is_symlink(), "it is still mounted"
+    folder = tmp_path / volume.MOUNTS
+    assert not folder.exists() or not list(folder.iterdir()), "it is still mounted"
 
 
 def test_it_is_mounted_once_and_read_only(computer: Computer) -> None:
@@ -74,6 +76,29 @@ def test_it_is_mounted_once_and_read_only(computer: Computer) -> None:
     mount = computer.calls[0]
     assert mount[:5] == ["mount", "-t", "vfat", "-o", "ro,nosuid,nodev,noexec"]
     assert mount[5].endswith("/dev/sdb")
+
+
+def test_each_fetch_has_a_mount_of_its_own(computer: Computer) -> None:
+    with computer.connections() as one, computer.connections() as other:
+        for connections, label in ((one, "RELEASES"), (other, "RELEASES"), (one, "KSOLOEFI")):
+            http.open_url(connections, f"disk:{label}/none")
+        points = [call[-1] for call in computer.calls if call[0] == "mount"]
+        assert len(set(points)) == 3
+    assert sorted(call[-1] for call in computer.calls if call[0] == "umount") == sorted(points)
+
+
+def test_what_a_killed_fetch_left_is_unmounted(computer: Computer) -> None:
+    died = subprocess.Popen(["true"])
+    died.wait()
+    folder = computer.root / volume.MOUNTS
+    for name in (f"{died.pid}.0", f"{os.getppid()}.0"):
+        (folder / name).mkdir(parents=True)
+        (folder / name).rmdir()
+        (folder / name).symlink_to(computer.shown)
+    with computer.connections() as connections:
+        http.open_url(connections, "disk:RELEASES/none")
+    assert [path.name for path in folder.iterdir()] == [f"{os.getppid()}.0"]
+    (folder / f"{os.getppid()}.0").unlink()
 
 
 @pytest.mark.parametrize("path", ["none", "artifacts", "../../etc/passwd", "one/two"])

@@ -15,6 +15,11 @@ problem() {
     say "problem: $*"
     echo "$*" >> /run/kubesolo/problems
 }
+# Prints the first line of a file that says something. An editor on Windows leaves a byte order mark before
+# it, and CR behind it.
+first_line() {
+    tr '\r' '\n' < "$1" | sed -n "1s/^$(printf '\357\273\277')//; s/^[[:blank:]]*//; s/[[:blank:]]*\$//; /./{p;q;}"
+}
 # Whether the kernel was given an argument.
 has_argument() {
     read -r cmdline < /proc/cmdline
