@@ -44,6 +44,8 @@ _REGISTRY = r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _CHANNEL = r"[a-z0-9][a-z0-9._-]{0,63}"
 
+_LOGIN = re.compile(r"//[^/?#\s]{1,2048}@")
+
 # Each key's pattern, and what a value is not that does not match it.
 _PATTERNS = {
     "server": (_SERVER, "not an address like https://releases.example.com/kubesolo"),
@@ -109,8 +111,14 @@ def nearest_key(text: str) -> str | None:
     return None
 
 
+def has_login(text: str) -> bool:
+    """Whether a URL in ``text`` names a user, a token or a password."""
+    return _LOGIN.search(text) is not None
+
+
 def shown(text: str) -> str:
-    """``text`` in quotes, short, and without anything that a terminal obeys."""
+    """``text`` in quotes, short, without a URL's login or anything that a terminal obeys."""
+    text = _LOGIN.sub("//***@", text)
     return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 

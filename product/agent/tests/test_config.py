@@ -101,6 +101,14 @@ def test_a_key_that_is_nearly_known_is_a_mistake(tmp_path: Path, line: str, mean
     assert (config.window_unknown is not None) == (meant == "maintenance_window")
 
 
+@pytest.mark.parametrize(
+    "line", ["server=https://bob:pw5@a/?b", "server https://bob:pw5@a/", "tag=https://bob:pw5@a/"]
+)
+def test_a_problem_never_shows_the_login_of_a_url(tmp_path: Path, line: str) -> None:
+    [problem] = load(tmp_path, f"{line}\n").problems
+    assert "pw5" not in problem
+
+
 @pytest.mark.parametrize("key", ["proxy", "notify", "log_level", "reboot_delay", "mirror", "retry"])
 def test_other_words_are_no_mistakes(tmp_path: Path, key: str) -> None:
     assert load(tmp_path, f"{key}=1\n").problems == ()
