@@ -126,9 +126,11 @@ def after_cut(cut: Storage, tools: HostTools, number: int) -> Storage:
 def make_disk(image: Path, disk: Path, size: int, tools: HostTools) -> None:
     """Write a disk of its own, as qcow2, with the content of ``image``; it grows to ``size`` bytes.
 
-    Raises LaunchError.
+    A node keeps its keys on it: it is its owner's alone. Raises LaunchError.
     """
     partial = disk.with_name(f"{disk.name}.part")
+    partial.touch()
+    partial.chmod(0o600)
     _run([tools.argv("qemu-img", "convert", "-q", "-O", "qcow2", str(image), str(partial))])
     _run([tools.argv("qemu-img", "resize", "-q", "-f", "qcow2", str(partial), str(size))])
     partial.rename(disk)

@@ -44,6 +44,8 @@ _REGISTRY = r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _CHANNEL = r"[a-z0-9][a-z0-9._-]{0,63}"
 
+_LOGIN = re.compile(r"//[^/?#\s]{1,2048}@")
+
 # Each key's pattern, and what a value is not that does not match it.
 _PATTERNS = {
     "server": (_SERVER, "not an address like https://releases.example.com/kubesolo"),
@@ -53,8 +55,11 @@ _PATTERNS = {
     "channel": (_CHANNEL, "not a channel: small letters, digits, dots and dashes"),
 }
 
-# How people write before a key: a shell's words, and other files' sections.
-_PREFIXES = ("export", "set", "updates", "update", "kubesoloos", "kubesolo")
+# How people write before a key, one behind another: a shell's words, and other files' sections.
+_PREFIXES = ("export", "set", "updates", "update", "os", "kubesolo")
+_MAX_PREFIXES = 16
+# Letters of every word for a window; one that is passed over would be open.
+_OF_A_WINDOW = ("window", "maint")
 # Keys of so many characters may have two wrong ones.
 _LONG = 12
 _LONGEST = 64
@@ -95,22 +100,38 @@ def check_value(key: str, text: str) -> str | None:
 def nearest_key(text: str) -> str | None:
     """The key that somebody meant who wrote ``text``; None where it is like none.
 
-    It may differ by case, by what stands between its words, by a shell's or a section's word before
-    it, and by a letter; a long one by two. ``text`` may go on behind a colon or a blank.
+    It may differ by case, by what stands between its words, by a shell's or sections' words before
+    it, and by a letter; a long one by two. ``text`` may go on behind a colon or a blank. Whatever
+    speaks of a window, or of maintenance, is taken for the window.
     """
     words = text.lstrip("\ufeff-").replace(":", " ").split()
     for word in dict.fromkeys((*words[:3], "".join(words[:3]))):
-        bare = _squeezed(word)
-        candidates = [bare, *(bare.removeprefix(prefix) for prefix in _PREFIXES)]
-        for candidate in candidates:
+        for candidate in _without_prefixes(_squeezed(word)):
             for key in sorted(KEYS):
                 if _is_near(candidate, key.replace("_", "")):
                     return key
-    return None
+    letters = _squeezed(text)
+    return "maintenance_window" if any(part in letters for part in _OF_A_WINDOW) else None
+
+
+def _without_prefixes(text: str) -> list[str]:
+    """``text``, and what is left of it without one word before it after another."""
+    found = [text]
+    for rest in found:
+        for prefix in _PREFIXES:
+            if rest.startswith(prefix) and len(found) < _MAX_PREFIXES:
+                found.append(rest.removeprefix(prefix))
+    return found
+
+
+def has_login(text: str) -> bool:
+    """Whether a URL in ``text`` names a user, a token or a password."""
+    return _LOGIN.search(text) is not None
 
 
 def shown(text: str) -> str:
-    """``text`` in quotes, short, and without anything that a terminal obeys."""
+    """``text`` in quotes, short, without a URL's login or anything that a terminal obeys."""
+    text = _LOGIN.sub("//***@", text)
     return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 

@@ -30,6 +30,8 @@ _EXAMPLE = "{version: 2, ethernets: {eth0: {dhcp4: true}}}"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # The kernel's limit (IFNAMSIZ - 1) for what the node itself makes.
 _DEVICE_MAX = 14
+# Loopback, and what the kernel's settings call all interfaces and those to come.
+_KERNELS = ("lo", "all", "default")
 # The kernel's first card; short forms name no other.
 FIRST_CARD = "eth0"
 _TOP = ("version", *SHAPES, *TOP_NOTED, *TOP_REFUSED)
@@ -121,7 +123,7 @@ class _Reader:
                     here, f"{shown(name)} cannot be an id; a pattern belongs below match.name", True
                 )
                 continue
-            if section != "ethernets" and (len(name) > _DEVICE_MAX or name == "lo"):
+            if section != "ethernets" and (len(name) > _DEVICE_MAX or name in _KERNELS):
                 self._refuse(here, f"{shown(name)} cannot be a new interface's name (at most "
                              f"{_DEVICE_MAX} letters)", True)  # fmt: skip
                 continue

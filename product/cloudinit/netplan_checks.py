@@ -20,6 +20,8 @@ from product.cloudinit.network import Bond, Interface, Route, Vlan
 
 # Names that udev gives: enp1s0, ens3, eno1, enx525400123456, wlp2s0.
 _UDEV = re.compile(r"(en|wl|ww)[opsx][0-9a-f*?\[].*")
+# The kernel's, which the node keeps.
+_CARD = re.compile(r"(eth|wlan|usb)[0-9]+")
 # What bonding's own documentation asks for; 0 would never notice a lost link.
 _MIIMON = 100
 Note = Callable[[Path, str], None]
@@ -51,12 +53,28 @@ def assemble(
             other = known[draft.id].section
             refuse(draft.path, f"{draft.id} is an interface of {other}, too", True)
         known.setdefault(draft.id, draft)
+    _names_of_cards(drafts, refuse)
     _matches(drafts, refuse)
     _addresses(drafts, refuse)
     _defaults(drafts, refuse)
     _links(drafts, known, broken, refuse)
     _members(drafts, known, broken, refuse)
     return tuple(_interface(draft, refuse, note) for draft in drafts)
+
+
+def _names_of_cards(drafts: Sequence[Draft], refuse: Refuse) -> None:
+    """A bond or VLAN under a card's name would be that card."""
+    shapes = {draft.id: draft.shape for draft in drafts if draft.section == "ethernets"}
+    cards = {
+        shape.match.name
+        for shape in shapes.values()
+        if isinstance(shape, EthernetShape) and shape.match
+    }
+    for draft in drafts:
+        # Two interfaces of one id are an error already.
+        if draft.id not in shapes and (draft.id in cards or _CARD.fullmatch(draft.id)):
+            message = f"{draft.id} is a card's name, and cannot be a new interface's"
+            refuse(draft.path, message, True)
 
 
 def _interface(draft: Draft, refuse: Refuse, note: Note) -> Interface:

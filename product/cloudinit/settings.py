@@ -91,7 +91,10 @@ def _choice(*names: str) -> Callable[[object], str]:
 
 
 def _ip(value: object) -> str:
-    return str(address(value))
+    found = address(value)
+    if found.is_link_local or str(found) == "255.255.255.255":
+        raise ValueError(f"{shown(value)} is not an address that Kubernetes takes")
+    return str(found)
 
 
 def _node_name(value: object) -> str:
@@ -119,6 +122,10 @@ def _cpus(value: object) -> str:
     text = _text(value)
     if not _CPUS.fullmatch(text):
         raise ValueError(f"{shown(text)} is not a set of CPUs, such as 0-1,4")
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        if high and int(low) > int(high):
+            raise ValueError(f"{shown(text)}: the range {part} runs backwards")
     return text
 
 

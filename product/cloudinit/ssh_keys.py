@@ -19,6 +19,21 @@ TYPES = (
 )
 MIN_RSA_BITS = 2048
 MAX_LENGTH = 16 * 1024
+# What Dropbear knows; a line with any other option lets nobody in.
+OPTIONS = (
+    "no-port-forwarding",
+    "no-agent-forwarding",
+    "no-X11-forwarding",
+    "no-pty",
+    "restrict",
+    "command=",
+    "permitopen=",
+    "no-touch-required",
+    "verify-required",
+)
+_FOLDED = frozenset(option.lower() for option in OPTIONS)
+_QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*\"")
+_OPTION = re.compile(r"(?:[^\s\",]|\"(?:\\.|[^\"\\])*\")*")
 _OPTIONS = re.compile(r"(?:[^\s\"]|\"(?:\\.|[^\"\\])*\")+")
 
 
@@ -44,22 +59,57 @@ def authorized_key(value: object) -> str:
             raise ValueError(f"{shown(word)}: keys are not fetched; put the key itself here")
         known = ", ".join(TYPES[:5])
         raise ValueError(f"{shown(word)} is no type of key that the node takes ({known})")
-    kind, blob = found
+    options, kind, blob = found
+    _check_options(options)
     _check(kind, blob)
     return text
 
 
-def _split(text: str, kind: str) -> tuple[str, str] | None:
-    """Type and base64, where ``kind`` is the word that follows the options, if any."""
+def _split(text: str, kind: str) -> tuple[str, str, str] | None:
+    """Options, type and base64, where ``kind`` is the word that follows the options, if any."""
     before, word, rest = f" {text}".partition(f" {kind} ")
     if not word or (before and not _is_options(before.strip())):
         return None
-    return kind, rest.split(" ")[0]
+    return before.strip(), kind, rest.split(" ")[0]
 
 
 def _is_options(text: str) -> bool:
     """Whether ``text`` is one word of options, in which blanks stand between quotes alone."""
     return not text or _OPTIONS.fullmatch(text) is not None
+
+
+def _check_options(text: str) -> None:
+    """Raises ValueError for an option that Dropbear does not take."""
+    at = 0
+    while text and at <= len(text):
+        option = _OPTION.match(text, at)
+        assert option is not None, "it matches nothing, too"
+        _check_option(option[0])
+        at = option.end() + 1
+
+
+def _check_option(text: str) -> None:
+    if not text:
+        raise ValueError("has an empty option before the key; write one comma between two")
+    name, equals, value = text.partition("=")
+    if (name + equals).lower() not in _FOLDED:
+        raise ValueError(
+            f"the option {shown(name)[1:-1]}{equals} is none that the node's SSH server knows, and "
+            f"it would refuse the key; {', '.join(OPTIONS)} are"
+        )
+    if not equals:
+        return
+    if not _QUOTED.fullmatch(value):
+        raise ValueError(f'{name}= needs its value in quotes: {name}="..."')
+    host, _, port = value[1:-1].rpartition(":")
+    if name.lower() == "permitopen" and not (host and _is_port(port)):
+        raise ValueError(f"{name}=: {shown(value[1:-1])} is not HOST:PORT")
+
+
+def _is_port(text: str) -> bool:
+    """Whether it is a port's number, or the asterisk for every port."""
+    number = text.isascii() and text.isdigit() and len(text) < 6
+    return text == "*" or (number and 0 < int(text) < 65536)
 
 
 def _check(kind: str, text: str) -> None:

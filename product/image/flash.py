@@ -79,7 +79,9 @@ def flash(
             stack.enter_context(file.open("rb", buffering=0)).fileno() for file in (image, esp)
         )
         pieces = list(_pieces(places, source, changed))
-        descriptor = target.open_for_writing(partial, device)
+        # Configuration may hold keys and passwords; the image may be one that was flashed already.
+        private = bool(files) or not image.stat().st_mode & 0o077
+        descriptor = target.open_for_writing(partial, device, private=private)
         stack.callback(os.close, descriptor)
         try:
             done = _Writer(descriptor, pieces, device, progress).run(places.size)

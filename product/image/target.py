@@ -110,13 +110,20 @@ def require_meant(path: str, device: Device | None, meant: str | None) -> None:
         )
 
 
-def open_for_writing(path: Path, device: Device | None) -> int:
-    """A descriptor. Of a disk it is the only one that may write: whatever uses it, is refused."""
+def open_for_writing(path: Path, device: Device | None, *, private: bool = False) -> int:
+    """A descriptor. Of a disk it is the only one that may write: whatever uses it, is refused.
+
+    A ``private`` file is its owner's alone.
+    """
     flags = os.O_RDWR | os.O_CLOEXEC
     try:
         if device is not None:
             return os.open(path, flags | os.O_EXCL)
-        return os.open(path, flags | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_TRUNC, 0o600 if private else 0o644)
+        if private:
+            # An earlier run may have left the file.
+            os.fchmod(descriptor, 0o600)
+        return descriptor
     except PermissionError:
         raise ImageError(
             f"{path} cannot be opened for writing", hint="disks are root's: use sudo"

@@ -12,6 +12,8 @@ from product.netconf.document import BOND, ETHERNET, Configured, Route
 FILE = "/etc/kubesolo/network.json"
 # dhcpcd's rule for an interface without a metric of its own: the kernel's first card goes first.
 METRIC_BASE = 1000
+# Not an interface's to take: loopback, and what sysctl calls all of them and those to come.
+_KERNELS = ("lo", "all", "default")
 DHCP, STATIC, BOTH, LINK = "dhcp", "static", "dhcp+static", "link"
 
 
@@ -104,15 +106,35 @@ def make_plan(
     configured: Sequence[Configured], cards: Sequence[Card], names: frozenset[str]
 ) -> Plan:
     """``names``: the interfaces that there are, which are not made again."""
-    placed, problems = place(configured, cards)
-    if not any(placed.values()):
+    possible, problems = _possible(configured, cards)
+    placed, more = place(possible, cards)
+    problems += more
+    useless = len(possible) < len(configured) and not any(
+        one.asks or one.addresses for one in possible
+    )
+    if useless or not any(placed.values()):
         if cards:
-            problems = [
-                *problems,
-                f"nothing in {FILE} fits a card of this machine: DHCP is asked on all of them",
-            ]
+            what = "gives this machine an address" if useless else "fits a card of this machine"
+            problems.append(f"nothing in {FILE} {what}: DHCP is asked on all of them")
         return fall_back(cards, *problems)
-    return _Planning(configured, placed, names, problems).plan()
+    return _Planning(possible, placed, names, problems).plan()
+
+
+def _possible(
+    configured: Sequence[Configured], cards: Sequence[Card]
+) -> tuple[list[Configured], list[str]]:
+    """What is left without bonds and VLANs whose name is somebody else's; sentences on the rest."""
+    hardware = {card.name for card in cards}
+    possible, problems = [], []
+    for one in configured:
+        if one.kind == ETHERNET or one.id not in hardware.union(_KERNELS):
+            possible.append(one)
+        elif one.id in hardware:
+            problems.append(f"{one.id}: a card of this machine has that name already, so nothing "
+                            "else is made under it")  # fmt: skip
+        else:
+            problems.append(f"{one.id}: the kernel keeps that name for itself, so it is not made")
+    return possible, problems
 
 
 def place(
@@ -276,7 +298,8 @@ class _Planning:
         below = self._placed.get(vlan.link)
         made = {step.argv[3] for step in self._make if step.argv[:3] == ("ip", "link", "add")}
         if below is None:
-            link = vlan.link if vlan.link in made | self._names else None
+            ids = {other.id for other in self._configured}
+            link = vlan.link if vlan.link in ids & (made | self._names) else None
         else:
             link = below[0].name if below else None
         if link is None:

@@ -11,6 +11,7 @@ from product.agent.system.files import make_directories, read_bounded
 from product.node import address, certificates, components, images
 from product.node.console import Reporter
 from product.node.errors import ProgramFailedError
+from product.node.machine import read_machine
 from product.node.names import node_name
 from product.node.paths import NodePaths
 from product.node.payload import Payload
@@ -25,7 +26,7 @@ _KUBELET_LEFTOVERS = ("cpu_manager_state", "memory_manager_state")
 def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identity:
     """Make certificates and configuration fit the node as it is now. Raises NodeError."""
     require_space(paths.data)
-    settings = read_settings(paths.settings, OF_DEBIAN)
+    settings = read_settings(paths.settings, OF_DEBIAN, read_machine(paths))
     for problem in settings.problems:
         reporter.problem(f"Kubernetes: {problem}")
     identity = _identity(paths, settings, reporter)

@@ -9,6 +9,7 @@ from product.agent.kubernetes.kubeconfig import load_yaml
 from product.agent.system.files import read_bounded
 from product.node.console import Reporter
 from product.node.errors import NodeError
+from product.node.machine import read_machine
 from product.node.paths import NodePaths
 from product.node.settings import KINDS, Setting, read_settings
 
@@ -23,7 +24,7 @@ def write_file(paths: NodePaths, base: str, target: str, reporter: Reporter) -> 
     What cannot be used of the settings is a problem that is said. Raises NodeError for a ``base``
     that is no YAML.
     """
-    settings = read_settings(paths.settings)
+    settings = read_settings(paths.settings, machine=read_machine(paths))
     for problem in settings.problems:
         reporter.problem(f"Kubernetes: {problem}")
     document = merge(_read(base), settings.values)

@@ -35,3 +35,13 @@ def is_address(text: str) -> bool:
         except (OSError, ValueError):
             continue
     return False
+
+
+def is_link_local(text: str) -> bool:
+    """Whether this IP address counts on one link alone: 169.254.0.0/16, fe80::/10."""
+    from socket import AF_INET6, inet_pton
+
+    if ":" not in text:
+        return text.startswith("169.254.")
+    first, second = inet_pton(AF_INET6, text)[:2]
+    return first == 0xFE and second & 0xC0 == 0x80

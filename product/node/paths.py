@@ -13,6 +13,10 @@ class NodePaths:
         self.payload = f"{base}/usr/lib/kubesolo/payload.json"
         # The kernel's.
         self.hostname = f"{base}/proc/sys/kernel/hostname"
+        self.cpus = f"{base}/sys/devices/system/cpu/online"
+        self.memory = f"{base}/proc/meminfo"
+        self.most_pids = f"{base}/proc/sys/kernel/pid_max"
+        self.most_threads = f"{base}/proc/sys/kernel/threads-max"
         self.kernel_network = f"{base}/proc/net"
         self.sys = f"{base}/sys"
         self.devices = f"{base}/sys/class/net"

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from product.agent.system.files import read_bounded
-from product.node.names import is_address
+from product.node.machine import Machine, cpu_set
+from product.node.names import is_address, is_link_local
 
 SCHEMA = 1
 MAX_BYTES = 256 * 1024
@@ -50,6 +51,8 @@ def _text(value: object) -> str:
 def _ip(value: object) -> str:
     if not is_address(text := _text(value)):
         raise ValueError("an IP address was expected")
+    if is_link_local(text):
+        raise ValueError("a link-local address is none that Kubernetes takes")
     return text
 
 
@@ -97,6 +100,7 @@ def _choice(*names: str) -> Callable[[object], str]:
 def _cpus(value: object) -> str:
     if not _CPUS.fullmatch(text := _text(value)):
         raise ValueError("a set of CPUs such as 0-1,4 was expected")
+    cpu_set(text)
     return text
 
 
@@ -161,10 +165,12 @@ class Settings(NamedTuple):
         return tuple(value) if isinstance(value, list) else ()
 
 
-def read_settings(path: str, known: tuple[str, ...] | None = None) -> Settings:
+def read_settings(
+    path: str, known: tuple[str, ...] | None = None, machine: Machine | None = None
+) -> Settings:
     """The settings in ``path``, none where there is no file; ``known`` are those of the payload.
 
-    A secret never stands in a problem.
+    What ``machine`` has too little of is left out. A secret never stands in a problem.
     """
     try:
         document = json.loads(read_bounded(path, MAX_BYTES).decode("utf-8-sig"))
@@ -190,6 +196,8 @@ def read_settings(path: str, known: tuple[str, ...] | None = None) -> Settings:
                 found[name] = KINDS[name].check(value)
             except ValueError as error:
                 problems.append(f"{path}: {name}: {error}; it is left out")
+    if machine is not None:
+        problems += [f"{path}: {problem}; it is left out" for problem in _leave_out(found, machine)]
     # The kubelet does not start where the static policy finds no processor set aside.
     reserved = found.get("system-reserved")
     set_aside = "reserved-cpus" in found or (isinstance(reserved, dict) and "cpu" in reserved)
@@ -200,3 +208,21 @@ def read_settings(path: str, known: tuple[str, ...] | None = None) -> Settings:
             "it is left out"
         )
     return Settings(found, tuple(problems))
+
+
+def _leave_out(found: dict[str, Setting], machine: Machine) -> list[str]:
+    """Remove what is to be set aside and exceeds the machine: the kubelet would not start."""
+    problems = []
+    cpus, reserved = found.get("reserved-cpus"), found.get("system-reserved")
+    if isinstance(cpus, str) and (reason := machine.lacks_cpus(cpus)):
+        del found["reserved-cpus"]
+        problems.append(f"reserved-cpus: {reason}")
+    if isinstance(reserved, dict):
+        for resource, text in reserved.items():
+            if reason := machine.exceeds(resource, text):
+                problems.append(f"system-reserved: {resource}: {reason}")
+                reserved = {name: value for name, value in reserved.items() if name != resource}
+        found["system-reserved"] = reserved
+        if not reserved:
+            del found["system-reserved"]
+    return problems

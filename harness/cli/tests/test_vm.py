@@ -104,6 +104,7 @@ def test_a_vm_boots_as_configured_is_left_and_goes_on(
     child.expect(READY)
     assert "first boot: making the data file system" in child.before
     assert f"disk: {data}" in leave(child)
+    assert data.stat().st_mode & 0o777 == 0o600
     child = session(tmp_path, "--data", data)
     child.expect(READY)
     # The disk was prepared, and what the seed asked for stays without it.

@@ -74,6 +74,21 @@ def test_unknown_keys_are_ignored_and_named(tmp_path: Path) -> None:
         ("maintenance_window: 22:00-24:00", "maintenance_window"),
         ("maintenance_window 22:00-24:00", "maintenance_window"),
         ("maintenance window=22:00-24:00", "maintenance_window"),
+        ("kubesolo_update_maintenance_window=22:00-24:00", "maintenance_window"),
+        ("kubesolo.updates.maintenance_window=22:00-24:00", "maintenance_window"),
+        ("os.update.maintenance_window=22:00-24:00", "maintenance_window"),
+        ("export kubesolo_os_update_maintenance_window=22:00-24:00", "maintenance_window"),
+        ("maintenance_window_utc=22:00-24:00", "maintenance_window"),
+        ("MaintenanceWindowUTC=22:00-24:00", "maintenance_window"),
+        ("maintenance_window_start=22:00", "maintenance_window"),
+        ("maint_window=22:00-24:00", "maintenance_window"),
+        ("maintenance=22:00-24:00", "maintenance_window"),
+        ("update_window=22:00-24:00", "maintenance_window"),
+        ("reboot.windows: 22:00-24:00", "maintenance_window"),
+        ("window=22:00-24:00", "maintenance_window"),
+        ("win_dow=22:00-24:00", "maintenance_window"),
+        ("kubesolo_updates_server=http://a/", "server"),
+        ("os.update.server=http://a/", "server"),
         ("Server=http://a/", "server"),
         ("SERVER=http://a/", "server"),
         ("sever=http://a/", "server"),
@@ -99,6 +114,14 @@ def test_a_key_that_is_nearly_known_is_a_mistake(tmp_path: Path, line: str, mean
     assert config._replace(problems=(), window_unknown=None) == Config()
     # A mistyped window must not be an open one.
     assert (config.window_unknown is not None) == (meant == "maintenance_window")
+
+
+@pytest.mark.parametrize(
+    "line", ["server=https://bob:pw5@a/?b", "server https://bob:pw5@a/", "tag=https://bob:pw5@a/"]
+)
+def test_a_problem_never_shows_the_login_of_a_url(tmp_path: Path, line: str) -> None:
+    [problem] = load(tmp_path, f"{line}\n").problems
+    assert "pw5" not in problem
 
 
 @pytest.mark.parametrize("key", ["proxy", "notify", "log_level", "reboot_delay", "mirror", "retry"])

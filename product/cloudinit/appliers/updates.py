@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from product.agent.settings import has_login
 from product.cloudinit.planned import Part, text_file
 from product.cloudinit.updates import KEY_FILE, Updates
 
@@ -12,7 +13,8 @@ def plan(block: Updates | None) -> Part:
     lines = block.lines() if block else []
     if block is None or not lines:
         return Part()
-    files = [text_file(PATH, "\n".join(["# Written from user-data; yours to edit.", *lines]))]
+    text = "\n".join(["# Written from user-data; yours to edit.", *lines])
+    files = [text_file(PATH, text, 0o600 if has_login(text) else 0o644)]
     if block.inline_key:
         files.append(text_file(KEY_FILE, block.inline_key))
     return Part(tuple(files))

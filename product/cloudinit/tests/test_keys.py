@@ -50,6 +50,7 @@ def _public(key: object) -> str:
 
 ED_PRIVATE = Ed25519PrivateKey.generate()
 PRIVATE = ED_PRIVATE.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+SK = ssh_key("sk-ssh-ed25519@openssh.com", b"k" * 32, b"ssh:")
 PUBLIC = _public(ED_PRIVATE)
 CERTIFICATE = _certificate()
 
@@ -62,8 +63,12 @@ CERTIFICATE = _certificate()
         RSA.rpartition(" ")[0],
         f'no-pty,command="echo ssh-rsa \\"x\\"" {ED25519}',
         f"restrict {ED25519} with more words",
+        f"no-port-forwarding,no-agent-forwarding,no-X11-forwarding,No-Pty {ED25519}",
+        f'restrict,permitopen="localhost:80",permitopen="[2001:db8::1]:*" {ED25519}',
+        f'command="a,from=b c" {ED25519}',
+        f"no-touch-required,verify-required {SK}",
         ssh_key("ecdsa-sha2-nistp256", b"nistp256", b"\4" * 65),
-        ssh_key("sk-ssh-ed25519@openssh.com", b"k" * 32, b"ssh:"),
+        SK,
     ],
 )
 def test_a_line_of_authorized_keys(line: str) -> None:
@@ -86,6 +91,17 @@ def test_a_line_of_authorized_keys(line: str) -> None:
         ("https://example.org/key", "keys are not fetched"),
         ("", "is empty"),
         (f"two words {ED25519}", "is no type of key"),
+        (f'from="10.0.0.0/8" {ED25519}', "option from= is none that the node's SSH server knows"),
+        (f'no-pty,from="10.0.0.1,10.0.0.2" {ED25519}', "the option from= is none"),
+        (f"cert-authority {ED25519}", "the option cert-authority is none"),
+        (f"blah {ED25519}", "it would refuse the key; no-port-forwarding, no-agent-forwarding"),
+        (f"no-pty=1 {ED25519}", "the option no-pty= is none"),
+        (f"no-pty,,restrict {ED25519}", "has an empty option before the key"),
+        (f"no-pty, {ED25519}", "has an empty option before the key"),
+        (f'command="a""b" {ED25519}', "command= needs its value in quotes"),
+        (f"command=reboot {ED25519}", 'command= needs its value in quotes: command="..."'),
+        (f'permitopen="here" {ED25519}', "permitopen=: 'here' is not HOST:PORT"),
+        (f'permitopen="a:70000" {ED25519}', "permitopen=: 'a:70000' is not HOST:PORT"),
         ("x" * 20_000, "is not a line"),
         (f"{ED25519}\n{RSA}\x07", "is not a line"),
         ("-----BEGIN OPENSSH PRIVATE KEY----- c2VjcmV0", "PRIVATE key: never hand it out"),

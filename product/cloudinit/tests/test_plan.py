@@ -133,6 +133,19 @@ def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) 
     assert said in problem.message
 
 
+@pytest.mark.parametrize(
+    ("block", "mode"),
+    [
+        ("server: 'https://updates.example.org/a@b'", 0o644),
+        ("server: 'https://bob:pw@updates.example.org/'", 0o600),
+        ("server: 'https://token@updates.example.org/'", 0o600),
+        ("healthcheck_url: 'http://bob:pw@10.0.0.1/ok'", 0o600),
+    ],
+)
+def test_a_login_in_a_url_is_for_root_alone(block: str, mode: int) -> None:
+    assert files(f"updates: {{{block}}}\n")["/etc/kubesolo/update.conf"][1] == mode
+
+
 def test_releases_may_lie_on_a_disk() -> None:
     text, _ = files("updates: {server: disk:KSOLOEFI/updates}\n")["/etc/kubesolo/update.conf"]
     assert "server=disk:KSOLOEFI/updates\n" in text

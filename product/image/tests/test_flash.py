@@ -80,6 +80,24 @@ def test_a_file_gets_the_image_and_the_configuration(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "work"]
 
 
+def test_a_file_with_configuration_is_its_owners_alone(
+    image: Path, host_tools: HostTools, tmp_path: Path
+) -> None:
+    one, two, three = tmp_path / "one", tmp_path / "two", tmp_path / "three"
+    # What an earlier, interrupted run may have left.
+    (tmp_path / "one.part").write_bytes(b"")
+    (tmp_path / "one.part").chmod(0o644)
+    for source, disk, files in (
+        (image, one, {"user-data": CONFIG}),
+        (one, two, {}),
+        (image, three, {}),
+    ):
+        (work := tmp_path / f"{disk.name}-work").mkdir()
+        flash(source, disk, host_tools, work, files=files)
+    assert [disk.stat().st_mode & 0o777 for disk in (one, two)] == [0o600, 0o600]
+    assert three.stat().st_mode & 0o077 != 0
+
+
 def test_without_configuration_it_is_the_image(
     image: Path, host_tools: HostTools, tmp_path: Path
 ) -> None:

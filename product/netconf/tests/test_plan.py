@@ -147,6 +147,49 @@ def test_what_was_made_is_not_made_again() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        Configured("eth1", VLAN, addresses=("10.5.0.5/24",), vlan=Vlan(5, "lan")),
+        Configured("eth1", BOND, dhcp4=True, bond=Bond(("lan",), "active-backup", 100)),
+    ],
+)
+def test_what_is_to_be_made_never_takes_the_name_of_a_card(made: Configured) -> None:
+    lan = Configured("lan", mac=ETH0.mac, dhcp4=True)
+    above = Configured("v", VLAN, dhcp4=True, vlan=Vlan(7, "eth1"))
+    done = plan(lan, made, above)
+    assert "eth1" not in " ".join(commands(done))
+    assert "eth1" not in done.modes
+    assert done.problems == (
+        "eth1: a card of this machine has that name already, so nothing else is made under it",
+        "v: eth1, on which it stands, is not there",
+    )
+    assert done.asked == (Asked("eth0", True, False, None),)
+    # Made by an earlier run, it is its own.
+    assert plan(lan, made, cards=(ETH0,), names="eth1").problems == ()
+
+
+@pytest.mark.parametrize("name", ["lo", "all", "default"])
+def test_names_that_the_kernel_keeps_are_not_made(name: str) -> None:
+    done = plan(
+        Configured("eth0", name="eth0", dhcp4=True),
+        Configured(name, VLAN, accept_ra=False, vlan=Vlan(5, "eth0")),
+        names="lo",
+    )
+    assert done.problems == (f"{name}: the kernel keeps that name for itself, so it is not made",)
+    assert not [setting for setting in done.settings if f"/{name}/" in setting.path]
+
+
+def test_a_node_whose_only_address_was_refused_asks_by_dhcp() -> None:
+    done = plan(
+        Configured("lan", mac=ETH0.mac),
+        Configured("eth0", VLAN, addresses=("10.0.0.1/24",), vlan=Vlan(5, "lan")),
+    )
+    assert done.fallback
+    assert len(done.problems) == 2
+    assert "DHCP is asked on all of them" in done.problems[1]
+
+
 def test_what_stands_on_a_missing_card_is_named() -> None:
     bond = Configured("bond1", BOND, bond=Bond(("c",), "active-backup", 100))
     made = plan(

@@ -11,6 +11,8 @@ from product.image.payload.kubesolo_config import KubesoloConfig
 from product.node import address, pki
 from product.node.cli import main
 from product.node.configure import configure, renew
+from product.node.machine import read_machine
+from product.node.paths import NodePaths
 from product.node.pki import Identity
 from product.node.settings import KINDS, OF_DEBIAN, read_settings
 from product.node.tests.conftest import NodeWorld
@@ -82,6 +84,9 @@ def test_every_setting_is_known_and_fits_kubesolos_file(world: NodeWorld) -> Non
         ('{"schema": 1, "settings": {"d2k": true}}', "this image's Kubernetes has no d2k"),
         ('{"schema": 1, "settings": {"cpu-manager-policy": "static"}}', "needs reserved-cpus"),
         ('{"schema": 1, "settings": {"apiserver-extra-sans": ["A B"]}}', "neither a lower-case"),
+        ('{"schema": 1, "settings": {"reserved-cpus": "9-1"}}', "the range 9-1 runs backwards"),
+        ('{"schema": 1, "settings": {"node-ip": "fe80::1"}}', "link-local"),
+        ('{"schema": 1, "settings": {"node-ip": "169.254.0.7"}}', "link-local"),
     ],
 )
 def test_what_cannot_be_used_is_said_and_stops_nothing(
@@ -99,6 +104,64 @@ def test_an_editor_on_windows_changes_nothing(world: NodeWorld) -> None:
     world.write(world.paths.settings, '\ufeff{"schema": 1,\r\n "settings": {"debug": true}}\r\n')
     found = read_settings(world.paths.settings)
     assert (found.values, found.problems) == ({"debug": True}, ())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "kept"),
+    [
+        ({"reserved-cpus": "0-1"}, "", {"reserved-cpus": "0-1"}),
+        ({"reserved-cpus": "1-2"}, "reserved-cpus: this machine has no CPU 2; it has 0, 1", {}),
+        ({"system-reserved": {"cpu": "2", "memory": "900Mi", "pid": "1000"}}, "",
+         {"system-reserved": {"cpu": "2", "memory": "900Mi", "pid": "1000"}}),
+        ({"system-reserved": {"cpu": "400", "memory": "500Mi"}},
+         "system-reserved: cpu: 400 is more than this machine can set aside: 2;",
+         {"system-reserved": {"memory": "500Mi"}}),
+        ({"system-reserved": {"cpu": "2001m"}}, "cpu: 2001m is more than", {}),
+        ({"system-reserved": {"memory": "999Ti"}},
+         "memory: 999Ti is more than this machine can set aside: 924Mi;", {}),
+        ({"system-reserved": {"memory": "1Gi"}}, "memory: 1Gi is more than", {}),
+        ({"system-reserved": {"pid": "40000"}}, "pid: 40000 is more than", {}),
+        ({"system-reserved": {"ephemeral-storage": "9" * 400 + "T"}}, "ephemeral-storage: 999", {}),
+        ({"system-reserved": {"cpu": "3"}, "cpu-manager-policy": "static"},
+         "cpu-manager-policy: static needs reserved-cpus", {}),
+    ],
+)  # fmt: skip
+def test_more_than_the_machine_has_is_left_out(
+    world: NodeWorld, settings: dict[str, object], said: str, kept: dict[str, object]
+) -> None:
+    world.write(world.paths.cpus, "0-1\n")
+    world.write(world.paths.memory, "MemTotal:        1048576 kB\nMemFree: 1 kB\n")
+    world.write(world.paths.most_pids, "32768\n")
+    world.write(world.paths.most_threads, "65536\n")
+    world.write(world.paths.settings, json.dumps({"schema": 1, "settings": settings}))
+    found = read_settings(world.paths.settings, machine=read_machine(world.paths))
+    assert found.values == kept
+    assert said in " ".join(found.problems)
+    assert all(problem.endswith("it is left out") for problem in found.problems)
+    # Both payloads ask the machine.
+    configure(world.paths, world.payload, world.reporter)
+    kubelet = json.loads(Path(world.paths.config, "kubelet.json").read_text())
+    assert kubelet.get("systemReserved", {}) == kept.get("system-reserved", {})
+    world.write(base := str(world.root / "base.yaml"), "{}")
+    target = world.root / "target.yaml"
+    assert main(["settings", base, str(target)], world.paths) == 0
+    document = json.loads(target.read_text()).get("kubernetes", {}).get("kubelet", {})
+    assert document.get("systemReserved", {}) == kept.get("system-reserved", {})
+
+
+def test_a_machine_that_says_nothing_of_itself_refuses_nothing(world: NodeWorld) -> None:
+    machine = read_machine(world.paths)
+    assert machine.cpus is None
+    assert machine.lacks_cpus("0-99") is None
+    assert machine.exceeds("memory", "999Ti") is None
+
+
+def test_this_machine_is_read() -> None:
+    machine = read_machine(NodePaths())
+    assert machine.cpus
+    assert machine.most["cpu"] == len(machine.cpus)
+    assert machine.most["memory"] > 0
+    assert machine.most["pid"] > 300
 
 
 def test_a_secret_never_stands_in_a_problem(world: NodeWorld) -> None:
