@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib import import_module
 
 from product.agent.cli.output import overview, print_error
@@ -41,9 +42,12 @@ def main(argv: Sequence[str], node: Node | None = None) -> int:
         node = Node(Paths())
     if options.state:
         node.paths.state = options.state
-    options.config = _config(node, options)
-    for note in options.config.unknown:
-        print(f"note: {note}", file=sys.stderr)
+    options.load_config = partial(_config, node, options)
+    # A disk that does not answer must not keep a support bundle from being written.
+    if not getattr(module, "LOADS_CONFIG", False):
+        options.config = options.load_config()
+        for note in options.config.unknown:
+            print(f"note: {note}", file=sys.stderr)
     try:
         code = module.run(node, options)
         assert isinstance(code, int)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 from product.agent.config import Config
 from product.agent.errors import AgentError
@@ -15,6 +16,8 @@ from product.agent.logs.boots import BootLog, Crash
 from product.agent.node import Node
 from product.agent.support.bundle import PART_BYTES, Part
 from product.agent.system import program
+from product.agent.system.isolation import IsolatedRunner
+from product.agent.system.paths import Paths
 
 # Logs of this boot and of so many before it.
 BOOTS_BEFORE = 4
@@ -57,37 +60,79 @@ KINDS = {
     "events": "/api/v1/events?limit=500",
 }
 API_SECONDS = 10.0
+PAYLOAD = "/usr/lib/kubesolo/payload.json"
+# How long the listing of a folder may take.
+LOOK_SECONDS = 5.0
+STATUS_SECONDS = 20.0
 
 
-def parts_of(node: Node, config: Config) -> Iterator[Part]:
-    """Every part, what is needed most first."""
-    yield Part("status.json", partial(_status, node, config))
+def parts_of(node: Node, load: Callable[[], Config]) -> Iterator[Part]:
+    """Every part, what is needed most first; ``load`` reads the configuration."""
+    paths, look = node.paths, _Look()
+    yield Part("status.json", partial(_status, node, load), STATUS_SECONDS)
     yield Part("boot-environment.txt", partial(_environment, node))
     yield Part("boots.txt", partial(_boots, node))
-    for crash in reversed(index.list_crashes(node.paths)):
+    for fields in reversed(look("crash", lambda: index.list_crashes(paths))):
+        crash = Crash(*fields)
         name = f"crash/{os.path.basename(crash.path)}"
         yield Part(name, partial(_crash, node, crash))
-    boots = index.list_boots(node.paths)
-    for boot in reversed(boots[-1 - BOOTS_BEFORE :]):
+    for fields in reversed(look("logs", lambda: index.list_boots(paths)[-1 - BOOTS_BEFORE :])):
+        boot = BootLog(*fields)
         yield Part(f"logs/boot-{boot.number}.txt", partial(_log, boot), 40.0)
-    for path in FILES:
-        if os.path.exists(node.paths.under(path)):
-            yield Part(f"files{path}", partial(_file, node.paths.under(path)))
+    # What lies in memory is there whatever the disk does.
+    for name, there in (("files", _on_disk), ("files in memory", lambda path: not _on_disk(path))):
+        wanted = [path for path in FILES if there(path)]
+        for path in look(name, partial(_existing, paths, wanted)):
+            yield Part(f"files{path}", partial(_file, paths.under(path)))
     for name, argv in COMMANDS.items():
         yield Part(f"commands/{name}", partial(_command, argv))
-    if os.path.exists(node.paths.payload):
+    if look("kubernetes", partial(_existing, paths, [PAYLOAD])):
         for kind, path in KINDS.items():
             make = partial(_kubernetes, node, kind, path)
             yield Part(f"kubernetes/{kind}.json", make, API_SECONDS + 5)
-    pods = f"{node.paths.own_logs}/pods"
-    for name in lines.pods_in(pods):
+    pods = f"{paths.own_logs}/pods"
+    for name in look("pods", lambda: lines.pods_in(pods)):
         yield Part(f"pods/{name}.txt", partial(_pod, pods, name))
+    for name, reason in look.failed.items():
+        yield Part(name, partial(_fail, f"what there is cannot be listed: {reason}"))
 
 
-def _status(node: Node, config: Config) -> bytes:
+class _Look:
+    """Asks in a child what there is, as the disk may not answer."""
+
+    def __init__(self) -> None:
+        self._runner = IsolatedRunner()
+        self.failed: dict[str, str] = {}
+
+    def __call__(self, name: str, question: Callable[[], Sequence[object]]) -> list[Any]:
+        """The answer, as JSON brings it over; nothing where there is none."""
+        try:
+            answer = self._runner.run(
+                name, LOOK_SECONDS, lambda: json.dumps(list(question())).encode()
+            )
+        except (AgentError, OSError) as error:
+            self.failed[name] = str(error)
+            return []
+        found = json.loads(answer)
+        return found if isinstance(found, list) else []
+
+
+def _existing(paths: Paths, wanted: Sequence[str]) -> list[str]:
+    return [path for path in wanted if os.path.exists(paths.under(path))]
+
+
+def _on_disk(path: str) -> bool:
+    return not path.startswith(("/run/", "/proc/"))
+
+
+def _fail(reason: str) -> bytes:
+    raise AgentError(reason)
+
+
+def _status(node: Node, load: Callable[[], Config]) -> bytes:
     from product.agent.status import as_text, collect
 
-    report = collect(node, config)
+    report = collect(node, load())
     return f"{as_text(report)}\n\n{json.dumps(report._asdict(), indent=2)}\n".encode()
 
 

@@ -11,6 +11,9 @@ from product.agent.cli.output import print_progress, print_result
 from product.agent.errors import EXIT_DONE, AgentError
 from product.agent.node import Node
 
+# By itself, and late.
+LOADS_CONFIG = True
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of support."""
@@ -27,7 +30,7 @@ def run(node: Node, options: argparse.Namespace) -> int:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(node.clock.now()))
     root = f"kubesolo-support-{_hostname(node)}-{stamp}"
     path = options.output or f"/tmp/{root}.tar.gz"
-    parts = parts_of(node, options.config)
+    parts = parts_of(node, options.load_config)
     now, monotonic = node.clock.now(), node.clock.monotonic
     if path == "-":
         outcome = write_bundle(

@@ -11,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from product.agent.support import bundle
+from product.agent.cli import main
+from product.agent.config import Config
+from product.agent.logs import boots as index
+from product.agent.logs import lines
+from product.agent.support import bundle, parts
 from product.agent.support.bundle import Outcome, Part, write_bundle
+from product.agent.support.redact import Redactor
 from product.agent.system.paths import Paths
 from product.agent.tests.world import World
 
@@ -77,6 +82,67 @@ def test_size_and_time_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(bundle, "TOTAL_SECONDS", 0.0)
     outcome, found = _write(tmp_path, *parts)
     assert found.keys() == {"README.txt"}
+
+
+@pytest.mark.parametrize(
+    ("place", "missing", "there"),
+    [
+        (index, "list_crashes", "logs/boot-1.txt"),
+        (index, "list_boots", "commands/mounts.txt"),
+        (lines, "pods_in", "logs/boot-1.txt"),
+    ],
+)
+def test_a_listing_that_hangs_costs_itself_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    place: object, missing: str, there: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(place, missing, lambda *_: _hang())
+    monkeypatch.setattr(parts, "LOOK_SECONDS", 0.3)
+    made = list(parts.parts_of(world.node(), Config))
+    names = [part.name for part in made]
+    assert there in names
+    outcome, found = _write(tmp_path, made[-1])
+    ((name, reason),) = outcome.failed.items()
+    assert reason == "AgentError: what there is cannot be listed: no answer within 0.3 s"
+    assert f"{name}: {reason}" in found["README.txt"]
+
+
+def test_a_disk_without_an_answer_leaves_what_lies_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists = os.path.exists
+
+    def on_disk(path: str) -> bool:
+        return bool(_hang()) if "/etc/" in path else exists(path)
+
+    monkeypatch.setattr(os.path, "exists", on_disk)
+    monkeypatch.setattr(parts, "LOOK_SECONDS", 0.3)
+    names = [part.name for part in parts.parts_of(world.node(), Config)]
+    assert "files/run/kubesolo/boot.json" in names
+    assert "files" in names
+
+
+def test_the_configuration_is_read_in_a_child(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "load_config", lambda *_: _hang())
+    monkeypatch.setattr(parts, "STATUS_SECONDS", 0.3)
+    path = tmp_path / "bundle.tar.gz"
+    assert world.run("support", "--output", str(path)) == 0
+    assert path.exists()
+
+
+def test_what_cannot_be_cleaned_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Redactor, "clean", lambda self, text: "" if "hard" not in text else _hang().decode()
+    )
+    monkeypatch.setattr(bundle, "PART_SECONDS", 0.3)
+    outcome, found = _write(tmp_path, Part("well", lambda: b"well"), Part("odd", lambda: b"hard"))
+    assert outcome.failed.keys() == {"odd"}
+    assert "secrets could not be taken out (no answer within 0.3 s)" in outcome.failed["odd"]
+    assert found.keys() == {"well", "README.txt"}
 
 
 def test_the_command_writes_one_on_any_node(

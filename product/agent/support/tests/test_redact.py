@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,28 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJlLW9mLWl0"
             "TUlHSEFnRUE",
         ),
         ("-----BEGIN EC PRIVATE KEY-----\nTUlHSEFnRUE\ncut off", "TUlHSEFnRUE"),
+        ("TUlHSEFnRUE\n-----END EC PRIVATE KEY-----\nnot cut off", "TUlHSEFnRUE"),
+        ("server=https://bob:p@ssw0rd-long@updates.example/", "ssw0rd-long"),
+        ("https://bob:p@w@x@updates.example/os", "w@x"),
+        ('{"password": "abc\\"defsecretpart", "x": 1}', "defsecretpart"),
+        ("{'password': 'abc\\'defsecretpart'}", "defsecretpart"),
+        ('msg="{\\"password\\": \\"abcdefgh\\"}"', "abcdefgh"),
+        ('"token": "cut-off-her', "cut-off-her"),
+        ('{"password": 12345678}', "12345678"),
+        ('"secrets": ["aaaa1111","bbbb2222"]', "bbbb2222"),
+        ("password: my secret phrase", "phrase"),
+        ("edgeKey: >-\n    c2VjcmV0LWtleQ\n    bW9yZQ\nother: 1", "c2VjcmV0LWtleQ"),
+        ("a:\n  edgeKey: |\n    c2VjcmV0LWtleQ\n\n    bW9yZQ\n  other: 1", "bW9yZQ"),
+        ("edgeKey:\n  c2VjcmV0LWtleQ\nother: 1", "c2VjcmV0LWtleQ"),
+        ('["--portainer-edge-key", "c2VjcmV0LWtleQ"]', "c2VjcmV0LWtleQ"),
+        ('["--portainer-edge-key=c2VjcmV0LWtleQ"]', "c2VjcmV0LWtleQ"),
+        ("SECRET_KEY_BASE=c2VjcmV0", "c2VjcmV0"),
+        ("signing_key=c2VjcmV0", "c2VjcmV0"),
+        ("signingKey: c2VjcmV0", "c2VjcmV0"),
+        ('{"name":"DB_PASSWORD","value":"swordfish1"}', "swordfish1"),
+        ('{"value": "swordfish1", "name": "DB_PASSWORD"}', "swordfish1"),
+        ("- name: DB_PASSWORD\n  value: sword fish", "fish"),
+        ("Set-Cookie: session=swordfish1; Secure", "swordfish1"),
     ],
 )
 def test_secrets_by_their_form(text: str, secret: str) -> None:
@@ -59,6 +82,14 @@ def test_secrets_by_their_form(text: str, secret: str) -> None:
         '{"apiserver-extra-sans": "node.example"}',
         "pubkey=/etc/kubesolo/update.pem",
         "tokens that pods hold are void",
+        'key: "node.kubernetes.io/not-ready"',
+        "key=/registry/pods/default/web value_size=12",
+        '"host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGfake"',
+        '"unknown_keys": ["update.conf line 3: colour is no key of this version"]',
+        "--tls-private-key-file=/var/lib/kubesolo/pki/apiserver.key --v=2",
+        "secret:\n  secretName: web\nvolumes:\n  - name: data",
+        "pull docker://registry.example:5000/web@sha256:0123abcd",
+        "kernel: Asymmetric key parser x509 registered",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -71,7 +102,12 @@ def test_secrets_of_this_node_go_wherever_they_stand(tmp_path: Path) -> None:
     settings.mkdir(parents=True)
     document = {"schema": 1, "settings": {"portainer-edge-key": EDGE_KEY, "debug": True}}
     (settings / "kubernetes.json").write_text(json.dumps(document))
-    (settings / "kubesolo.yaml").write_text("portainer:\n  edgeKey: 'anotheredgekey'\n")
+    (settings / "kubesolo.yaml").write_text(
+        "portainer:\n  edgeKey: 'anotheredgekey'\n  token: >-\n    foldedtoken1\n    foldedtoken2\n"
+        "args: [--signing-key, listedkey, --api-key=flaggedkey]\n"
+        "env:\n- name: DB_PASSWORD\n  value: my environment\n- {password: 12345678}\n"
+    )
+    (settings / "update.conf").write_text("server=https://bob:p@ssw0rd-long@updates.example/\n")
     pki = tmp_path / "var/lib/kubesolo/kubernetes/pki"
     pki.mkdir(parents=True)
     line = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgabcdefghijklmnop"
@@ -83,3 +119,20 @@ def test_secrets_of_this_node_go_wherever_they_stand(tmp_path: Path) -> None:
     assert redactor.clean(said) == (
         f"x{REDACTED}y {REDACTED}: {REDACTED} {REDACTED} at /etc/kubesolo"
     )
+    said = "foldedtoken2 listedkey flaggedkey 'my environment' 12345678 p@ssw0rd-long at last"
+    assert redactor.clean(said) == " ".join(
+        [REDACTED, REDACTED, REDACTED, f"'{REDACTED}'", REDACTED, REDACTED, "at last"]
+    )
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("key", "key-", "a_key=", "a_key: ", "\\", '"a_key', "://a", "?a_key", "\n  "),
+        *("-----BEGIN PRIVATE KEY-----", "name: a_key\n", 'a_key: "', "a_key:\n  a\n"),
+    ],
+)
+def test_no_text_takes_long(piece: str) -> None:
+    begin = time.process_time()
+    Redactor(["nowhere-in-it"]).clean(f"token: {piece * (400_000 // len(piece))}")
+    assert time.process_time() - begin < 20
