@@ -160,25 +160,33 @@ def vm(
 def with_edge(user_data: bytes, edge_id: str | None, edge_key: str | None) -> bytes:
     """user-data with Portainer's Edge ID and key in its block ``kubesolo``.
 
-    Raises HarnessError where that block is written on one line.
+    Raises HarnessError where that block does not have one setting a line.
     """
     text = user_data.decode("utf-8-sig", "replace") or "#cloud-config\n"
     values = {"portainer-edge-id": edge_id, "portainer-edge-key": edge_key}
     wanted = [f"{key}: {json.dumps(value)}" for key, value in values.items() if value]
-    lines = text.splitlines()
-    at = next((n for n, line in enumerate(lines) if re.match(r"kubesolo\s*:", line)), None)
+    lines = re.sub(r"\r\n?", "\n", text).removesuffix("\n").split("\n")
+    at = next(
+        (n for n, line in enumerate(lines) if re.match(r"([\"']?)kubesolo\1\s*:", line)), None
+    )
     if at is None:
-        return ("\n".join([*lines, "kubesolo:", *(f"  {line}" for line in wanted)]) + "\n").encode()
-    if not re.fullmatch(r"kubesolo\s*:\s*(#.*)?", lines[at]):
+        # Three dots end a document; nothing but comments is behind them.
+        at = next((n for n, line in enumerate(lines) if line.rstrip() == "..."), len(lines))
+        lines[at:at] = ["kubesolo:"]
+    said = re.fullmatch(r"[^:]*:\s*(~|null|Null|NULL|\{\s*\})?\s*(#.*)?", lines[at])
+    below = next((line for line in lines[at + 1 :] if re.match(r"\s*[^\s#]", line)), "")
+    if said is None or below.lstrip(" ").startswith("{"):
         raise HarnessError(
-            f"the block kubesolo of line {at + 1} is on one line: nothing can be put into it",
+            f"the block kubesolo of line {at + 1} is not one setting a line: nothing can be put "
+            "into it",
             hint="write each of its settings on a line of its own",
         )
-    below = next((line for line in lines[at + 1 :] if line.strip()), "")
-    indent = re.match(r" *", below)[0] or "  "  # type: ignore[index]
-    return (
-        "\n".join([*lines[: at + 1], *(indent + line for line in wanted), *lines[at + 1 :]]) + "\n"
-    ).encode()
+    indent = " " * (len(below) - len(below.lstrip(" "))) or "  "
+    lines[at : at + 1] = [
+        f"kubesolo: {said[2] or ''}".rstrip(),
+        *(indent + line for line in wanted),
+    ]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _require_disk(data: Path) -> None:

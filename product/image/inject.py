@@ -6,7 +6,7 @@ Only a copy of the partition is changed. mtools does it: no root, no mount.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from product.disk.errors import DiskError
@@ -19,6 +19,8 @@ from product.image.tools import HostTools
 
 # Where a node looks for its configuration, and where a repository for it lies.
 CONFIGURATION, REPOSITORY = "kubesolo", "updates"
+# So many files are named in one message.
+_NAMED = 5
 _BUILD = "build one: ./noxw -s image -- --output disk.img"
 
 
@@ -96,12 +98,34 @@ def esp_with(
 
 
 def require_repository(folder: Path) -> None:
-    """Raise ImageError where ``folder`` is no release repository."""
-    if not (folder / "metadata").is_dir() or not (folder / "artifacts").is_dir():
+    """Raise ImageError where ``folder`` is no release repository, or not all of it can be read."""
+    if not all(os.path.isdir(folder / name) for name in ("metadata", "artifacts")):
         raise ImageError(
             f"{folder} is no release repository: it needs the folders metadata and artifacts",
             hint="./noxw -s release -- --help shows how to make one",
         )
+    unreadable = [
+        path.relative_to(folder).as_posix()
+        for path, is_folder in _contents(folder)
+        if not os.access(path, os.R_OK | os.X_OK if is_folder else os.R_OK)
+        or not (is_folder or path.is_file())
+    ]
+    if unreadable:
+        more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
+        raise ImageError(
+            f"{', '.join(unreadable[:_NAMED])}{more} of the repository {folder} cannot be read: a "
+            "node would miss it",
+            hint="is it another user's, or a link to nothing? Correct it, or remove it",
+        )
+
+
+def _contents(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Everything in ``folder``, and whether it is a folder; a folder before what is in it."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path, is_folder = Path(entry.path), entry.is_dir(follow_symlinks=False)
+        yield path, is_folder
+        if is_folder and os.access(path, os.R_OK | os.X_OK):
+            yield from _contents(path)
 
 
 def read_back(esp: Path, name: str, tools: HostTools) -> bytes:
@@ -115,9 +139,9 @@ def _put(esp: Path, folder: Path, name: str, tools: HostTools) -> None:
         tools.run("mdeltree", "-i", esp, f"::{name}")
     tools.run("mmd", "-i", esp, f"::{name}")
     # Not all at once: the command line of a large repository would be too long.
-    for path in sorted(folder.rglob("*")):
+    for path, is_folder in _contents(folder):
         inside = path.relative_to(folder).as_posix()
-        if path.is_dir():
+        if is_folder:
             tools.run("mmd", "-i", esp, f"::{name}/{inside}")
-        elif path.is_file() and os.access(path, os.R_OK):
+        else:
             tools.run("mcopy", "-Q", "-m", "-i", esp, path, f"::{name}/{inside}")

@@ -27,17 +27,33 @@ class Device(NamedTuple):
     model: str
 
 
-def inspect(path: Path, *, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> Device | None:
+def inspect(
+    path: Path,
+    *,
+    sys: Path = Path("/sys"),
+    proc: Path = Path("/proc"),
+    dev: Path = Path("/dev"),
+) -> Device | None:
     """The disk at ``path``; None for what is, or may become, a file.
 
-    Raises ImageError for what nobody may write an image to: a partition, a disk in use, a folder.
+    Raises ImageError for what nobody may write an image to: a partition, a disk in use, a folder,
+    a file among the disks, which a mistyped name would become.
     """
+    # resolve() ends with a traceback where links go round in a circle.
+    among_disks = dev in Path(os.path.realpath(path)).parents
     try:
         found = path.stat()
-    except FileNotFoundError:
-        if path.parent.resolve() == Path("/dev"):
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            raise ImageError(f"{path} cannot be looked at: {error.strerror}") from None
+        if among_disks:
             raise ImageError(f"there is no disk {path}", hint="lsblk lists them") from None
         return None
+    if stat.S_ISREG(found.st_mode) and among_disks:
+        raise ImageError(
+            f"{path} is neither a disk nor a file that anybody keeps: it lies in memory",
+            hint="lsblk lists the disks; remove the file if a mistyped name made it",
+        )
     if stat.S_ISREG(found.st_mode):
         return None
     if not stat.S_ISBLK(found.st_mode):

@@ -50,6 +50,14 @@ def test_what_is_no_port(text: str) -> None:
         "#cloud-config\r\nkubesolo:\r\n  local-storage: true\r\n",
         "#cloud-config\nkubesolo: # ours\n\n    debug: true\nhostname: one\n",
         "#cloud-config\nkubesolo:\nhostname: one\n",
+        "#cloud-config\nkubesolo:\n      # ours\n  debug: true\n",
+        "#cloud-config\nkubesolo:\n# ours\n    debug: true\n",
+        "#cloud-config\nkubesolo:\n      # ours\n",
+        "#cloud-config\nkubesolo: ~\nhostname: one\n",
+        "#cloud-config\nkubesolo: null # ours\n",
+        "#cloud-config\nkubesolo: {}\n",
+        "#cloud-config\n'kubesolo':\n  debug: true\n",
+        "#cloud-config\nhostname: one\n...\n",
     ],
 )
 def test_edge_values_go_into_the_block(before: str) -> None:
@@ -62,9 +70,12 @@ def test_edge_values_go_into_the_block(before: str) -> None:
         assert values["debug"]
 
 
-def test_edge_values_need_a_block_of_lines() -> None:
-    with pytest.raises(HarnessError, match="the block kubesolo of line 2 is on one line"):
-        with_edge(b"#cloud-config\nkubesolo: {debug: true}\n", "7", None)
+@pytest.mark.parametrize("block", [" {debug: true}", "\n  {debug: true}", " >-\n  debug"])
+def test_edge_values_need_a_block_of_lines(block: str) -> None:
+    with pytest.raises(
+        HarnessError, match="the block kubesolo of line 2 is not one setting a line"
+    ):
+        with_edge(f"#cloud-config\nkubesolo:{block}\n".encode(), "7", None)
 
 
 def session(logs: Path, *words: str | Path) -> Any:

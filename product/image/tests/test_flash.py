@@ -135,6 +135,33 @@ def test_a_repository_goes_along(image: Path, host_tools: HostTools, tmp_path: P
     assert config_of(disk, host_tools, "updates/metadata/1.root.json") == b"{}"
 
 
+@pytest.mark.parametrize("what", ["file", "link", "folder", "queue"])
+def test_a_repository_of_which_something_cannot_be_read_is_refused(
+    image: Path,
+    host_tools: HostTools,
+    tmp_path: Path,
+    what: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = repository(tmp_path / "repo", 10)
+    bad = source / "artifacts/bad"
+    if what == "link":
+        bad.symlink_to("nowhere")
+    elif what == "queue":
+        os.mkfifo(bad)
+    elif what == "folder":
+        bad.mkdir()
+    else:
+        bad.write_bytes(b"x")
+    if what in ("file", "folder"):
+        # Root may read everything; so the system's answer is made.
+        real = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: path != bad and real(path, mode))
+    with pytest.raises(ImageError, match=r"artifacts/bad of the repository .*cannot be read"):
+        flash(image, tmp_path / "disk", host_tools, tmp_path, repository=source)
+    assert not (tmp_path / "disk").exists()
+
+
 def test_a_repository_that_does_not_fit_says_so(
     image: Path, host_tools: HostTools, tmp_path: Path
 ) -> None:
@@ -241,11 +268,29 @@ def test_a_disk_is_to_be_named_twice(tmp_path: Path) -> None:
         target.require_room(Path("/dev/sdx"), device, 16 * 10**9 + 1)
 
 
+def _link(path: Path, target: str) -> Path:
+    path.symlink_to(target)
+    return path
+
+
+def test_a_file_below_dev_is_none_to_write_to(tmp_path: Path) -> None:
+    (dev := tmp_path / "dev").mkdir()
+    (dev / "typo").write_bytes(b"what an earlier mistake left")
+    with pytest.raises(ImageError, match="neither a disk nor a file that anybody keeps"):
+        target.inspect(dev / "typo", dev=dev)
+
+
 def test_places_that_are_no_disk(tmp_path: Path) -> None:
     for path, reason in (
         (tmp_path, "neither a disk nor a file"),
         (Path("/dev/null"), "neither a disk nor a file"),
         (Path("/dev/no-such-disk"), "there is no disk"),
+        (Path("/dev/disk/by-id/usb-no-such-disk"), "there is no disk"),
+        (Path("/dev/mapper/no-such-disk"), "there is no disk"),
+        (Path("/dev/shm/../no-such-disk"), "there is no disk"),
+        (_link(tmp_path / "folder", "/dev") / "no-such-disk", "there is no disk"),
+        (_link(tmp_path / "circle", "circle"), "cannot be looked at: Too many levels"),
+        (_link(tmp_path / "stick", "/dev/no-such-disk"), "there is no disk"),
     ):
         with pytest.raises(ImageError, match=reason):
             target.inspect(path)
