@@ -93,6 +93,11 @@ def list_crashes(paths: Paths) -> list[Crash]:
     return found
 
 
+def list_consoles(paths: Paths) -> list[str]:
+    """Files of ``crash`` with the console of a boot, however it ended, the oldest first."""
+    return sorted(name for name in _listing(f"{paths.logs}/crash") if "-console-" in name)
+
+
 def crashes_of(crashes: list[Crash], boots: list[BootLog], boot: BootLog) -> list[Crash]:
     """Those that came between the start of ``boot`` and that of the next one that has logs."""
     later = [other.number for other in boots if other.number > boot.number]

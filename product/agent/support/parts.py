@@ -76,6 +76,8 @@ def parts_of(node: Node, load: Callable[[], Config]) -> Iterator[Part]:
         crash = Crash(*fields)
         name = f"crash/{os.path.basename(crash.path)}"
         yield Part(name, partial(_crash, node, crash))
+    for name in reversed(look("consoles", lambda: index.list_consoles(paths))):
+        yield Part(f"crash/{name}", partial(_file, f"{paths.logs}/crash/{name}"))
     for fields in reversed(look("logs", lambda: index.list_boots(paths)[-1 - BOOTS_BEFORE :])):
         boot = BootLog(*fields)
         yield Part(f"logs/boot-{boot.number}.txt", partial(_log, boot), 40.0)

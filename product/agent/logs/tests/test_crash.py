@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,7 @@ def test_odd_records_are_kept_as_they_are(paths: Paths) -> None:
     add_boot(paths, 2)
     Path(paths.pstore, "dmesg-erst-77").write_text("no head at all\n")
     Path(paths.pstore, "dmesg-efi_pstore-170000000101001.enc.z").write_bytes(b"\xff\0")
-    other = Path(paths.pstore, "console-ramoops-0")
+    other = Path(paths.pstore, "pmsg-ramoops-0")
     other.write_text("not a dump")
     assert len(crash.collect(paths)) == 2
     texts = [Path(paths.logs, "crash", f"00000002-{n}.txt").read_text() for n in (1, 2)]
@@ -106,3 +107,51 @@ def test_a_crash_belongs_between_two_boots_that_have_logs(paths: Paths) -> None:
     boots, crashes = list_boots(paths), list_crashes(paths)
     found = [[c.found_by for c in crashes_of(crashes, boots, boot)] for boot in boots]
     assert found == [[4], [6, 7], []]
+
+
+def test_a_record_that_cannot_be_read_costs_itself_alone(
+    paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_boot(paths, 2)
+    Path(paths.pstore, "dmesg-efi_pstore-170000000001001").mkdir()
+    Path(paths.pstore, "console-ramoops-0").mkdir()
+    good = add_record(paths, 1700000009, 1, "Kernel panic\n")
+    assert crash.main(paths) == 1
+    said = capsys.readouterr().out
+    assert "dmesg-efi_pstore-170000000001001 cannot be read: Is a directory" in said
+    assert "console-ramoops-0 cannot be read" in said
+    assert "the last console of a failed boot: " in said
+    assert not good.exists()
+    assert len(list_crashes(paths)) == 1
+
+
+def test_a_record_that_cannot_be_removed_keeps_no_other(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_boot(paths, 2)
+    stays = add_record(paths, 1700000001, 1, "Kernel panic\n")
+    goes = add_record(paths, 1700000090, 1, "Kernel panic\n", count=2)
+    unlink = os.unlink
+
+    def refuse(path: str) -> None:
+        if path == str(stays):
+            raise OSError(5, "Input/output error", path)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert crash.main(paths) == 1
+    assert "cannot be removed: Input/output error" in capsys.readouterr().out
+    assert (stays.exists(), goes.exists()) == (True, False)
+
+
+def test_the_console_of_the_boot_before_is_kept_and_no_crash(paths: Paths) -> None:
+    for number in range(2, 8):
+        add_boot(paths, number)
+        record = Path(paths.pstore, "console-ramoops-0")
+        record.write_text(f"[    1.0] boot {number - 1}\n")
+        assert crash.collect(paths) == []
+        assert not record.exists()
+    assert list_crashes(paths) == []
+    kept = sorted(Path(paths.logs, "crash").iterdir())
+    assert [path.name for path in kept] == [f"0000000{n}-console-0.txt" for n in (5, 6, 7)]
+    assert kept[-1].read_text() == "[    1.0] boot 6\n"
