@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_validator
@@ -17,6 +18,8 @@ from product.cloudinit.updates import Updates
 from product.cloudinit.write_files import WriteFile
 
 MAX_MESSAGE = 4096
+# How the node's own lines on the console begin; people and programs look for them.
+_OWN_LINE = re.compile(r"^[ \t]*kubesolo[a-z-]*:|kubesolo-[a-z]+:", re.MULTILINE)
 
 
 def _zone(value: object) -> str:
@@ -34,6 +37,13 @@ def _message(value: object) -> str:
     text = require_text(value)
     if len(text) > MAX_MESSAGE:
         raise ValueError(f"has {len(text)} letters; at most {MAX_MESSAGE} are shown")
+    strange = next((letter for letter in text if not letter.isprintable() | (letter in "\n\t")), "")
+    if strange:
+        raise ValueError(f"has {strange!r}, which cannot be printed; lines and tabs may be in it")
+    if found := _OWN_LINE.search(text):
+        raise ValueError(
+            f"{shown(found[0].strip())} looks like the node's own lines; begin otherwise"
+        )
     return text
 
 

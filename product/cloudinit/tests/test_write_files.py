@@ -60,6 +60,7 @@ def test_a_bomb_of_gzip_is_one_error_and_not_unpacked() -> None:
         "/var/lib/kubesolo/../x", "/etc/kubesolo/a/", "~/a", "''", '"/etc/kubesolo/a\\nb"',
         '"/etc/kubesolo/a\\0"', f"/etc/kubesolo/{'a' * 256}", f"/etc/kubesolo{'/a' * 600}",
         *OWNED, *(f"{path}/x" for path in OWNED),
+        *(f"{path}.tmp" for path in OWNED), *(f"{path}.tmp/x" for path in OWNED),
         *(f"/var/lib/kubesolo/{name}" for name in KEPT),
         *(f"/var/lib/kubesolo/x/../{name}/deep" for name in KEPT),
     ],
