@@ -86,7 +86,7 @@ class CaCerts(Model):
 
 
 def _clashes(entries: tuple[WriteFile, ...]) -> list[tuple[tuple[str | int, ...], str]]:
-    """Files that are written twice, or are the folder of another one."""
+    """Files that are written twice, are the folder of another one, or where it is written first."""
     faults: list[tuple[tuple[str | int, ...], str]] = []
     paths: dict[str, int] = {}
     for number, entry in enumerate(entries):
@@ -99,6 +99,10 @@ def _clashes(entries: tuple[WriteFile, ...]) -> list[tuple[tuple[str | int, ...]
         if parent:
             message = f"{path}: {parent} is a file of entry {paths[parent]}, not a folder"
             faults.append((("write_files", number, "path"), message))
+        for part in (*_parents(path), path):
+            if part.endswith(".tmp") and (owner := part.removesuffix(".tmp")) in paths:
+                message = f"{path}: {owner} of entry {paths[owner]} is written as {part}"
+                faults.append((("write_files", number, "path"), message))
     return faults
 
 
