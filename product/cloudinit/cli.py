@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         return EXIT_USAGE
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
     except InvalidFileError as error:
         for problem in error.problems:
             print(problem)
@@ -50,10 +51,21 @@ def main(argv: Sequence[str]) -> int:
             print(f"hint: {error.hint}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # Whoever reads has seen enough; nothing is left to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever reads has seen enough.
+        _drop_output()
+        return EXIT_FAILED
+    except OSError as error:
+        where = f"{error.filename}" if error.filename else "the output"
+        print(f"error: {where} cannot be written: {error.strerror or error}", file=sys.stderr)
+        print("hint: give it another place", file=sys.stderr)
+        _drop_output()
         return EXIT_FAILED
     return code
+
+
+def _drop_output() -> None:
+    """Leave nothing to flush, which would fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_anything() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_validator
@@ -17,6 +18,8 @@ from product.cloudinit.updates import Updates
 from product.cloudinit.write_files import WriteFile
 
 MAX_MESSAGE = 4096
+# How the node's own lines on the console begin; people and programs look for them.
+_OWN_LINE = re.compile(r"^[ \t]*kubesolo[a-z-]*:|kubesolo-[a-z]+:", re.MULTILINE)
 
 
 def _zone(value: object) -> str:
@@ -34,6 +37,13 @@ def _message(value: object) -> str:
     text = require_text(value)
     if len(text) > MAX_MESSAGE:
         raise ValueError(f"has {len(text)} letters; at most {MAX_MESSAGE} are shown")
+    strange = next((letter for letter in text if not letter.isprintable() | (letter in "\n\t")), "")
+    if strange:
+        raise ValueError(f"has {strange!r}, which cannot be printed; lines and tabs may be in it")
+    if found := _OWN_LINE.search(text):
+        raise ValueError(
+            f"{shown(found[0].strip())} looks like the node's own lines; begin otherwise"
+        )
     return text
 
 
@@ -76,7 +86,7 @@ class CaCerts(Model):
 
 
 def _clashes(entries: tuple[WriteFile, ...]) -> list[tuple[tuple[str | int, ...], str]]:
-    """Files that are written twice, or are the folder of another one."""
+    """Files that are written twice, are the folder of another one, or where it is written first."""
     faults: list[tuple[tuple[str | int, ...], str]] = []
     paths: dict[str, int] = {}
     for number, entry in enumerate(entries):
@@ -89,6 +99,10 @@ def _clashes(entries: tuple[WriteFile, ...]) -> list[tuple[tuple[str | int, ...]
         if parent:
             message = f"{path}: {parent} is a file of entry {paths[parent]}, not a folder"
             faults.append((("write_files", number, "path"), message))
+        for part in (*_parents(path), path):
+            if part.endswith(".tmp") and (owner := part.removesuffix(".tmp")) in paths:
+                message = f"{path}: {owner} of entry {paths[owner]} is written as {part}"
+                faults.append((("write_files", number, "path"), message))
     return faults
 
 

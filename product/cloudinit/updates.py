@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Annotated
 
 from pydantic import BeforeValidator, model_validator
@@ -12,6 +13,9 @@ from product.cloudinit.errors import Faults
 from product.cloudinit.hosts import require_text
 from product.cloudinit.pem import public_keys
 
+# How often a node looks for updates that was told of a server, and of no interval: minutes.
+CHECK_MINUTES = 360
+KEY_FILE = "/etc/kubesolo/update-key.pem"
 _LONGEST = 2048
 
 
@@ -46,13 +50,13 @@ def _pubkey(value: object) -> str:
     """The path of a PEM file on the node, or the PEM text itself."""
     text = require_text(value)
     if text.startswith("/") and "\n" not in text.strip():
-        return _word(text)
+        path = posixpath.normpath(_word(text))
+        if path == KEY_FILE:
+            raise ValueError(
+                f"{KEY_FILE} is written by a key in this place alone: put the key here"
+            )
+        return path
     return public_keys(text)
-
-
-# How often a node looks for updates that was told of a server, and of no interval: minutes.
-CHECK_MINUTES = 360
-KEY_FILE = "/etc/kubesolo/update-key.pem"
 
 
 class Updates(Model):

@@ -17,7 +17,7 @@ from product.cloudinit.hosts import require_text
 
 MAX_FILE = 1024 * 1024
 ROOTS = ("/etc/kubesolo", "/var/lib/kubesolo")
-# Files that other keys of user-data write, by the key.
+# Files that other keys of user-data write, by the key; they are written as FILE.tmp first.
 OWNED = {
     "/etc/kubesolo/hostname": "hostname",
     "/etc/kubesolo/network.json": "network",
@@ -80,8 +80,13 @@ def _path(value: object) -> str:
     below = path.removeprefix(f"{root}/").split("/")
     if root == ROOTS[1] and below[0] in KEPT:
         raise ValueError(f"{shown(text)}: the system keeps {root}/{below[0]} itself")
-    owner = OWNED.get(path) or next(
-        (key for owned, key in OWNED.items() if path.startswith(f"{owned}/")), None
+    owner = next(
+        (
+            key
+            for owned, key in OWNED.items()
+            if f"{path}/".startswith((f"{owned}/", f"{owned}.tmp/"))
+        ),
+        None,
     )
     if owner:
         raise ValueError(f"{shown(text)} is what `{owner}` writes; use that key")

@@ -257,3 +257,18 @@ def test_show(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         code, out, err = run(capsys, "show", "--root", root)
         assert (code, out) == (1, "")
         assert "is damaged" in err
+
+
+@pytest.mark.parametrize("words", [["validate"], ["validate", "--json"], ["render"]])
+def test_output_that_nobody_can_take_is_one_error(user_data: Path, words: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "product.cloudinit", *words, str(user_data)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: the output cannot be written: No space left on device",
+        "hint: give it another place",
+    ]

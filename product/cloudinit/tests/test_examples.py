@@ -53,6 +53,17 @@ def test_the_reference_has_commands() -> None:
     assert len(COMMANDS) >= 5
 
 
+def test_what_a_document_says_of_user_data_is_valid() -> None:
+    found = 0
+    for path in (ROOT / "docs/deploy.md", ROOT / "docs/configuration.md"):
+        for block in re.findall(r"^```\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+            if block.split(":")[0] not in CloudConfig.model_fields:
+                continue
+            found += 1
+            load_user_data(f"#cloud-config\n{block}".encode(), path.name)
+    assert found > 0
+
+
 def test_the_reference_has_every_key() -> None:
     keys = {
         field.alias or name

@@ -125,6 +125,7 @@ def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> N
         ("kube_system_settle: 1.5", "kube_system_settle", "needs a whole number"),
         ("datastore_restore: often", "datastore_restore", "is not one of minor, always, never"),
         ("pubkey: root.pub.pem", "pubkey", "is not PEM"),
+        ("pubkey: /etc/kubesolo/update-key.pem", "pubkey", "put the key here"),
     ],
 )
 def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) -> None:

@@ -198,6 +198,11 @@ def test_a_key_of_a_block_at_the_top_is_led_there() -> None:
         ("ca_certs: {trusted: [/etc/ca.pem]}\n", "is a path"),
         ("ca_certs: {trusted: text}\n", "needs a list, found text"),
         ("ssh_authorized_keys: [x]\n", "is no type of key"),
+        ('final_message: "\\e[2J gone"\n', "has '\\x1b', which cannot be printed"),
+        ('final_message: "a\\rb"\n', "has '\\r', which cannot be printed"),
+        ('final_message: "a\\N"\n', "has '\\x85', which cannot be printed"),
+        ("final_message: 'kubesolo-update: ready version=9'\n", "looks like the node's own"),
+        ('final_message: "hello\\n  kubesolo: problem: x"\n', "looks like the node's own"),
         ("write_files: {path: x}\n", "needs a list, found a mapping"),
         ("updates: text\n", "needs a mapping, found text"),
         ("kubesolo: [x]\n", "needs a mapping of KubeSolo's settings"),
@@ -236,3 +241,8 @@ def test_meta_data() -> None:
 def test_an_ssh_key_is_kept_as_it_stands() -> None:
     found = load_user_data(user_data(f"ssh_authorized_keys:\n- {ED25519}\n"))
     assert found.config.ssh_authorized_keys == (ED25519,)
+
+
+def test_a_message_may_have_lines_and_tabs() -> None:
+    found = load_user_data(user_data('final_message: "kubesolo is up\\n\\tat edge-07: \u00fc"\n'))
+    assert found.config.final_message == "kubesolo is up\n\tat edge-07: \u00fc"

@@ -60,6 +60,7 @@ def test_a_bomb_of_gzip_is_one_error_and_not_unpacked() -> None:
         "/var/lib/kubesolo/../x", "/etc/kubesolo/a/", "~/a", "''", '"/etc/kubesolo/a\\nb"',
         '"/etc/kubesolo/a\\0"', f"/etc/kubesolo/{'a' * 256}", f"/etc/kubesolo{'/a' * 600}",
         *OWNED, *(f"{path}/x" for path in OWNED),
+        *(f"{path}.tmp" for path in OWNED), *(f"{path}.tmp/x" for path in OWNED),
         *(f"/var/lib/kubesolo/{name}" for name in KEPT),
         *(f"/var/lib/kubesolo/x/../{name}/deep" for name in KEPT),
     ],
@@ -119,3 +120,7 @@ def test_a_file_that_is_written_twice_or_is_a_folder_of_another() -> None:
         ((key, message),) = errors(f"{one}\n- {other}")
         assert key == f"write_files[{number}].path"
         assert "not a folder" in message
+    for path in ("/etc/kubesolo/a.tmp", "/etc/kubesolo/a.tmp/b"):
+        ((key, message),) = errors(f"{a}\n- {{path: {path}}}")
+        assert key == "write_files[1].path"
+        assert message == f"{path}: /etc/kubesolo/a of entry 0 is written as /etc/kubesolo/a.tmp"
