@@ -20,7 +20,8 @@ class TimeSync(NamedTuple):
     """``synchronised``: None where nobody can be asked. ``offset``: seconds that the clock is
     behind (negative: before) by the latest answer, of ``updated``. ``since`` is when this boot was
     first synchronised; both are ISO 8601. ``from_``: whose word the servers are, "configuration",
-    "firmware", "DHCP" or "image"; ``servers``: their names."""
+    "firmware", "DHCP" or "image"; ``servers``: their names; ``fault``: why nobody
+    can be asked whom the configuration names."""
 
     synchronised: bool | None = None
     source: str | None = None
@@ -29,11 +30,14 @@ class TimeSync(NamedTuple):
     since: str | None = None
     from_: str | None = None
     servers: tuple[str, ...] = ()
+    fault: str | None = None
 
     def as_json(self) -> dict[str, object]:
         """For reports."""
         document = self._asdict()
         document["from"] = document.pop("from_")
+        # It is among the status' problems.
+        del document["fault"]
         return {**document, "servers": [*self.servers]}
 
     def describe(self) -> str:
@@ -49,8 +53,8 @@ class TimeSync(NamedTuple):
 
     def problem(self, uptime: float) -> str | None:
         """What an operator should know ``uptime`` seconds after the start."""
-        if self.from_ == "configuration" and not self.servers:
-            return "time: /etc/kubesolo/ntp names no server that can be asked"
+        if self.fault:
+            return self.fault
         named = self.servers and self.from_ != "image"
         if self.synchronised is not False or not named or uptime < PATIENCE_SECONDS:
             return None
@@ -61,7 +65,8 @@ def read_time_sync(paths: Paths) -> TimeSync:
     """What chronyd says now; asks nobody where it does not run."""
     from_ = _text(f"{paths.time}/from") or None
     servers = tuple(_servers(_text(f"{paths.time}/sources/kubesolo.sources")))
-    known = TimeSync(from_=from_, servers=servers)
+    fault = _text(f"{paths.time}/problem") or None
+    known = TimeSync(from_=from_, servers=servers, fault=fault)
     if not os.path.exists(paths.chrony):
         return known
     try:

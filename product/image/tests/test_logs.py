@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,9 @@ BOUND_KB = 64 * 1024
 SERVICE_KB = 8 * 250
 
 
-def prune(boots: Path, own: Path, *, free_kb: int = 10_000_000) -> list[str]:
-    """Run the script with a ``df`` of its own; the boots that are left."""
-    tools = boots.parent / "tools"
+def path_with_df(folder: Path, free_kb: int) -> str:
+    """A PATH on which ``df`` sees a data partition with so much free."""
+    tools = folder / "tools"
     tools.mkdir(exist_ok=True)
     df = tools / "df"
     df.write_text(
@@ -26,9 +28,14 @@ def prune(boots: Path, own: Path, *, free_kb: int = 10_000_000) -> list[str]:
         f"echo '/dev/vda4 9999999 1 {free_kb} 1% /mnt/data'\n"
     )
     df.chmod(0o755)
+    return f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def prune(boots: Path, own: Path, *, free_kb: int = 10_000_000) -> list[str]:
+    """Run the script with a ``df`` of its own; the boots that are left."""
     subprocess.run(
         ["/bin/sh", str(GUEST / "prune-logs"), str(boots), str(own)],
-        env={"PATH": f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin"}, check=True,
+        env={"PATH": path_with_df(boots.parent, free_kb)}, check=True,
     )  # fmt: skip
     return sorted(path.name for path in boots.iterdir())
 
@@ -87,3 +94,92 @@ def test_all_services_of_a_node_together_keep_the_bound() -> None:
     assert len(logged) * SERVICE_KB + 32 * 1024 <= BOUND_KB
     assert "s250000\\nn7\\nN1" in (GUEST / "log-service").read_text()
     assert "limit=32768" in (GUEST / "prune-logs").read_text()
+
+
+class Pods:
+    """Logs of pods as the kubelet and containerd leave them, and what the kubelet knows of."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.logs, self.kubelet = root / "pods", root / "kubelet/pods"
+        self.logs.mkdir()
+        self.kubelet.mkdir(parents=True)
+
+    def add(self, pod: str, *, gone: bool = False, **kilobytes: int) -> None:
+        """``_0_log__old`` in ``kilobytes`` is a file ``0.log.old``; later ones are younger."""
+        folder = self.logs / f"default_{pod}_uid-{pod}/main"
+        folder.mkdir(parents=True)
+        if not gone:
+            (self.kubelet / f"uid-{pod}").mkdir()
+        for age, (name, size) in enumerate(kilobytes.items()):
+            path = folder / name.strip("_").replace("_", ".")
+            path.write_bytes(os.urandom(size * 1024))
+            moment = time.time() - 10_000 + 100 * age
+            os.utime(path, (moment, moment))
+        os.utime(folder.parent, (time.time() - 7200,) * 2)
+
+    def prune(self, limit_kb: int, *, free_kb: int = 10_000_000) -> list[str]:
+        subprocess.run(
+            ["/bin/sh", str(GUEST / "prune-pods"), str(self.logs), str(self.kubelet), "/none"],
+            env={"PATH": path_with_df(self.root, free_kb), "LIMIT_KB": str(limit_kb)}, check=True,
+        )  # fmt: skip
+        return sorted(
+            f"{path.parent.parent.name.split('_')[1]}/{path.name}"
+            for path in self.logs.glob("*/*/*")
+        )
+
+
+@pytest.fixture
+def pods(tmp_path: Path) -> Pods:
+    return Pods(tmp_path)
+
+
+def test_pods_that_say_little_keep_it(pods: Pods) -> None:
+    pods.add("web", _0_log=10, _1_log=10)
+    pods.add("old", gone=True, _0_log=10)
+    assert len(pods.prune(100)) == 3
+
+
+def test_pods_that_are_gone_make_room_first(pods: Pods) -> None:
+    pods.add("web", _0_log_20260101=100, _0_log=100)
+    pods.add("old", gone=True, _0_log=100, _0_log_20260101=100)
+    assert pods.prune(300) == ["web/0.log", "web/0.log.20260101"]
+
+
+def test_a_pod_that_has_just_begun_is_not_gone(pods: Pods) -> None:
+    pods.add("web", _0_log=100)
+    pods.add("new", gone=True, _0_log=100)
+    os.utime(pods.logs / "default_new_uid-new")
+    assert pods.prune(100) == ["new/0.log", "web/0.log"]
+
+
+def test_without_a_kubelet_no_pod_is_gone(pods: Pods) -> None:
+    pods.add("web", gone=True, _0_log_20260101=100, _0_log=100)
+    assert pods.prune(10) == ["web/0.log"]
+
+
+def test_then_the_oldest_that_were_rotated_away_make_room(pods: Pods) -> None:
+    pods.add("web", _3_log_20260101=100, _3_log_20260102_gz=100, _3_log=100)
+    pods.add("job", _9_log=100, _10_log=100)
+    # 300 are the three that stay, and one.
+    assert pods.prune(330) == ["job/10.log", "web/3.log", "web/3.log.20260102.gz"]
+
+
+def test_what_is_written_stays_whatever_it_has(pods: Pods) -> None:
+    pods.add("web", _0_log=500, _1_log_tmp=100, _1_log=500)
+    late = pods.logs / "default_web_uid-web/main/1.log.20260103"
+    late.write_bytes(bytes(100))
+    assert pods.prune(10) == ["web/1.log", "web/1.log.20260103", "web/1.log.tmp"]
+
+
+def test_a_disk_that_is_nearly_full_keeps_an_eighth(pods: Pods) -> None:
+    pods.add("web", _0_log_20260101=100, _0_log_20260102=100, _0_log=20)
+    assert len(pods.prune(1000)) == 3
+    assert len(pods.prune(1000, free_kb=50_000)) == 2
+
+
+def test_pods_logs_have_a_bound_on_a_node() -> None:
+    run = (GUEST / "services/pod-logs/run").read_text()
+    assert "prune-pods /mnt/data/log/pods /var/lib/kubelet/pods" in run
+    assert "supervise pod-logs" in (GUEST / "stages/90-services").read_text()
+    assert "LIMIT_KB:-262144" in (GUEST / "prune-pods").read_text()

@@ -341,6 +341,19 @@ def test_servers_of_which_none_can_be_asked_are_a_problem(machine: Machine) -> N
     (line,) = machine.console
     assert line.startswith("kubesolo: problem: time: ")
     assert line.endswith("/etc/kubesolo/ntp names no server that can be asked")
+    problem = machine.root / "run/kubesolo/time/problem"
+    assert line == f"kubesolo: problem: {problem.read_text().strip()}"
+    machine.write("etc/kubesolo/ntp", "ntp.example\n")
+    machine.run("time-servers")
+    assert not problem.exists()
+
+
+def test_a_file_of_comments_alone_asks_nobody_on_purpose(machine: Machine) -> None:
+    machine.write("etc/kubesolo/ntp", "\ufeff# nobody\r\n\r\n")
+    machine.run("time-servers")
+    assert machine.sources == []
+    assert machine.console == []
+    assert not (machine.root / "run/kubesolo/time/problem").exists()
 
 
 def test_chronyd_hears_of_other_servers_and_of_a_network(machine: Machine) -> None:

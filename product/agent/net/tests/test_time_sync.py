@@ -74,8 +74,12 @@ def test_nobody_is_asked_where_nobody_answers(world: World) -> None:
     assert TimeSync(synchronised=False).describe() == "not synchronised: no server is named"
 
 
-def test_a_file_without_a_server_that_can_be_asked_is_a_problem_at_once(world: World) -> None:
+def test_what_time_servers_found_wrong_is_a_problem_at_once(world: World) -> None:
     world.write_file(f"{world.paths.time}/from", "configuration\n")
     world.write_file(f"{world.paths.time}/sources/kubesolo.sources", "")
-    problem = read_time_sync(world.paths).problem(1)
-    assert problem == "time: /etc/kubesolo/ntp names no server that can be asked"
+    found = read_time_sync(world.paths)
+    assert found.problem(1) is None
+    said = "time: /etc/kubesolo/ntp names no server that can be asked"
+    world.write_file(f"{world.paths.time}/problem", f"{said}\n")
+    assert read_time_sync(world.paths).problem(1) == said
+    assert read_time_sync(world.paths).as_json().keys() == found.as_json().keys()
