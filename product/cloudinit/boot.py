@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from product.agent.system.files import read_bounded, write_atomic
+from product.agent.system.files import read_bounded, sync_directory, write_atomic
 from product.cloudinit import sources
 from product.cloudinit.errors import CloudInitError, InvalidFileError
 from product.cloudinit.record import Applied, Record, Seen, read_record, write_record
@@ -296,6 +296,8 @@ class Boot:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+            # Others may hold the file system mounted: nothing else brings the name to the medium.
+            sync_directory(os.path.join(folder, seed.folder))
 
     def _problem(self, error: CloudInitError, seed: Seed | None = None) -> None:
         of = f" of {seed.place}" if seed else ""

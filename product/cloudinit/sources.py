@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from product.agent.system import program
 from product.agent.system.files import read_bounded
+from product.agent.system.mounts import MountError, attach
 from product.cloudinit.errors import CloudInitError
 from product.disk.labels import Volume, read_volume
 
@@ -59,7 +60,8 @@ class Where:
 
     def __init__(self, root: str = "/") -> None:
         self.root = root
-        self._mount = self.under("run/kubesolo/seed")
+        # Of this process alone: two services may look at seeds at once.
+        self._mount = self.under(f"run/kubesolo/seed-{os.getpid()}")
 
     def under(self, path: str) -> str:
         """The path below ``root``, absolute or not."""
@@ -67,17 +69,28 @@ class Where:
 
     @contextmanager
     def mounted(self, device: str, kind: str, *, writable: bool = False) -> Iterator[str]:
-        """The folder that shows a device's file system. Raises CloudInitError."""
+        """The folder that shows a device's file system, whoever else has mounted it.
+
+        Raises CloudInitError.
+        """
         os.makedirs(self._mount, exist_ok=True)
-        options = f"{'rw' if writable else 'ro'},nosuid,nodev,noexec"
         try:
-            program.require(["mount", "-t", kind, "-o", options, device, self._mount])
-        except program.ProgramError as error:
+            attach(
+                device,
+                self._mount,
+                kind=kind,
+                options="nosuid,nodev,noexec",
+                mountinfo=self.under("proc/self/mountinfo"),
+                writable=writable,
+            )
+        except MountError as error:
             raise CloudInitError(f"cannot mount {device}: {error.message}") from None
         try:
             yield self._mount
         finally:
             program.run(["umount", self._mount])
+            with suppress(OSError):
+                os.rmdir(self._mount)
 
 
 def find_seeds(where: Where, boot_disk: str, esp: str) -> tuple[list[Seed], list[CloudInitError]]:
