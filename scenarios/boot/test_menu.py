@@ -45,7 +45,10 @@ def test_the_debug_entry_gives_a_root_shell_that_reboots_in_good_order(node: Nod
 ON_A_TERMINAL = """
 import glob
 for path in glob.glob("/proc/[0-9]*/stat"):
-    name, _, fields = open(path).read().rpartition(")")
+    try:
+        name, _, fields = open(path).read().rpartition(")")
+    except (FileNotFoundError, ProcessLookupError):
+        continue  # It has ended meanwhile.
     if fields.split()[4] != "0":
         print(name.partition("(")[2])
 """
