@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from product.image import rootfs
+from product.image.cache import Cache
+from product.image.drift import settle
 from product.image.errors import RecipeError
 from product.image.recipe import Recipe
-from product.image.tools import IMAGES, HostTools
+from product.image.tools import IMAGES, HostTools, host_arch
 from product.image.tree import Tree
 
 
@@ -68,3 +72,30 @@ def test_a_mode_that_cannot_be_is_an_error(tmp_path: Path, wrong: str) -> None:
     path.write_text(f'name = "x"\nsuite = "trixie"\n[packages]\nroot = []\n[root.modes]\n{wrong}\n')
     with pytest.raises(RecipeError, match=r"root\.modes\.etc/x"):
         Recipe.load(path)
+
+
+@pytest.mark.parametrize("name", ["appliance", "appliance-ssh", "debian", "kubesolo"])
+def test_the_programs_of_every_root_find_their_libraries(
+    name: str, cache: Cache, host_tools: HostTools
+) -> None:
+    """What a recipe leaves out, nothing that it keeps is linked to."""
+    recipe, arch = Recipe.load(IMAGES / f"{name}.toml"), host_arch()
+    tree = rootfs.packages_tree(recipe, settle(recipe, arch, cache).lock, arch, cache, host_tools)
+    loader = next(tree.glob("usr/lib*/ld-linux-*"))
+    libraries = tree / "usr/lib" / arch.multiarch
+    bad, seen = [], 0
+    for folder in ("usr/bin", "usr/sbin", "usr/libexec", "usr/lib/cni"):
+        for program in (tree / folder).rglob("*"):
+            if program.is_symlink() or not program.is_file():
+                continue
+            with program.open("rb") as stream:
+                if stream.read(4) != b"\x7fELF":
+                    continue
+            seen += 1
+            command = [str(loader), "--library-path", str(libraries), "--list", str(program)]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            # A static program is listed as nothing at all. The host's libraries are no help.
+            found = re.findall(r"(\S+) => (not found|\S+)", result.stdout)
+            bad += [(program.name, name) for name, path in found if not path.startswith(str(tree))]
+    assert seen > 10
+    assert not bad
