@@ -43,21 +43,20 @@ _REVISION = 1
 
 class GoModule:
     """The module in ``folder``; ``modfile`` names another file than ``go.mod`` in it, such as
-    ``tools.mod``, beside which ``tools.sum`` lies. Raises LockError where one is missing."""
+    ``tools.mod``, beside which ``tools.sum`` lies. Raises LockError where it is missing."""
 
     def __init__(
         self, folder: Path, modfile: str = "go.mod", *, toolchain: ToolchainLock | None = None
     ) -> None:
         self.folder = folder.absolute()
         self.modfile = self.folder / modfile
-        self.sumfile = self.modfile.with_suffix(".sum")
         self._lock = toolchain or ToolchainLock.load()
         self._fetched: set[Path] = set()
-        for path in {self.folder / "go.mod", self.modfile, self.sumfile}:
+        for path in (self.folder / "go.mod", self.modfile):
             if not path.is_file():
                 raise LockError(
                     f"{self.name} is no Go module that can be built: {path} is missing",
-                    hint="restore it from version control; go.sum may be empty, but must be there",
+                    hint="restore it from version control",
                 )
 
     @property

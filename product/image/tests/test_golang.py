@@ -22,43 +22,6 @@ from product.image.tools import host_arch
 OTHER = next(arch for arch in Arch if arch != host_arch())
 
 
-@pytest.fixture(scope="session")
-def toolchain(cache: Cache) -> Toolchain:
-    return Toolchain.prepare(cache)
-
-
-@pytest.fixture
-def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GoProxy:
-    """A proxy with one greeting, which the user has configured."""
-    made = GoProxy(tmp_path / "proxy")
-    made.add_greeting()
-    for name in ("GOFLAGS", "GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOINSECURE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("GOENV", "off")
-    monkeypatch.setenv("GOPROXY", made.url)
-    monkeypatch.setenv("GOSUMDB", "off")
-    return made
-
-
-def new_cache(folder: Path, cache: Cache, toolchain: Toolchain) -> Cache:
-    """A cache with the toolchain, and what it has compiled, but no modules."""
-    made = Cache(folder)
-    (made.trees / toolchain.root.name).symlink_to(toolchain.root)
-    (cache.root / "go-build").mkdir(exist_ok=True)
-    (made.root / "go-build").symlink_to(cache.root / "go-build")
-    return made
-
-
-@pytest.fixture
-def shelf(tmp_path: Path, cache: Cache, toolchain: Toolchain) -> Cache:
-    return new_cache(tmp_path / "shelf", cache, toolchain)
-
-
-@pytest.fixture
-def module(tmp_path: Path, proxy: GoProxy) -> GoModule:
-    return GoModule(make_module(tmp_path / "program", proxy))
-
-
 def said(program: Path) -> str:
     result = subprocess.run([program], capture_output=True, text=True, check=True)
     return result.stderr.strip()
@@ -401,12 +364,23 @@ def test_code_that_does_not_compile_shows_the_compilers_words(
         module.build(shelf, host_arch(), ".", shelf.root / "refused")
 
 
-@pytest.mark.parametrize("missing", ["go.mod", "go.sum"])
-def test_a_folder_that_is_no_module_is_named(module: GoModule, missing: str) -> None:
-    (module.folder / missing).unlink()
-    with pytest.raises(LockError, match=f"{missing} is missing") as caught:
-        GoModule(module.folder)
+@pytest.mark.parametrize("modfile", ["go.mod", "tools.mod"])
+def test_a_folder_that_is_no_module_is_named(module: GoModule, modfile: str) -> None:
+    (module.folder / "go.mod").unlink()
+    with pytest.raises(LockError, match=r"go\.mod is missing") as caught:
+        GoModule(module.folder, modfile)
     assert caught.value.hint
+
+
+def test_a_module_that_needs_no_other_has_no_go_sum(
+    module: GoModule, shelf: Cache, tmp_path: Path
+) -> None:
+    (module.folder / "go.sum").unlink()
+    _refused(LockError, f"go.sum is not complete: it lacks {GREETING}", module, shelf)
+    (module.folder / "go.mod").write_text("module example.com/program\n\ngo 1.25\n")
+    (module.folder / "main.go").write_text('package main\n\nfunc main() { println("alone") }\n')
+    GoModule(module.folder).build(shelf, host_arch(), ".", tmp_path / "one")
+    assert said(tmp_path / "one") == "alone"
 
 
 def test_sources_that_change_during_the_build_are_not_built(

@@ -17,7 +17,6 @@ from product.image.errors import CacheError, ImageError, ToolError
 from product.image.golang.modules import GoModule
 from product.image.golang.toolchain import Toolchain
 from product.image.tests.go_proxy import GoProxy, make_module
-from product.image.tests.test_golang import new_cache
 from product.image.tools import host_arch
 
 SECONDS = 120
@@ -53,16 +52,10 @@ def _processes(word: str) -> list[str]:
 
 
 def test_a_build_that_was_ended_goes_on_at_the_next(
-    tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, shelf: Cache, toolchain: Toolchain, proxy: GoProxy
 ) -> None:
-    toolchain = Toolchain.prepare(cache)
-    proxy = GoProxy(tmp_path / "proxy")
-    proxy.add_greeting()
-    for name, value in (("GOPROXY", proxy.url), ("GOENV", "off"), ("GOSUMDB", "off")):
-        monkeypatch.setenv(name, value)
     folder = make_module(tmp_path / "program", proxy)
-    whole = new_cache(tmp_path / "whole", cache, toolchain)
-    GoModule(folder).build(whole, host_arch(), ".", tmp_path / "expected")
+    GoModule(folder).build(shelf, host_arch(), ".", tmp_path / "expected")
     # Nothing is compiled yet in this one.
     store = Cache(tmp_path / "store")
     (store.trees / toolchain.root.name).symlink_to(toolchain.root)
