@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,8 @@ from product.image.build import Builder, Slot
 from product.image.cache import Cache
 from product.image.errors import DownloadError, LockError
 from product.image.flash_command import flash
+from product.image.golang.renew import ModuleRenewal, Renewable, ToolchainRenewal, modules_in
+from product.image.golang.toolchain import LOCK as TOOLCHAIN
 from product.image.locks import Lock
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
@@ -166,8 +169,9 @@ def lock(
         typer.Option("--allow-older", help="Take versions that are older than the locked ones."),
     ] = False,
 ) -> None:
-    """Renew lock files from the archive; prints what changed.
+    """Renew lock files from the archive, and those of Go modules; prints what changed.
 
+    It takes recipes, folders of Go modules and images/go/toolchain.json; all if none is named.
     A kernel without a module that the recipe names is an error; the lock is written all the same.
     """
     if UNPACKED and not recipe:
@@ -184,17 +188,10 @@ def lock(
             kernel.check_modules(kernel.prepare(made, arch, cache, HostTools.prepare(cache)), read)
     for path in _recipes(recipe):
         payload = payload_of(Recipe.load(path))
-        if not isinstance(payload, Relockable):
-            continue
-        try:
-            lines = payload.relock()
-        except DownloadError as error:
-            # The packages' locks are renewed; not every network reaches upstream.
-            print(f"{path.stem} payload: not renewed: {error.message}")
-            _print_hint(error)
-            continue
-        for line in lines:
-            print(f"{path.stem} payload: {line}")
+        if isinstance(payload, Relockable):
+            _renew(f"{path.stem} payload", payload.relock)
+    for name, one in _go_locks(recipe):
+        _renew(name, lambda one=one: _lines(one.renew()))  # type: ignore[misc]
 
 
 @app.command(name="outdated")
@@ -205,6 +202,16 @@ def check_outdated(recipe: Annotated[list[Path] | None, typer.Argument()] = None
         changes = outdated(Recipe.load(path), arch, Cache())
         _print_changes(path, arch, changes)
         found = found or bool(changes)
+    for name, one in _go_locks(recipe):
+        try:
+            newer = one.outdated()
+        except DownloadError as error:
+            print(f"{name}: not checked: {error.message}")
+            _print_hint(error)
+            continue
+        for line in _lines(newer):
+            print(f"{name}: {line}")
+        found = found or bool(newer)
     if found:
         raise typer.Exit(1)
 
@@ -217,16 +224,50 @@ def _locks(recipes: list[Path] | None) -> list[tuple[Path, Arch]]:
 
 
 def _recipes(given: list[Path] | None) -> list[Path]:
-    return given or sorted(IMAGES.glob("*.toml"))
+    if given:
+        return [path for path in given if not _is_go_lock(path)]
+    return sorted(IMAGES.glob("*.toml"))
+
+
+def _is_go_lock(path: Path) -> bool:
+    return path.is_dir() or path.name == TOOLCHAIN.name
+
+
+def _go_locks(given: list[Path] | None) -> Iterator[tuple[str, Renewable]]:
+    """What locks Go's toolchain and modules, by name. The toolchain is renewed before the modules
+    are read, which are renewed with it."""
+    if not given:
+        folders = sorted(path.parent for path in TOOLCHAIN.parent.glob("*/go.mod"))
+        given = [TOOLCHAIN, *folders]
+    for path in given:
+        if path.name == TOOLCHAIN.name:
+            yield "go toolchain", ToolchainRenewal(Cache(), path)
+        elif path.is_dir():
+            for module in modules_in(path):
+                yield module.name, ModuleRenewal(module, Cache())
+
+
+def _renew(name: str, renew: Callable[[], list[str]]) -> None:
+    """Not every network reaches upstream; what was renewed before stays so."""
+    try:
+        lines = renew()
+    except DownloadError as error:
+        print(f"{name}: not renewed: {error.message}")
+        _print_hint(error)
+        return
+    for line in lines:
+        print(f"{name}: {line}")
+
+
+def _lines(changes: list[Change]) -> list[str]:
+    return [
+        f"{change.name} {change.locked or '-'} -> {change.available or '-'}" for change in changes
+    ] or ["up to date"]
 
 
 def _print_changes(path: Path, arch: Arch, changes: list[Change]) -> None:
-    for change in changes:
-        print(
-            f"{path.stem} {arch}: {change.name} {change.locked or '-'} -> {change.available or '-'}"
-        )
-    if not changes:
-        print(f"{path.stem} {arch}: up to date")
+    for line in _lines(changes):
+        print(f"{path.stem} {arch}: {line}")
 
 
 def _print_hint(error: KubesoloError) -> None:

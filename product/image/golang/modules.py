@@ -106,7 +106,7 @@ class GoModule:
             self._fetch(go, copy)
             checked = self._run(go, ["mod", "verify"], go.offline(), cwd=copy)
         if checked.status:
-            raise explain(self._attempt("check the Go modules in the cache"), checked)
+            raise explain(self.attempt("check the Go modules in the cache"), checked)
 
     def _fetch(self, go: GoCommand, copy: Path) -> None:
         with progress.step(f"download the Go modules of {self.name}"):
@@ -115,7 +115,7 @@ class GoModule:
             )
             if ended.status:
                 what = f"fetch the Go modules of {self.name}"
-                raise explain(self._attempt(what, go.proxy(copy)), ended)
+                raise explain(self.attempt(what, go.proxy(copy)), ended)
 
     def build(
         self, cache: Cache, arch: Arch, package: str, target: Path, *, what: str = "",
@@ -143,15 +143,15 @@ class GoModule:
             ended = self._run(go, command, environment, cwd=self.folder)
             if ended.status:
                 part.unlink(missing_ok=True)
-                raise explain(self._attempt(f"build {shown} for {arch}"), ended)
+                raise explain(self.attempt(f"build {shown} for {arch}"), ended)
         require_unchanged(before, self.digest)
         part.replace(target)
 
     def query(self, go: GoCommand, *args: str, environment: Mapping[str, str]) -> str:
         """What a Go command prints that is run in the module's folder. Raises as ``build``."""
-        ended, printed = go.ask(self.folder, self._with_modfile(args), environment)
+        ended, printed = go.ask(self.folder, self.with_modfile(args), environment)
         if ended.status:
-            raise explain(self._attempt(f"read the Go modules of {self.name}"), ended)
+            raise explain(self.attempt(f"read the Go modules of {self.name}"), ended)
         return printed
 
     def _overlaid(self, go: GoCommand, target: Path, files: Mapping[str, Path]) -> Path:
@@ -186,10 +186,10 @@ class GoModule:
         self, go: GoCommand, args: list[str], environment: Mapping[str, str], *, cwd: Path,
         counted: str = "packages compiled",
     ) -> Ended:  # fmt: skip
-        command: list[str | Path] = [go.path, *self._with_modfile(args)]
+        command: list[str | Path] = [go.path, *self.with_modfile(args)]
         return run(command, cwd=cwd, environment=environment, counted=counted)
 
-    def _with_modfile(self, args: Iterable[str]) -> list[str]:
+    def with_modfile(self, args: Iterable[str]) -> list[str]:
         """``go mod`` and ``go list`` take the flag after the words that name the command."""
         words = list(args)
         if self.modfile.name == "go.mod":
@@ -197,7 +197,8 @@ class GoModule:
         at = 2 if words[0] == "mod" else 1
         return [*words[:at], f"-modfile={self.modfile.name}", *words[at:]]
 
-    def _attempt(self, what: str, proxy: str = "off") -> Attempt:
+    def attempt(self, what: str, proxy: str = "off") -> Attempt:
+        """What is tried with this module, for an error."""
         return Attempt(what, self.name.partition(" ")[0], self._lock.version, proxy)
 
 

