@@ -146,6 +146,8 @@ OF_DEBIAN = (
     "apiserver-extra-sans", "cpu-manager-policy", "debug", "mtu", "node-ip", "node-name",
     "reserved-cpus", "system-reserved",
 )  # fmt: skip
+# What the payload ``upstream`` does with them.
+OF_UPSTREAM = (*OF_DEBIAN, "pprof-server", "startup-timeout")
 
 
 class Settings(NamedTuple):
