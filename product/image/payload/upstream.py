@@ -78,7 +78,8 @@ BESIDE = (
     ),
     Program("coredns", "coredns", "."),
 )  # fmt: skip
-PAUSE = Program("pause", "pause", ".")
+# Those of container images, by the names of these.
+IN_IMAGES = {"pause": Program("pause", "pause", ".")}
 
 
 class UpstreamOptions(Options):
@@ -100,7 +101,7 @@ class UpstreamPayload:
         self._overlay = recipe.folder / "payload/upstream"
         self._modules = {
             name: GoModule(recipe.folder / "go" / name)
-            for name in {program.module for program in (*BESIDE, PAUSE)}
+            for name in {program.module for program in (*BESIDE, *IN_IMAGES.values())}
         }
         self._modules["node"] = self._node_module(recipe.folder / "go/node")
 
@@ -159,8 +160,12 @@ class UpstreamPayload:
             }
             if given:
                 programs[PROGRAM] = given
-            pause = self.program(PAUSE, arch, cache)
-            images = build_archives(self._options.images, arch, cache, pause=pause)
+            built = {
+                name: self.program(IN_IMAGES[name], arch, cache)
+                for name in self._options.images
+                if name in IN_IMAGES
+            }
+            images = build_archives(self._options.images, arch, cache, programs=built)
             with progress.step(f"assemble the payload for {arch}"):
                 self._assemble(programs, images, self._description(given, arch), tree)
             require_unchanged(digest, self.digest(arch))
