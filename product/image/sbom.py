@@ -6,6 +6,7 @@ written, because that takes longer than to find that nothing has changed.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import uuid
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from product.image.dep5 import Declared
+from product.image.golang.contents import LinkedModule
 from product.image.locks import Package
 
 if TYPE_CHECKING:
@@ -63,12 +65,16 @@ def write(
     packages: Iterable[Package],
     licences: Mapping[str, Declared],
     parts: Iterable[Part] = (),
+    modules: Iterable[LinkedModule] = (),
 ) -> bytes:
-    """The document's bytes. ``licences`` are by the SHA-256 of the package."""
+    """The document's bytes. ``licences`` are by the SHA-256 of the package.
+
+    ``modules`` are the Go modules that programs of the image are linked from.
+    """
     from spdx_tools.spdx.writer.json.json_writer import write_document_to_stream
 
     stream = io.StringIO()
-    document = _document(subject, packages, licences, parts)
+    document = _document(subject, packages, licences, parts, modules)
     # A test validates it.
     write_document_to_stream(document, stream, validate=False)
     return stream.getvalue().encode() + b"\n"
@@ -79,6 +85,7 @@ def _document(
     packages: Iterable[Package],
     licences: Mapping[str, Declared],
     parts: Iterable[Part],
+    modules: Iterable[LinkedModule],
 ) -> Document:
     from spdx_tools.spdx.model import (
         Actor,
@@ -121,6 +128,10 @@ def _document(
             if one.group in _BUILT_FROM
             else Relationship(image.spdx_id, RelationshipType.CONTAINS, made.spdx_id)
         )
+    for module in sorted(set(modules)):
+        made = _go_module(module)
+        document.packages.append(made)
+        relations.append(Relationship(image.spdx_id, RelationshipType.GENERATED_FROM, made.spdx_id))
     document.relationships = relations
     return document
 
@@ -156,6 +167,21 @@ def _debian(package: Package, licence: Declared) -> SpdxPackage:
             "purl",
             f"pkg:deb/debian/{quote(name)}@{quote(package.version, safe=':~')}?arch={arch}",
         )
+    ]
+    return made
+
+
+def _go_module(module: LinkedModule) -> SpdxPackage:
+    from spdx_tools.spdx.model import ExternalPackageRef, ExternalPackageRefCategory
+
+    # Two paths may differ in what an identifier cannot hold.
+    mark = hashlib.sha256(module.purl.encode()).hexdigest()[:12]
+    made = _package(f"SPDXRef-Go-{_plain(module.path)}-{mark}", module.path, module.version)
+    if module.checksum:
+        # Over the names and digests of the module's files, so it is none of SPDX's checksums.
+        made.comment = f"go.sum: {module.checksum}"
+    made.external_references = [
+        ExternalPackageRef(ExternalPackageRefCategory.PACKAGE_MANAGER, "purl", module.purl)
     ]
     return made
 

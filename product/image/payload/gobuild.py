@@ -12,12 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from product.image import progress
 from product.image.cache import Cache, digest_of
 from product.image.drift import settle
 from product.image.errors import ToolError
+from product.image.golang.run import run
 from product.image.locks import Package
 from product.image.packages import compile_globs, fetch, unpack_all
 from product.image.recipe import Arch, Recipe
@@ -122,33 +121,11 @@ class Go:
         }
 
     def _run(self, command: list[str], arch: Arch, cwd: Path) -> None:
-        last: list[str] = []
-        with (
-            Progress(
-                SpinnerColumn(),
-                TextColumn("{task.completed:.0f} packages compiled, {task.description}"),
-                TimeElapsedColumn(),
-                console=progress.console,
-                transient=True,
-                disable=not progress.interactive(),
-            ) as bar,
-            subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE, text=True, errors="replace", cwd=cwd,
-                env=self._environment(arch),
-            ) as process,
-        ):  # fmt: skip
-            task = bar.add_task("")
-            assert process.stderr is not None
-            for compiled, line in enumerate(process.stderr, 1):
-                last = [*last, line.rstrip()][-_LAST_LINES:]
-                bar.update(task, completed=compiled, description=line.strip().rpartition("/")[2])
-                if compiled % 250 == 0 and not progress.interactive():
-                    progress.note(f"{compiled} packages compiled")
-        if process.returncode:
+        ended = run(command, cwd=cwd, environment=self._environment(arch))
+        if ended.status:
             raise ToolError(
-                f"the Go compiler failed with {process.returncode}: " + "\n".join(last),
-                hint="is there memory and disk space left?" if process.returncode < 0 else None,
+                f"the Go compiler failed with {ended.status}: {ended.words}",
+                hint="is there memory and disk space left?" if ended.status < 0 else None,
             )
 
 

@@ -21,7 +21,10 @@ from product.image.tests.debian_archive import (
     DebianArchive,
     lacking_programs,
 )
+from product.image.tests.golang_fixtures import module, proxy, shelf, toolchain
 from product.image.tools import host_arch
+
+__all__ = ["module", "proxy", "shelf", "toolchain"]
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from product.image.build import Builder
 from product.image.cache import Cache, file_sha256
 from product.image.cli import main
 from product.image.dep5 import Declared, declared
+from product.image.golang.contents import LinkedModule
 from product.image.locks import Package
 from product.image.recipe import Arch
 from product.image.tools import IMAGES, HostTools
@@ -158,3 +159,28 @@ def test_nothing_is_imported_for_it_before_one_is_written() -> None:
     code = "import sys, product.image.cli; print([m for m in sys.modules if 'spdx' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_each_go_module_is_told_with_its_address_and_checksum(tmp_path: Path) -> None:
+    modules = [
+        LinkedModule("k8s.io/api", "v0.35.4", "h1:abc="),
+        LinkedModule("github.com/Azure/x", "v1.0.0+incompatible", "h1:def="),
+        LinkedModule("github.com/azure-x", "v1.0.0"),
+        LinkedModule("stdlib", "1.26.6"),
+        LinkedModule("k8s.io/api", "v0.35.4", "h1:abc="),
+    ]
+    data = sbom.write(SUBJECT, [], {}, modules=modules)
+    assert data == sbom.write(SUBJECT, [], {}, modules=reversed(modules))
+    (tmp_path / "x.spdx.json").write_bytes(data)
+    document = _valid(tmp_path / "x.spdx.json")
+    rows = {row["name"]: row for row in document["packages"]}
+    assert len(document["packages"]) == 2 + 4
+    assert rows["k8s.io/api"]["comment"] == "go.sum: h1:abc="
+    assert {rows[one.path]["externalRefs"][0]["referenceLocator"] for one in modules} == {
+        "pkg:golang/k8s.io/api@v0.35.4",
+        "pkg:golang/github.com/azure/x@v1.0.0%2Bincompatible",
+        "pkg:golang/github.com/azure-x@v1.0.0",
+        "pkg:golang/stdlib@1.26.6",
+    }
+    kinds = {row["relationshipType"] for row in document["relationships"]}
+    assert kinds == {"DESCRIBES", "CONTAINS", "GENERATED_FROM"}
