@@ -70,7 +70,7 @@ def _import(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
 def _objects(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     from product.node.objects import apply
 
-    if apply(paths, payload):
+    if apply(paths, payload, reporter):
         print("applied the image's objects")
 
 

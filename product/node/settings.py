@@ -147,7 +147,10 @@ OF_DEBIAN = (
     "reserved-cpus", "system-reserved",
 )  # fmt: skip
 # What the payload ``upstream`` does with them.
-OF_UPSTREAM = (*OF_DEBIAN, "pprof-server", "startup-timeout")
+OF_UPSTREAM = (
+    *OF_DEBIAN, "load-balancer", "load-balancer-ip", "portainer-edge-async", "portainer-edge-id",
+    "portainer-edge-image", "portainer-edge-key", "pprof-server", "startup-timeout",
+)  # fmt: skip
 
 
 class Settings(NamedTuple):

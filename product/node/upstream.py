@@ -74,6 +74,7 @@ def _plan(
         plan_line("kube-controller-manager", _controller_manager(paths)),
         plan_line("kube-scheduler", _scheduler(paths)),
         plan_line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),
+        *_load_balancer(paths, identity, settings),
     ]
     return "\n".join(lines) + "\n"
 
@@ -155,6 +156,16 @@ def _scheduler(paths: NodePaths) -> dict[str, str]:
         "secure-port": "0",
         "profiling": "false",
     }
+
+
+def _load_balancer(paths: NodePaths, identity: pki.Identity, settings: Settings) -> list[str]:
+    if settings.values.get("load-balancer") is False:
+        return []
+    arguments = {
+        "kubeconfig": f"{paths.config}/controller-manager.kubeconfig",
+        "address": settings.text("load-balancer-ip") or identity.address,
+    }
+    return [plan_line("load-balancer", arguments)]
 
 
 def _kubelet_arguments(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
