@@ -5,6 +5,7 @@ configure   make certificates and configuration fit the node (before Kubernetes 
 fixed IMAGE OWN KEY=DEFAULT...
             refuse an operator's file OWN that changes one of the keys of IMAGE
 import      bring the image's container images into containerd
+objects     bring the image's own objects into the cluster
 renew       renew what is about to expire, and let Kubernetes take it up (once a day)
 settings BASE TARGET
             write KubeSolo's file TARGET: BASE, and the node's settings in it
@@ -66,6 +67,13 @@ def _import(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     import_pending(payload.images, paths.imported, payload.containerd, report=print)
 
 
+def _objects(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    from product.node.objects import apply
+
+    if apply(paths, payload, reporter):
+        print("applied the image's objects")
+
+
 def _renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     from product.node.configure import renew
 
@@ -108,6 +116,8 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
             command = partial(_fixed, image=image, own=own, keys=keys)
         case ["import"]:
             command = _import
+        case ["objects"]:
+            command = _objects
         case ["renew"]:
             command = _renew
         case ["settings", base, target]:
@@ -120,7 +130,10 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
             command = partial(_ended, code=code)
         case _:
             print(f"error: '{' '.join(argv)}' is no command of kubesolo-node", file=sys.stderr)
-            names = "address, configure, fixed, import, renew, settings, kubeconfig, ended CODE"
+            names = (
+                "address, configure, fixed, import, objects, renew, settings, kubeconfig, "
+                "ended CODE"
+            )
             print(f"hint: commands are {names}", file=sys.stderr)
             return EXIT_USAGE
     paths = paths or NodePaths()

@@ -7,6 +7,7 @@ memory. The values are those that were measured to work; see docs/experiments/.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from product.node import pki
@@ -52,15 +53,24 @@ def configuration(
 ) -> Configuration:
     """Everything for one node; ``datastore`` is etcd's directory."""
     files = {
-        "kubelet.json": _json({**_kubelet(paths), **_of_kubelet(settings)}),
-        "proxy.json": _json(_proxy(paths, identity)),
+        "kubelet.json": json_document({**_kubelet(paths), **settings_of_kubelet(settings)}),
+        "proxy.json": json_document(_proxy(paths, identity)),
+        **kubeconfigs(paths, ("kubelet", "proxy", "controller-manager", "scheduler")),
     }
-    # With what they name: each of a component's hundred clients would read the files again.
-    for name in ("kubelet", "proxy", "controller-manager", "scheduler"):
-        parts = [_read(f"{paths.pki}/{file}") for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
-        files[f"{name}.kubeconfig"] = pki.kubeconfig(*parts, data=True)
     debug = settings.values.get("debug") is True
     return Configuration(files, _plan(paths, identity, datastore, containerd, debug=debug))
+
+
+def kubeconfigs(paths: NodePaths, names: Iterable[str]) -> dict[str, bytes]:
+    """``NAME.kubeconfig`` for each, with what it names inside.
+
+    Each of a component's hundred clients would read the files again.
+    """
+    found = {}
+    for name in names:
+        parts = [_read(f"{paths.pki}/{file}") for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
+        found[f"{name}.kubeconfig"] = pki.kubeconfig(*parts, data=True)
+    return found
 
 
 def _read(path: str) -> str:
@@ -80,26 +90,28 @@ def _plan(
         f"tls {p}/ca.crt {p}/admin.crt {p}/admin.key",
         f"openapi-delay {OPENAPI_SECONDS}",
         f"gc-after-ready {GC_PERCENT}",
-        _line("etcd", _etcd(paths, datastore)),
-        _line("kube-apiserver", _apiserver(paths, identity)),
+        plan_line("etcd", _etcd(paths, datastore)),
+        plan_line("kube-apiserver", _apiserver(paths, identity)),
         f"wait https://127.0.0.1:6443/readyz {API_SECONDS}",
         f"wait unix://{containerd} {CONTAINERD_SECONDS}",
-        _line("kubelet", kubelet),
+        plan_line("kubelet", kubelet),
         # Once only: each question takes the API server time that the kubelet waits for.
         f"ready {identity.node} {READY_SECONDS} {paths.announcement} kubesolo: kubernetes ready",
-        _line("kube-controller-manager", _controller_manager(paths)),
-        _line("kube-scheduler", _scheduler(paths)),
-        _line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),
-        _line("cluster-dns", _cluster_dns(paths)),
+        plan_line("kube-controller-manager", _controller_manager(paths)),
+        plan_line("kube-scheduler", _scheduler(paths)),
+        plan_line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),
+        plan_line("cluster-dns", _cluster_dns(paths)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _line(component: str, arguments: dict[str, str]) -> str:
+def plan_line(component: str, arguments: dict[str, str]) -> str:
+    """A component and its arguments, as a plan has them."""
     return " ".join([component, *(f"--{name}={value}" for name, value in arguments.items())])
 
 
-def _json(document: dict[str, object]) -> bytes:
+def json_document(document: dict[str, object]) -> bytes:
+    """A file of JSON that people can read."""
     return (json.dumps(document, indent=1) + "\n").encode()
 
 
@@ -153,7 +165,7 @@ def _apiserver(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
 def _controller_manager(paths: NodePaths) -> dict[str, str]:
     p = paths.pki
     return {
-        **_kubeconfigs(f"{paths.config}/controller-manager.kubeconfig"),
+        **_access(f"{paths.config}/controller-manager.kubeconfig"),
         "leader-elect": "false",
         "use-service-account-credentials": "false",
         "service-account-private-key-file": f"{p}/service-account.key",
@@ -172,7 +184,7 @@ def _controller_manager(paths: NodePaths) -> dict[str, str]:
 
 def _scheduler(paths: NodePaths) -> dict[str, str]:
     return {
-        **_kubeconfigs(f"{paths.config}/scheduler.kubeconfig"),
+        **_access(f"{paths.config}/scheduler.kubeconfig"),
         "leader-elect": "false",
         "bind-address": "127.0.0.1",
         "port": "0",
@@ -180,7 +192,7 @@ def _scheduler(paths: NodePaths) -> dict[str, str]:
     }
 
 
-def _kubeconfigs(path: str) -> dict[str, str]:
+def _access(path: str) -> dict[str, str]:
     kinds = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
     return dict.fromkeys(kinds, path)
 
@@ -241,7 +253,7 @@ def _kubelet(paths: NodePaths) -> dict[str, object]:
     }
 
 
-def _of_kubelet(settings: Settings) -> dict[str, object]:
+def settings_of_kubelet(settings: Settings) -> dict[str, object]:
     """What the node's settings say to the kubelet."""
     values = settings.values
     found: dict[str, object] = {}

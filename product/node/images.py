@@ -23,6 +23,8 @@ MAX_BYTES = 1 << 20
 _BLOCK = 512
 INDEX = "index.json"
 NAME = "io.containerd.image.name"
+# The label that containerd's CRI plugin reads.
+PINNED = "io.cri-containerd.pinned=pinned"
 # Without it no pod starts.
 FIRST = "pause.tar"
 # A node that is not Ready by then may be waiting for just these images.
@@ -103,6 +105,9 @@ def import_pending(
     found = [path for path in archives(folder) if path in new or path in removed]
     for path in found:
         _ctr(address, "import", path)
+        # The kubelet removes none that is pinned: it could not be pulled again.
+        for name in sorted(image_names(path)):
+            _ctr(address, "label", name, PINNED)
         # The note must not outlive what it vouches for.
         os.sync()
         done = {**_read_note(note), os.path.basename(path): index_digest(path)}

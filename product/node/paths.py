@@ -11,6 +11,7 @@ class NodePaths:
         # The image's.
         self.release = f"{base}/usr/lib/kubesolo/release.json"
         self.payload = f"{base}/usr/lib/kubesolo/payload.json"
+        self.manifests = f"{base}/usr/lib/kubesolo/manifests"
         # The kernel's.
         self.hostname = f"{base}/proc/sys/kernel/hostname"
         self.cpus = f"{base}/sys/devices/system/cpu/online"
@@ -44,6 +45,8 @@ class NodePaths:
         self.plan = f"{self.config}/plan"
         self.announcement = f"{self.config}/announcement"
         self.ready = f"{self.config}/ready"
+        self.objects_note = f"{self.config}/objects.json"
+        self.objects_made = f"{self.config}/objects-made.json"
         self.import_request = f"{self.config}/import"
         self.etcd_socket = f"{self.config}/etcd.sock"
         self.probe = f"{self.config}/probe"

@@ -10,6 +10,7 @@ from product.node.errors import PayloadError
 
 SCHEMA = 1
 MAX_BYTES = 64 * 1024
+OURS = ("debian", "upstream")
 
 
 class Payload(NamedTuple):
@@ -22,6 +23,11 @@ class Payload(NamedTuple):
     datastore_service: str
     images: str
     kubeconfig: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether certificates, configuration and datastore are this project's own."""
+        return self.kind in OURS
 
 
 def read_payload(path: str) -> Payload:

@@ -85,6 +85,7 @@ def leaves(identity: Identity) -> tuple[Leaf, ...]:
              client=True),
         Leaf("scheduler", CLUSTER_AUTHORITY, "system:kube-scheduler", client=True),
         Leaf("proxy", CLUSTER_AUTHORITY, "system:kube-proxy", client=True),
+        Leaf("dns", CLUSTER_AUTHORITY, "system:coredns", client=True),
         Leaf("kubelet", CLUSTER_AUTHORITY, f"system:node:{node}", "system:nodes", server=True,
              client=True, dns=(node,), addresses=("127.0.0.1", address)),
     )  # fmt: skip

@@ -58,7 +58,7 @@ def remote_kubeconfig(paths: NodePaths, payload: Payload, server: str | None = N
 
 def unnamed(paths: NodePaths, payload: Payload, server: str) -> str | None:
     """A hint where the API server's certificate, does not name ``server``."""
-    if payload.kind != "debian":
+    if not payload.ours:
         return None
     host = _server(server).rpartition(":")[0].strip("[]")
     identity = pki.Identity(
@@ -120,7 +120,7 @@ def _access(paths: NodePaths, payload: Payload) -> Access:
     own = f"{paths.pki}/{pki.OPERATOR}.crt"
     hint = "it is there once Kubernetes has started: kubesolo-update status says why it has not"
     try:
-        if payload.kind == "debian" and os.path.exists(own):
+        if payload.ours and os.path.exists(own):
             texts = [
                 read_bounded(f"{paths.pki}/{name}", MAX_PEM).decode("ascii")
                 for name in ("ca.crt", f"{pki.OPERATOR}.crt", f"{pki.OPERATOR}.key")

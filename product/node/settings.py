@@ -146,6 +146,11 @@ OF_DEBIAN = (
     "apiserver-extra-sans", "cpu-manager-policy", "debug", "mtu", "node-ip", "node-name",
     "reserved-cpus", "system-reserved",
 )  # fmt: skip
+# What the payload ``upstream`` does with them.
+OF_UPSTREAM = (
+    *OF_DEBIAN, "load-balancer", "load-balancer-ip", "portainer-edge-async", "portainer-edge-id",
+    "portainer-edge-image", "portainer-edge-key", "pprof-server", "startup-timeout",
+)  # fmt: skip
 
 
 class Settings(NamedTuple):

@@ -6,6 +6,7 @@ compressed: the squashfs around the archives is, and containerd imports them fas
 """
 
 from product.image.oci.images import (
+    BUILT,
     NAMES,
     build_archives,
     image_name,
@@ -15,6 +16,7 @@ from product.image.oci.images import (
 )
 
 __all__ = [
+    "BUILT",
     "NAMES",
     "build_archives",
     "image_name",

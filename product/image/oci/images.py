@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ FILES = IMAGES / "oci"
 AGENT_USER = "65532:65532"
 # Taken when the code is loaded, as the builder's digest is.
 _CODE_DIGEST = tree_digest(Path(__file__).resolve().parent)
+NO_PROGRAMS: Mapping[str, Path] = {}
 # What nginx is linked with, by the names that the loader looks for.
 _NGINX_LIBRARIES = (
     "libc.so.6", "libcrypt.so.1", "libcrypto.so.3", "libpcre2-8.so.0", "libssl.so.3", "libz.so.1",
@@ -36,11 +37,11 @@ _GROUP = b"root:x:0:\nnogroup:x:65534:\n"
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Where an image's files come from: the unpacked packages, ours, and the pause binary."""
+    """Where an image's files come from: the unpacked packages, ours, and the image's program."""
 
     arch: Arch
     packages: Path
-    pause: Path | None
+    built: Path | None
 
     def program(self, path: str) -> bytes:
         try:
@@ -57,6 +58,8 @@ class _Image:
     packages: tuple[str, ...]
     config: Config
     entries: Callable[[_Sources], list[Entry]]
+    # Whether it holds a program that is built for it, of the image's name.
+    built: bool = False
 
 
 def image_name(name: str) -> str:
@@ -65,22 +68,22 @@ def image_name(name: str) -> str:
 
 
 def build_archives(
-    names: Iterable[str], arch: Arch, cache: Cache, *, pause: Path | None = None
+    names: Iterable[str], arch: Arch, cache: Cache, *, programs: Mapping[str, Path] = NO_PROGRAMS
 ) -> dict[str, Path]:
     """The archives of ``names``, built unless the cache has them.
 
-    ``pause`` is the static program of the image of that name. Raises RecipeError for a name that
-    is not in NAMES, and ImageError where ``pause`` is wanted and not given.
+    ``programs`` are the static programs of the images in BUILT, by their names. Raises RecipeError
+    for a name that is not in NAMES, and ImageError where a program is wanted and not given.
     """
     names = list(names)
     recipe, (lock, _) = _settled(names, arch, cache)
     lock.check_request(recipe.request(arch), recipe.lock_path(arch))
-    return {name: _build(name, arch, cache, recipe, lock, pause) for name in names}
+    return {name: _build(name, arch, cache, recipe, lock, programs.get(name)) for name in names}
 
 
 def images_digest(names: Iterable[str], arch: Arch) -> str:
-    """Names what the archives of ``names`` are made from, without making them; the program of
-    ``pause`` is not part of it. Raises as ``build_archives`` does."""
+    """Names what the archives of ``names`` are made from, without making them; programs that are
+    built are not part of it. Raises as ``build_archives`` does."""
     names = list(names)
     recipe, settled = _settled(names, arch)
     keys = [_key(name, _packages(_image(name), settled.lock), arch, recipe, None) for name in names]
@@ -123,12 +126,14 @@ def _packages(image: _Image, lock: Lock) -> list[Package]:
     return [package for package in lock.packages if package.name in image.packages]
 
 
-def _key(name: str, packages: list[Package], arch: Arch, recipe: Recipe, pause: Path | None) -> str:
+def _key(
+    name: str, packages: list[Package], arch: Arch, recipe: Recipe, program: Path | None
+) -> str:
     return digest_of(
         name,
         [package.sha256 for package in packages],
         tree_digest(FILES),
-        file_sha256(pause) if pause else "",
+        file_sha256(program) if program else "",
         arch,
         recipe.source_date,
         _CODE_DIGEST,
@@ -136,15 +141,15 @@ def _key(name: str, packages: list[Package], arch: Arch, recipe: Recipe, pause: 
 
 
 def _build(
-    name: str, arch: Arch, cache: Cache, recipe: Recipe, lock: Lock, pause: Path | None
+    name: str, arch: Arch, cache: Cache, recipe: Recipe, lock: Lock, program: Path | None
 ) -> Path:
     image = _image(name)
-    if name != "pause":
-        pause = None
-    elif pause is None or not pause.is_file():
-        raise ImageError(f"the image pause needs its program, and {pause} is no file")
+    if not image.built:
+        program = None
+    elif program is None or not program.is_file():
+        raise ImageError(f"the image {name} needs its program, and {program} is no file")
     packages = _packages(image, lock)
-    key = _key(name, packages, arch, recipe, pause)
+    key = _key(name, packages, arch, recipe, program)
 
     def build(tree: Path) -> None:
         with progress.step(f"container image {name} for {arch}"), cache.scratch("oci") as work:
@@ -152,7 +157,7 @@ def _build(
                 (work / "usr" / merged).mkdir(parents=True)
                 (work / merged).symlink_to(f"usr/{merged}")
             unpack_all(list(fetch(packages, cache).values()), work)
-            layer = pack(image.entries(_Sources(arch, work, pause)), recipe.source_date)
+            layer = pack(image.entries(_Sources(arch, work, program)), recipe.source_date)
             data = archive(
                 image_name(name), arch.debian, image.config, (layer,), recipe.source_date
             )
@@ -161,9 +166,14 @@ def _build(
     return cache.tree(f"oci-{name}-{arch}", key, build) / f"{name}.tar"
 
 
-def _pause(sources: _Sources) -> list[Entry]:
-    assert sources.pause is not None
-    return [file("pause", sources.pause.read_bytes(), 0o755)]
+def _alone(path: str) -> Callable[[_Sources], list[Entry]]:
+    """An image that holds one static program, at ``path``."""
+
+    def entries(sources: _Sources) -> list[Entry]:
+        assert sources.built is not None
+        return [file(path, sources.built.read_bytes(), 0o755)]
+
+    return entries
 
 
 def _busybox(sources: _Sources) -> list[Entry]:
@@ -204,7 +214,7 @@ def _nginx(sources: _Sources) -> list[Entry]:
 
 
 _IMAGES = {
-    "pause": _Image((), Config(("/pause",), user="65535:65535"), _pause),
+    "pause": _Image((), Config(("/pause",), user="65535:65535"), _alone("pause"), built=True),
     "busybox": _Image(("busybox-static",), Config(command=("sh",)), _busybox),
     "nginx": _Image(
         ("nginx", "libc6", "libcrypt1", "libpcre2-8-0", "libssl3t64", "libzstd1", "zlib1g"),
@@ -222,3 +232,4 @@ _IMAGES = {
     ),
 }
 NAMES = tuple(_IMAGES)
+BUILT = tuple(name for name, image in _IMAGES.items() if image.built)

@@ -98,7 +98,7 @@ class DebianPayload:
             program = given or self._build.program(arch, cache, tools)
             kubectl = None if given else self._build.kubectl(arch, cache, tools)
             pause = self._build.pause(arch, cache, tools)
-            images = build_archives(self._options.images, arch, cache, pause=pause)
+            images = build_archives(self._options.images, arch, cache, programs={"pause": pause})
             with progress.step(f"assemble the payload for {arch}"):
                 self._assemble(program, kubectl, images, self._description(given, arch), tree)
             require_unchanged(digest, self.digest(arch))

@@ -39,7 +39,7 @@ def pause(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=list(Arch))
 def archives(request: pytest.FixtureRequest, pause: Path) -> tuple[Arch, dict[str, Path]]:
     arch: Arch = request.param
-    return arch, build_archives(NAMES, arch, Cache(), pause=pause)
+    return arch, build_archives(NAMES, arch, Cache(), programs={"pause": pause})
 
 
 def members(data: bytes) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
@@ -127,7 +127,7 @@ def test_the_same_bytes_wherever_it_is_built(
     # The packages are taken over: this is about building, not about downloading.
     other.blobs.rmdir()
     other.blobs.symlink_to(Cache().blobs)
-    again = build_archives(NAMES, arch, other, pause=pause)
+    again = build_archives(NAMES, arch, other, programs={"pause": pause})
     for name, path in again.items():
         assert path != paths[name]
         assert path.read_bytes() == paths[name].read_bytes(), name
@@ -136,7 +136,7 @@ def test_the_same_bytes_wherever_it_is_built(
 def test_both_architectures_hold_the_same_files(pause: Path) -> None:
     listings = []
     for arch in Arch:
-        images = build_archives(NAMES, arch, Cache(), pause=pause)
+        images = build_archives(NAMES, arch, Cache(), programs={"pause": pause})
         listings.append(
             {
                 name: {
@@ -153,8 +153,8 @@ def test_both_architectures_hold_the_same_files(pause: Path) -> None:
 def test_another_pause_is_another_image(pause: Path, tmp_path: Path) -> None:
     newer = tmp_path / "pause"
     newer.write_bytes(b"\x7fELF another")
-    one = build_archives(["pause"], Arch.X86_64, Cache(), pause=pause)["pause"]
-    two = build_archives(["pause"], Arch.X86_64, Cache(), pause=newer)["pause"]
+    one = build_archives(["pause"], Arch.X86_64, Cache(), programs={"pause": pause})["pause"]
+    two = build_archives(["pause"], Arch.X86_64, Cache(), programs={"pause": newer})["pause"]
     assert members(layer_of(one))["pause"][1] == pause.read_bytes()
     assert members(layer_of(two))["pause"][1] == newer.read_bytes()
 
@@ -162,7 +162,9 @@ def test_another_pause_is_another_image(pause: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", [None, Path("/nowhere/pause")])
 def test_pause_needs_its_program(missing: Path | None) -> None:
     with pytest.raises(ImageError, match="pause needs its program"):
-        build_archives(["pause"], Arch.X86_64, Cache(), pause=missing)
+        build_archives(
+            ["pause"], Arch.X86_64, Cache(), programs={"pause": missing} if missing else {}
+        )
 
 
 def test_an_unknown_image_is_named() -> None:

@@ -185,11 +185,11 @@ def test_the_payload_of_a_recipe_is_one_that_is_known(tmp_path: Path) -> None:
 
 
 def test_a_kind_is_a_module_that_has_a_payload() -> None:
-    assert table.kinds() == ["debian", "kubesolo"]
+    assert table.kinds() == ["debian", "kubesolo", "upstream"]
 
 
 def test_a_third_module_is_a_third_kind(third_module: str) -> None:
-    assert table.kinds() == ["debian", "dummy", "kubesolo"]
+    assert table.kinds() == ["debian", "dummy", "kubesolo", "upstream"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_third_module_is_a_third_kind(third_module: str) -> None:
 def test_what_is_no_kind_is_one_error_that_lists_them(tmp_path: Path, kind: object) -> None:
     plain = Recipe.load(_write(tmp_path, own=BASE))
     recipe = plain.model_copy(update={"payload": {"kind": kind}})
-    words = re.escape(f"payload.kind is {kind!r}, known are debian, kubesolo")
+    words = re.escape(f"payload.kind is {kind!r}, known are debian, kubesolo, upstream")
     with pytest.raises(RecipeError, match=f"{words}$"):
         table.payload_of(recipe)
 
@@ -215,7 +215,9 @@ def test_the_contract_names_what_the_stop_kills_and_payloads_do_so() -> None:
     assert groups == {"/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/containerd"}
     for group in groups:
         assert f"`{group}`" in contract
-    for folder, name in (("debian", "containerd"), ("kubesolo", "kubesolo")):
+    for folder, name in (
+        ("debian", "containerd"), ("upstream", "containerd"), ("kubesolo", "kubesolo"),
+    ):  # fmt: skip
         path = f"payload/{folder}/usr/lib/kubesolo/services/{name}/run"
         assert "echo $$ > /sys/fs/cgroup/containerd/cgroup.procs\n" in (IMAGES / path).read_text()
 
@@ -225,6 +227,7 @@ def test_the_contract_names_the_lines_that_others_wait_for() -> None:
     contract = (IMAGES.parent / "docs/decisions/0005-kubernetes-payload.md").read_text()
     for module, line in (
         ("node/components.py", "kubesolo: kubernetes ready"),
+        ("node/upstream.py", "kubesolo: kubernetes ready"),
         ("agent/update/trial.py", "ready version="),
     ):
         assert line in (product / module).read_text()

@@ -13,8 +13,11 @@ from product.agent.system import program
 from product.node.errors import NodeError, ProgramFailedError
 from product.node.images import archives, import_pending, index_digest, pending
 
+EMPTY = json.dumps({"manifests": []})
+OTHER = json.dumps({"manifests": [], "other": True})
 
-def archive(path: Path, index: str = "{}", *, padding: int = 5000) -> None:
+
+def archive(path: Path, index: str = EMPTY, *, padding: int = 5000) -> None:
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as tar:
         for name, data in (("blobs/sha256/x", b"x" * padding), ("index.json", index.encode())):
@@ -29,11 +32,15 @@ class Ctr:
     def __init__(self, status: int = 0) -> None:
         self.status = status
         self.imported: list[str] = []
+        self.pinned: list[str] = []
         self.kept: list[str] = []
 
     def __call__(self, argv: list[str]) -> tuple[int, str]:
         if argv[-2:] == ["ls", "-q"]:
             return self.status, "\n".join(self.kept)
+        if "label" in argv:
+            self.pinned.append(argv[-2])
+            return self.status, ""
         self.imported.append(argv[-1].rpartition("/")[2])
         return self.status, "unpacking\nctr: it broke" if self.status else ""
 
@@ -66,14 +73,16 @@ def test_what_was_removed_for_want_of_room_is_imported_again(tmp_path: Path, ctr
     ctr.kept.remove("kubesolo.io/agent:1")
     assert import_pending(str(folder), note, "/socket") == 1
     assert ctr.imported == ["pause.tar", "agent.tar", "agent.tar"]
+    # The kubelet leaves these alone, however full the disk.
+    assert ctr.pinned == ["kubesolo.io/pause:1", "kubesolo.io/agent:1", "kubesolo.io/agent:1"]
 
 
 def test_a_changed_archive_is_imported_again(tmp_path: Path, ctr: Ctr) -> None:
     folder, note = tmp_path / "images", str(tmp_path / "note.json")
-    archive(folder / "pause.tar", "one")
-    archive(folder / "nginx.tar", "one")
+    archive(folder / "pause.tar")
+    archive(folder / "nginx.tar")
     import_pending(str(folder), note, "/socket")
-    archive(folder / "nginx.tar", "two")
+    archive(folder / "nginx.tar", OTHER)
     assert [Path(path).name for path in pending(str(folder), note)] == ["nginx.tar"]
 
 

@@ -1,0 +1,3 @@
+module kubesolo.io/pause
+
+go 1.26

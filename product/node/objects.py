@@ -1,0 +1,129 @@
+"""The image's own objects in the cluster: ``/usr/lib/kubesolo/manifests/*.yaml``.
+
+They are applied on the server's side by kubectl after a start of Kubernetes, so that an update
+brings its own; Portainer's are made as the node's settings say. The cluster keeps a note of what
+was applied: where it is the same, nothing is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import partial
+
+from product.agent.errors import AgentError
+from product.agent.system import program
+from product.agent.system.files import read_bounded
+from product.node import portainer
+from product.node.console import Reporter
+from product.node.errors import NodeError, ProgramFailedError
+from product.node.paths import NodePaths
+from product.node.payload import Payload
+from product.node.settings import OF_UPSTREAM, read_settings
+
+MANAGER = "kubesolo-os"
+NOTE, NAMESPACE = "kubesolo-objects", "kube-system"
+_MAX_BYTES = 1 << 20
+# kubectl's own; a request of a busy emulated node took half of it.
+_TIMEOUT = "--request-timeout=60s"
+
+
+def manifests(folder: str) -> list[str]:
+    """Paths of the manifests, in the order in which they are applied."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".yaml"))
+    except FileNotFoundError:
+        return []
+    return [f"{folder}/{name}" for name in names]
+
+
+def apply(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
+    """Bring the objects into the cluster; whether anything was sent. Raises NodeError.
+
+    Portainer's are made where they are absent, the others are as the image has them.
+    """
+    found = manifests(paths.manifests)
+    settings = read_settings(paths.settings, OF_UPSTREAM)
+    made = portainer.objects(settings)
+    if not (found or made):
+        return False
+    wanted = _digest(found, made)
+    kubectl = partial(_kubectl, paths, payload)
+    get = ["get", "configmap", NOTE, f"--namespace={NAMESPACE}", "--ignore-not-found"]
+    if kubectl([*get, "--output=jsonpath={.data.digest}"]) == wanted:
+        return False
+    if made:
+        _create(paths, payload, made)
+        reporter.say(
+            "kubernetes: Portainer's Edge agent was set up; it runs once its image "
+            f"{portainer.image(settings)} is there"
+        )
+    # Last, so that it stands only where the others do.
+    _write(paths.objects_note, _note(wanted))
+    files = [f"--filename={path}" for path in (*found, paths.objects_note)]
+    flags = ["--server-side", "--force-conflicts", f"--field-manager={MANAGER}"]
+    kubectl(["apply", *flags, *files])
+    return True
+
+
+def _digest(files: list[str], made: list[dict[str, object]]) -> str:
+    digest = hashlib.sha256()
+    try:
+        for path in files:
+            digest.update(read_bounded(path, _MAX_BYTES))
+    except (OSError, ValueError) as error:
+        raise NodeError(f"cannot read the image's objects: {error}") from None
+    digest.update(json.dumps(made, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _create(paths: NodePaths, payload: Payload, made: list[dict[str, object]]) -> None:
+    """Make those that are absent. Raises ProgramFailedError for any other refusal."""
+    _write(paths.objects_made, {"apiVersion": "v1", "kind": "List", "items": made})
+    arguments = ["create", f"--filename={paths.objects_made}"]
+    try:
+        status, output = _run(paths, payload, arguments)
+    finally:
+        # It holds Portainer's key.
+        os.unlink(paths.objects_made)
+    refused = [line for line in output.splitlines() if line.lower().startswith("error")]
+    if status != 0 and (not refused or any("already exists" not in line for line in refused)):
+        raise _failed(arguments, status, output)
+
+
+def _write(path: str, document: object) -> None:
+    """For root alone."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        json.dump(document, file)
+
+
+def _note(digest: str) -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": NOTE, "namespace": NAMESPACE},
+        "data": {"digest": digest},
+    }
+
+
+def _kubectl(paths: NodePaths, payload: Payload, arguments: list[str]) -> str:
+    """What it printed. Raises ProgramFailedError."""
+    status, output = _run(paths, payload, arguments)
+    if status != 0:
+        raise _failed(arguments, status, output)
+    return output
+
+
+def _run(paths: NodePaths, payload: Payload, arguments: list[str]) -> tuple[int, str]:
+    options = [f"--kubeconfig={payload.kubeconfig}", f"--cache-dir={paths.run}/kubectl", _TIMEOUT]
+    try:
+        return program.run(["kubectl", *options, *arguments])
+    except AgentError as error:
+        raise ProgramFailedError(error.message) from None
+
+
+def _failed(arguments: list[str], status: int, output: str) -> ProgramFailedError:
+    said = output.splitlines()[-1] if output else "no output"
+    return ProgramFailedError(f"kubectl {arguments[0]} failed ({status}): {said}")

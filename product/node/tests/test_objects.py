@@ -1,0 +1,168 @@
+"""The image's own objects: sent once, and again when they changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from product.agent.system import program
+from product.node.console import Reporter
+from product.node.errors import NodeError, ProgramFailedError
+from product.node.objects import apply, manifests
+from product.node.paths import NodePaths
+from product.node.payload import Payload
+from product.node.portainer import objects
+from product.node.settings import Setting, Settings
+
+PAYLOAD = Payload("upstream", "1.36.3", "/c.sock", "/d", "kubernetes", "", "/admin.kubeconfig")
+
+
+class Kubectl:
+    """What was run instead of kubectl; it keeps the note as the cluster would."""
+
+    def __init__(self, paths: NodePaths) -> None:
+        self._paths = paths
+        self.note = ""
+        self.applied: list[list[str]] = []
+        self.created: list[list[str]] = []
+        self.answer = (0, "")
+        self.status = 0
+
+    def __call__(self, argv: list[str]) -> tuple[int, str]:
+        assert argv[:2] == ["kubectl", "--kubeconfig=/admin.kubeconfig"]
+        if "get" in argv:
+            return 0, self.note
+        if self.status and "apply" in argv:
+            return self.status, "warning: old\nerror: no such kind"
+        if "create" in argv:
+            path = argv[-1].partition("=")[2]
+            assert os.stat(path).st_mode & 0o777 == 0o600
+            items = json.loads(Path(path).read_text())["items"]
+            self.created.append([f"{item['kind']}/{item['metadata']['name']}" for item in items])
+            return self.answer
+        files = [word.partition("=")[2] for word in argv if word.startswith("--filename=")]
+        self.applied.append(files)
+        self.note = json.loads(Path(files[-1]).read_text())["data"]["digest"]
+        return 0, ""
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> NodePaths:
+    made = NodePaths(str(tmp_path))
+    for folder in (made.manifests, made.config):
+        Path(folder).mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def kubectl(paths: NodePaths, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
+    found = Kubectl(paths)
+    monkeypatch.setattr(program, "run", found)
+    return found
+
+
+def test_objects_are_sent_once_and_again_when_they_changed(
+    paths: NodePaths, kubectl: Kubectl
+) -> None:
+    folder = Path(paths.manifests)
+    for name in ("b.yaml", "a.yaml", "README"):
+        (folder / name).write_text(name)
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert not apply(paths, PAYLOAD, Reporter(paths))
+    assert kubectl.applied == [[str(folder / "a.yaml"), str(folder / "b.yaml"), paths.objects_note]]
+    (folder / "a.yaml").write_text("other")
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert not apply(paths, PAYLOAD, Reporter(paths))
+    # A datastore that was put back knows the older note, or none.
+    kubectl.note = ""
+    assert apply(paths, PAYLOAD, Reporter(paths))
+
+
+def test_what_the_cluster_refuses_is_said_and_tried_again(
+    paths: NodePaths, kubectl: Kubectl
+) -> None:
+    (Path(paths.manifests) / "a.yaml").write_text("a")
+    kubectl.status = 1
+    with pytest.raises(ProgramFailedError, match=r"apply failed \(1\): error: no such kind"):
+        apply(paths, PAYLOAD, Reporter(paths))
+    kubectl.status = 0
+    assert apply(paths, PAYLOAD, Reporter(paths))
+
+
+def test_an_image_without_objects_sends_nothing(tmp_path: Path, kubectl: Kubectl) -> None:
+    paths = NodePaths(str(tmp_path / "other"))
+    assert manifests(paths.manifests) == []
+    assert not apply(paths, PAYLOAD, Reporter(paths))
+    assert kubectl.applied == []
+
+
+def test_an_unreadable_manifest_is_an_error(paths: NodePaths, kubectl: Kubectl) -> None:
+    (Path(paths.manifests) / "a.yaml").mkdir()
+    with pytest.raises(NodeError, match="cannot read the image's objects"):
+        apply(paths, PAYLOAD, Reporter(paths))
+
+
+def _edge(paths: NodePaths, **more: object) -> None:
+    settings = {"portainer-edge-id": "00123", "portainer-edge-key": "c2VjcmV0", **more}
+    Path(paths.settings).parent.mkdir(parents=True, exist_ok=True)
+    Path(paths.settings).write_text(json.dumps({"schema": 1, "settings": settings}))
+
+
+def test_portainers_agent_is_set_up_by_the_settings(paths: NodePaths, kubectl: Kubectl) -> None:
+    (Path(paths.manifests) / "a.yaml").write_text("a")
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert kubectl.created == []
+    _edge(paths)
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert not apply(paths, PAYLOAD, Reporter(paths))
+    assert kubectl.created == [
+        [
+            "Namespace/portainer", "ServiceAccount/portainer-sa-clusteradmin",
+            "ClusterRoleBinding/portainer-crb-clusteradmin", "ConfigMap/portainer-agent-edge",
+            "Secret/portainer-agent-edge-key", "Service/portainer-agent",
+            "Deployment/portainer-agent",
+        ]
+    ]  # fmt: skip
+    # The key lies nowhere else.
+    assert not os.path.exists(paths.objects_made)
+    assert "c2VjcmV0" not in Path(paths.objects_note).read_text()
+
+
+ALREADY = (
+    'Error from server (AlreadyExists): error when creating "x": namespaces "portainer" already '
+    "exists"
+)
+
+
+def test_what_is_there_stays_and_any_other_refusal_is_an_error(
+    paths: NodePaths, kubectl: Kubectl
+) -> None:
+    _edge(paths)
+    (Path(paths.manifests) / "a.yaml").write_text("a")
+    kubectl.answer = (1, f"{ALREADY}\nError from server (Forbidden): no")
+    with pytest.raises(ProgramFailedError, match="kubectl create failed"):
+        apply(paths, PAYLOAD, Reporter(paths))
+    assert not os.path.exists(paths.objects_made)
+    kubectl.answer = (1, "unable to connect")
+    with pytest.raises(ProgramFailedError, match="unable to connect"):
+        apply(paths, PAYLOAD, Reporter(paths))
+    kubectl.answer = (1, f"secret/portainer-agent-edge-key created\n{ALREADY}")
+    assert apply(paths, PAYLOAD, Reporter(paths))
+
+
+def test_the_agents_objects_say_what_the_settings_say() -> None:
+    values: dict[str, Setting] = {"portainer-edge-id": "00123"}
+    assert objects(Settings(values)) == []
+    values |= {"portainer-edge-key": "c2VjcmV0", "portainer-edge-async": True}
+    made = {str(item["kind"]): item for item in objects(Settings(values))}
+    assert made["ConfigMap"]["data"] == {
+        "EDGE_ID": "00123", "EDGE_INSECURE_POLL": "true", "EDGE_ASYNC": "true",
+    }  # fmt: skip
+    assert made["Secret"]["stringData"] == {"edge.key": "c2VjcmV0"}
+    assert '"image": "docker.io/portainer/agent:lts"' in json.dumps(made["Deployment"])
+    values["portainer-edge-image"] = "registry.example/agent:2"
+    made = {str(item["kind"]): item for item in objects(Settings(values))}
+    assert '"image": "registry.example/agent:2"' in json.dumps(made["Deployment"])

@@ -1,0 +1,242 @@
+"""What each component of the ``upstream`` Kubernetes is told: configuration files and arguments.
+
+All of it follows from the image and the node's identity, so it is made at every boot and lies in
+memory. The components run in one process, by the plan that images/go/node/plan.go describes.
+"""
+
+from __future__ import annotations
+
+from product.node import pki
+from product.node.components import (
+    API_SECONDS,
+    CONTAINERD,
+    CONTAINERD_SECONDS,
+    DEBUG_LEVEL,
+    DNS_ADDRESS,
+    DOMAIN,
+    ETCD_SECONDS,
+    GC_PERCENT,
+    NO_SETTINGS,
+    POD_RANGE,
+    READY_SECONDS,
+    Configuration,
+    json_document,
+    kubeconfigs,
+    plan_line,
+    settings_of_kubelet,
+)
+from product.node.paths import NodePaths
+from product.node.settings import Settings
+
+
+def configuration(
+    paths: NodePaths,
+    identity: pki.Identity,
+    *,
+    datastore: str,
+    containerd: str = CONTAINERD,
+    settings: Settings = NO_SETTINGS,
+) -> Configuration:
+    """Everything for one node; ``datastore`` is etcd's directory."""
+    files = {
+        "kubelet.json": json_document(
+            {**_kubelet(paths, containerd), **settings_of_kubelet(settings)}
+        ),
+        "proxy.json": json_document(_proxy(paths, identity)),
+        **kubeconfigs(paths, ("kubelet", "proxy", "controller-manager", "scheduler", "dns")),
+    }
+    return Configuration(files, _plan(paths, identity, datastore, containerd, settings))
+
+
+def _plan(
+    paths: NodePaths,
+    identity: pki.Identity,
+    datastore: str,
+    containerd: str,
+    settings: Settings,
+) -> str:
+    p = paths.pki
+    values = settings.values
+    seconds = values.get("startup-timeout", API_SECONDS)
+    profiling = "true" if values.get("pprof-server") is True else "false"
+    debug = [f"verbosity {DEBUG_LEVEL}"] if values.get("debug") is True else []
+    lines = [
+        *debug,
+        f"tls {p}/ca.crt {p}/admin.crt {p}/admin.key",
+        f"gc-after-ready {GC_PERCENT}",
+        plan_line("etcd", _etcd(paths, datastore)),
+        plan_line("kube-apiserver", {**_apiserver(paths, identity), "profiling": profiling}),
+        f"wait https://127.0.0.1:6443/readyz {seconds}",
+        f"wait unix://{containerd} {CONTAINERD_SECONDS}",
+        plan_line("kubelet", _kubelet_arguments(paths, identity)),
+        # Once only: each question takes the API server time that the kubelet waits for.
+        f"ready {identity.node} {READY_SECONDS} {paths.announcement} kubesolo: kubernetes ready",
+        plan_line("kube-controller-manager", _controller_manager(paths)),
+        plan_line("kube-scheduler", _scheduler(paths)),
+        plan_line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),
+        *_load_balancer(paths, identity, settings),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _etcd(paths: NodePaths, datastore: str) -> dict[str, str]:
+    # A socket in a directory that root alone may enter: a pod in the host's network could reach a
+    # port.
+    return {
+        "data-dir": datastore,
+        "listen-client-urls": f"unix://{paths.etcd_socket}",
+        "start-timeout": f"{ETCD_SECONDS}s",
+    }
+
+
+def _apiserver(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
+    p = paths.pki
+    return {
+        "etcd-servers": f"unix://{paths.etcd_socket}",
+        # What is counted for graphs that nobody draws wakes the datastore each minute.
+        "etcd-count-metric-poll-period": "0",
+        "etcd-db-metric-poll-interval": "0",
+        "advertise-address": identity.address,
+        "secure-port": "6443",
+        "anonymous-auth": "false",
+        "tls-cert-file": f"{p}/apiserver.crt",
+        "tls-private-key-file": f"{p}/apiserver.key",
+        "client-ca-file": f"{p}/ca.crt",
+        "kubelet-client-certificate": f"{p}/apiserver-kubelet.crt",
+        "kubelet-client-key": f"{p}/apiserver-kubelet.key",
+        "kubelet-certificate-authority": f"{p}/ca.crt",
+        # A node's name need not resolve on the node itself.
+        "kubelet-preferred-address-types": "InternalIP",
+        "service-account-key-file": f"{p}/service-account.pub",
+        "service-account-signing-key-file": f"{p}/service-account.key",
+        "service-account-issuer": "https://kubernetes.default.svc",
+        "requestheader-client-ca-file": f"{p}/front-proxy-ca.crt",
+        "requestheader-allowed-names": "front-proxy-client",
+        "requestheader-username-headers": "X-Remote-User",
+        "requestheader-group-headers": "X-Remote-Group",
+        "requestheader-extra-headers-prefix": "X-Remote-Extra-",
+        "proxy-client-cert-file": f"{p}/front-proxy.crt",
+        "proxy-client-key-file": f"{p}/front-proxy.key",
+        "authorization-mode": "Node,RBAC",
+        "enable-admission-plugins": "NodeRestriction",
+        "allow-privileged": "true",
+        "service-cluster-ip-range": pki.SERVICE_RANGE,
+        # There is one API server: a lease that says it lives would be written every ten seconds.
+        "endpoint-reconciler-type": "master-count",
+        "feature-gates": "APIServerIdentity=false",
+    }
+
+
+def _controller_manager(paths: NodePaths) -> dict[str, str]:
+    p = paths.pki
+    return {
+        "kubeconfig": f"{paths.config}/controller-manager.kubeconfig",
+        # No volume of a node alone is attached from elsewhere.
+        "controllers": "*,-persistentvolume-attach-detach-controller",
+        "leader-elect": "false",
+        "use-service-account-credentials": "false",
+        "service-account-private-key-file": f"{p}/service-account.key",
+        "root-ca-file": f"{p}/ca.crt",
+        "cluster-signing-cert-file": f"{p}/ca.crt",
+        "cluster-signing-key-file": f"{p}/ca.key",
+        "allocate-node-cidrs": "true",
+        "cluster-cidr": POD_RANGE,
+        "service-cluster-ip-range": pki.SERVICE_RANGE,
+        "flex-volume-plugin-dir": f"{paths.kubelet}/volumeplugins",
+        # It would serve its metrics alone, with a certificate made at every start.
+        "secure-port": "0",
+        "profiling": "false",
+    }
+
+
+def _scheduler(paths: NodePaths) -> dict[str, str]:
+    return {
+        "kubeconfig": f"{paths.config}/scheduler.kubeconfig",
+        "leader-elect": "false",
+        "secure-port": "0",
+        "profiling": "false",
+    }
+
+
+def _load_balancer(paths: NodePaths, identity: pki.Identity, settings: Settings) -> list[str]:
+    if settings.values.get("load-balancer") is False:
+        return []
+    arguments = {
+        "kubeconfig": f"{paths.config}/controller-manager.kubeconfig",
+        "address": settings.text("load-balancer-ip") or identity.address,
+    }
+    return [plan_line("load-balancer", arguments)]
+
+
+def _kubelet_arguments(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
+    return {
+        "config": f"{paths.config}/kubelet.json",
+        "kubeconfig": f"{paths.config}/kubelet.kubeconfig",
+        "hostname-override": identity.node,
+        "node-ip": identity.address,
+        "root-dir": paths.kubelet,
+    }
+
+
+def _kubelet(paths: NodePaths, containerd: str) -> dict[str, object]:
+    p = paths.pki
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": f"{p}/ca.crt"},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": f"{p}/kubelet.crt",
+        "tlsPrivateKeyFile": f"{p}/kubelet.key",
+        "readOnlyPort": 0,
+        "containerRuntimeEndpoint": f"unix://{containerd}",
+        "cgroupDriver": "cgroupfs",
+        "failSwapOn": False,
+        "enforceNodeAllocatable": [],
+        "clusterDNS": [DNS_ADDRESS],
+        "clusterDomain": DOMAIN,
+        "resolvConf": "/etc/resolv.conf",
+        "staticPodPath": paths.static_pods,
+        "volumePluginDir": f"{paths.kubelet}/volumeplugins",
+        # The same status is written seldom, to spare the disk.
+        "nodeStatusUpdateFrequency": "10s",
+        "nodeStatusReportFrequency": "1m",
+        # The image's own are pinned: what is collected here, somebody pulled.
+        "imageGCHighThresholdPercent": 88,
+        "imageGCLowThresholdPercent": 80,
+        "evictionHard": {
+            "memory.available": "50Mi",
+            "nodefs.available": "5%",
+            "nodefs.inodesFree": "5%",
+            "imagefs.available": "5%",
+        },
+        "evictionPressureTransitionPeriod": "30s",
+        # On the data partition; the kubelet removes those of pods that are gone.
+        "containerLogMaxSize": "4Mi",
+        "containerLogMaxFiles": 3,
+        "runtimeRequestTimeout": "10m",
+        "rotateCertificates": False,
+    }
+
+
+def _proxy(paths: NodePaths, identity: pki.Identity) -> dict[str, object]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "iptables",
+        "clientConnection": {"kubeconfig": f"{paths.config}/proxy.kubeconfig"},
+        "clusterCIDR": POD_RANGE,
+        "hostnameOverride": identity.node,
+        "bindAddress": identity.address,
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        # What the kernel chose for its memory stays.
+        "conntrack": {
+            "maxPerCore": 0,
+            "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s",
+        },
+    }
