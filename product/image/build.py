@@ -19,7 +19,7 @@ from product.image.errors import RecipeError
 from product.image.licences import Licences
 from product.image.locks import Package
 from product.image.packages import fetch, unpack_all
-from product.image.payload import Packaged
+from product.image.payload import Linked, Packaged
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES, HostTools
@@ -258,7 +258,9 @@ class Builder:
             recipe.name, version, self.arch, _DISK_NAME, sha256, recipe.source_date
         )
         licences = self.licences.declared(self.packages)
-        return sbom.write(subject, self.packages, licences, parts)
+        linked = self.payload
+        modules = linked.modules(self.arch, self.cache) if isinstance(linked, Linked) else ()
+        return sbom.write(subject, self.packages, licences, parts, modules)
 
     def _initramfs(self, prepared: kernel.Kernel, packages: Path) -> Path:
         """The same for every version: it is packed once, and as small as can be."""

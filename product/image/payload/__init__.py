@@ -13,6 +13,7 @@ from typing import Protocol, Self, TypeVar, runtime_checkable
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from product.image.cache import Cache
+from product.image.golang.contents import LinkedModule
 from product.image.kernel import KernelNeeds
 from product.image.locks import Package
 from product.image.recipe import Arch, Recipe, recipe_error
@@ -65,6 +66,14 @@ class Packaged(Protocol):
 
         Raises ImageError.
         """
+
+
+@runtime_checkable
+class Linked(Protocol):
+    """A payload that holds programs which were linked from Go modules."""
+
+    def modules(self, arch: Arch, cache: Cache) -> list[LinkedModule]:
+        """These modules, each once. Raises ImageError."""
 
 
 AnyOptions = TypeVar("AnyOptions", bound=Options)

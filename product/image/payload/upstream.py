@@ -16,7 +16,14 @@ from pydantic import Field
 from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError, LockError, RecipeError
+from product.image.golang.contents import (
+    LicenceTexts,
+    LinkedModule,
+    licence_texts,
+    modules_of,
+)
 from product.image.golang.modules import GoModule
+from product.image.golang.toolchain import Toolchain
 from product.image.kernel import KernelNeeds
 from product.image.locks import Package
 from product.image.oci import build_archives, images_digest, images_drift, images_packages
@@ -166,8 +173,10 @@ class UpstreamPayload:
                 if name in IN_IMAGES
             }
             images = build_archives(self._options.images, arch, cache, programs=built)
+            texts = self._licences(arch, cache)
             with progress.step(f"assemble the payload for {arch}"):
                 self._assemble(programs, images, self._description(given, arch), tree)
+                texts.write(Tree(tree))
             require_unchanged(digest, self.digest(arch))
 
         return cache.tree(f"payload-upstream-{arch}", digest, build)
@@ -185,6 +194,28 @@ class UpstreamPayload:
 
         key = digest_of(module.digest, program, variables, arch)
         return cache.tree(f"{program.name}-{arch}", key, build) / program.name
+
+    def modules(self, arch: Arch, cache: Cache) -> list[LinkedModule]:
+        """What the programs are linked from, without one that was handed in."""
+        built = [
+            self.program(program, arch, cache)
+            for program in self._programs
+            if not (program is KUBENODE and self._given(arch))
+        ]
+        toolchain = Toolchain.prepare(cache, self._modules["node"].toolchain)
+        return modules_of(built, toolchain, cache)
+
+    def _licences(self, arch: Arch, cache: Cache) -> LicenceTexts:
+        found = LicenceTexts({}, {})
+        for program in self._programs:
+            module = self._modules[program.module]
+            found |= licence_texts(module, cache, arch, [program.package], program.tags)
+        return found
+
+    @property
+    def _programs(self) -> tuple[Program, ...]:
+        inside = (IN_IMAGES[name] for name in self._options.images if name in IN_IMAGES)
+        return (KUBENODE, KUBECTL, *BESIDE, *inside)
 
     def packages(self, arch: Arch) -> tuple[Package, ...]:
         """Those of the container images."""

@@ -1,0 +1,93 @@
+"""What people do with a cluster every day, on a Kubernetes of today."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.pytest_plugin.scenario import scenario
+from harness.target.node import Node
+from scenarios.kubectl import RECIPE
+from scenarios.kubernetes import MACHINE, MANIFESTS, Cluster, begin
+
+pytestmark = [
+    pytest.mark.machine(**MACHINE),
+    pytest.mark.skipif(RECIPE.stem != "upstream", reason=f"{RECIPE.stem} has an older Kubernetes"),
+]
+
+BALANCED = """
+apiVersion: v1
+kind: Service
+metadata: {name: balanced}
+spec:
+  type: LoadBalancer
+  selector: {app: web}
+  ports: [{port: 8085, targetPort: 80}]
+"""
+# Through the API server and the kubelet, as from an operator's machine.
+FORWARD = """
+{kubectl} port-forward deployment/web 18080:80 > /tmp/forward.log 2>&1 &
+until page=$(wget -q -T 10 -O - http://127.0.0.1:18080/); do
+    kill -0 $! || exit 1
+    sleep 1
+done
+kill $!
+echo "$page"
+"""
+
+
+@scenario()
+def test_everyday_commands_work(node: Node) -> None:
+    cluster = begin(node)
+    web = (MANIFESTS / "nginx.yaml").read_text()
+    # Validated by the API's documents, merged on either side.
+    cluster.kubectl("apply", "-f", "-", stdin=web)
+    cluster.rolled_out("web")
+    again = cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=web)
+    assert again.text.splitlines() == [
+        "deployment.apps/web serverside-applied", "service/web serverside-applied"
+    ]  # fmt: skip
+    explained = cluster.kubectl("explain", "deployment.spec.replicas").text
+    assert "FIELD: replicas <integer>" in explained, explained
+    for version, key in (("v2", "swagger"), ("v3", "paths")):
+        assert key in json.loads(cluster.kubectl("get", "--raw", f"/openapi/{version}").text)
+    page = cluster.page(cluster.web)
+    assert "GET / HTTP" in cluster.logs("deployment/web", namespace="default")
+    ran = cluster.kubectl("exec", "deployment/web", "--", "/usr/sbin/nginx", "-v")
+    assert b"nginx version" in ran.stderr
+    asked = FORWARD.format(kubectl=" ".join(cluster.command))
+    assert node.succeed(asked, seconds=120).text == page
+
+
+@scenario()
+def test_a_balanced_service_is_served_at_the_nodes_address(node: Node) -> None:
+    cluster = begin(node)
+    cluster.create("nginx")
+    cluster.kubectl("create", "-f", "-", stdin=BALANCED)
+    cluster.wait("service/balanced", "jsonpath={.status.loadBalancer.ingress[0].ip}=10.0.2.15")
+    cluster.rolled_out("web")
+    assert cluster.page("10.0.2.15:8085") == cluster.page(cluster.web)
+
+
+@scenario()
+def test_names_are_resolved_by_a_service_of_the_host(node: Node) -> None:
+    cluster = begin(node)
+    node.succeed("until sv status /run/service/cluster-dns | grep -q ^run; do sleep 1; done")
+    cluster.create("nginx")
+    address = cluster.web
+    ask = "nslookup web.default.svc.cluster.local 169.254.20.10"
+    assert address in cluster.said_in_a_pod("first", f"until {ask}; do sleep 1; done")
+    # What it knows it goes on knowing while the API server is away.
+    node.succeed("sv down /run/service/kubernetes", seconds=60)
+    assert address in node.succeed(ask).text
+    node.succeed("sv up /run/service/kubernetes")
+    _ready_again(node, cluster)
+    # One that died is started again, and knows the same names.
+    node.succeed("kill -KILL $(pidof coredns)")
+    node.succeed(f"until {ask} | grep -q {address}; do sleep 1; done", seconds=120)
+
+
+def _ready_again(node: Node, cluster: Cluster) -> None:
+    node.succeed("until [ -e /run/kubesolo/kubernetes/ready ]; do sleep 1; done", seconds=240)
+    assert cluster.is_ready
