@@ -123,7 +123,8 @@ def _apiserver(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
         "service-cluster-ip-range": pki.SERVICE_RANGE,
         # There is one API server: a lease that says it lives would be written every ten seconds.
         "endpoint-reconciler-type": "master-count",
-        "feature-gates": "APIServerIdentity=false",
+        # The second lets API servers of several versions ask each other.
+        "feature-gates": "APIServerIdentity=false,UnknownVersionInteroperabilityProxy=false",
     }
 
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -18,6 +19,9 @@ import (
 )
 
 const etcdName = "etcd"
+
+// Once a stop has begun: listeners that end are then no errors.
+var etcdStops atomic.Bool
 
 // etcdConfig reads the few of etcd's own flags that a single member needs, under etcd's names.
 func etcdConfig(args []string) (*embed.Config, time.Duration, error) {
@@ -68,7 +72,7 @@ func (l *etcdLog) With(fields []zapcore.Field) zapcore.Core {
 }
 
 func (l *etcdLog) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if l.Enabled(entry.Level) {
+	if l.Enabled(entry.Level) && !etcdStops.Load() {
 		return checked.AddCore(entry, l)
 	}
 	return checked

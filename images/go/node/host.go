@@ -186,6 +186,7 @@ func (h *host) end() {
 	within(stopComponents, h.running.Wait)
 	h.etcdLock.Lock()
 	defer h.etcdLock.Unlock()
+	etcdStops.Store(true)
 	if h.etcd != nil && !within(stopEtcd, h.etcd.Close) {
 		say("etcd did not close within %s", stopEtcd)
 	}

@@ -53,6 +53,7 @@ var components = []component{
 		[]string{"cmd/kubelet/", "pkg/kubelet"}},
 	{"kube-proxy", 16, prepareProxy,
 		[]string{"cmd/kube-proxy/", "pkg/proxy"}},
+	{name: loadBalancerName, exit: 17, prepare: prepareLoadBalancer},
 }
 
 func find(name string) (component, bool) {

@@ -70,12 +70,16 @@ func prepareAPIServer(args []string) (func(context.Context) error, error) {
 		if err != nil {
 			return err
 		}
+		config.KubeAPIs.ControlPlane.Generic.SkipOpenAPIInstallation = true
 		whole, err := config.Complete()
 		if err != nil {
 			return err
 		}
 		server, err := apiserver.CreateServerChain(whole)
 		if err != nil {
+			return err
+		}
+		if err := describeLater(whole, server); err != nil {
 			return err
 		}
 		prepared, err := server.PrepareRun()
