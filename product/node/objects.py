@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from functools import partial
 
 from product.agent.errors import AgentError
@@ -20,10 +21,13 @@ from product.node.console import Reporter
 from product.node.errors import NodeError, ProgramFailedError
 from product.node.paths import NodePaths
 from product.node.payload import Payload
-from product.node.settings import OF_UPSTREAM, read_settings
+from product.node.settings import OF_UPSTREAM, Settings, read_settings
 
 MANAGER = "kubesolo-os"
 NOTE, NAMESPACE = "kubesolo-objects", "kube-system"
+LOCAL_STORAGE, METRICS_SERVER = "local-path.yaml", "metrics-server.yaml"
+# The line of the local-path provisioner's configuration that says where volumes lie.
+_PLACES = re.compile(r"^( +)\{\"nodePathMap\": .*\}$", re.M)
 _MAX_BYTES = 1 << 20
 # kubectl's own; a request of a busy emulated node took half of it.
 _TIMEOUT = "--request-timeout=60s"
@@ -43,12 +47,12 @@ def apply(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
 
     Portainer's are made where they are absent, the others are as the image has them.
     """
-    found = manifests(paths.manifests)
     settings = read_settings(paths.settings, OF_UPSTREAM)
+    texts = _texts(paths.manifests, settings)
     made = portainer.objects(settings)
-    if not (found or made):
+    if not (texts or made):
         return False
-    wanted = _digest(found, made)
+    wanted = hashlib.sha256(json.dumps([texts, made], sort_keys=True).encode()).hexdigest()
     kubectl = partial(_kubectl, paths, payload)
     get = ["get", "configmap", NOTE, f"--namespace={NAMESPACE}", "--ignore-not-found"]
     if kubectl([*get, "--output=jsonpath={.data.digest}"]) == wanted:
@@ -61,21 +65,34 @@ def apply(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
         )
     # Last, so that it stands only where the others do.
     _write(paths.objects_note, _note(wanted))
-    files = [f"--filename={path}" for path in (*found, paths.objects_note)]
+    _write(paths.objects_applied, "---\n".join(texts.values()))
+    files = [f"--filename={path}" for path in (paths.objects_applied, paths.objects_note)]
     flags = ["--server-side", "--force-conflicts", f"--field-manager={MANAGER}"]
     kubectl(["apply", *flags, *files])
     return True
 
 
-def _digest(files: list[str], made: list[dict[str, object]]) -> str:
-    digest = hashlib.sha256()
-    try:
-        for path in files:
-            digest.update(read_bounded(path, _MAX_BYTES))
-    except (OSError, ValueError) as error:
-        raise NodeError(f"cannot read the image's objects: {error}") from None
-    digest.update(json.dumps(made, sort_keys=True).encode())
-    return digest.hexdigest()
+def _texts(folder: str, settings: Settings) -> dict[str, str]:
+    """The manifests that the settings ask for, by name, in the order in which they are applied."""
+    values = settings.values
+    unwanted = {
+        LOCAL_STORAGE: values.get("local-storage") is False,
+        METRICS_SERVER: values.get("metrics-server") is not True,
+    }
+    found = {}
+    for path in manifests(folder):
+        name = path.rpartition("/")[2]
+        if unwanted.get(name):
+            continue
+        try:
+            found[name] = read_bounded(path, _MAX_BYTES).decode()
+        except (OSError, ValueError) as error:
+            raise NodeError(f"cannot read the image's objects: {error}") from None
+    shared = settings.text("local-storage-shared-path")
+    if shared and LOCAL_STORAGE in found:
+        own = json.dumps({"sharedFileSystemPath": shared})
+        found[LOCAL_STORAGE] = _PLACES.sub(lambda match: match[1] + own, found[LOCAL_STORAGE])
+    return found
 
 
 def _create(paths: NodePaths, payload: Payload, made: list[dict[str, object]]) -> None:
@@ -93,10 +110,10 @@ def _create(paths: NodePaths, payload: Payload, made: list[dict[str, object]]) -
 
 
 def _write(path: str, document: object) -> None:
-    """For root alone."""
+    """Text, or a document as JSON, for root alone."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file)
+        file.write(document if isinstance(document, str) else json.dumps(document))
 
 
 def _note(digest: str) -> dict[str, object]:

@@ -46,6 +46,7 @@ class NodePaths:
         self.announcement = f"{self.config}/announcement"
         self.ready = f"{self.config}/ready"
         self.objects_note = f"{self.config}/objects.json"
+        self.objects_applied = f"{self.config}/objects.yaml"
         self.objects_made = f"{self.config}/objects-made.json"
         self.import_request = f"{self.config}/import"
         self.etcd_socket = f"{self.config}/etcd.sock"

@@ -148,8 +148,9 @@ OF_DEBIAN = (
 )  # fmt: skip
 # What the payload ``upstream`` does with them.
 OF_UPSTREAM = (
-    *OF_DEBIAN, "load-balancer", "load-balancer-ip", "portainer-edge-async", "portainer-edge-id",
-    "portainer-edge-image", "portainer-edge-key", "pprof-server", "startup-timeout",
+    *OF_DEBIAN, "load-balancer", "load-balancer-ip", "local-storage", "local-storage-shared-path",
+    "portainer-edge-async", "portainer-edge-id", "portainer-edge-image", "portainer-edge-key",
+    "pprof-server", "startup-timeout",
 )  # fmt: skip
 
 

@@ -231,5 +231,15 @@ _IMAGES = {
         _agent,
     ),
 }
+# Programs of Go modules; each says in its manifest how it is started.
+_IMAGES |= {
+    name: _Image((), Config((f"/{name}",), user=user), _alone(name), built=True)
+    for name, user in (
+        ("local-path-provisioner", "65532:65532"),
+        ("metrics-server", "65532:65532"),
+        # It speaks to netfilter.
+        ("network-policies", "0:0"),
+    )
+}
 NAMES = tuple(_IMAGES)
 BUILT = tuple(name for name, image in _IMAGES.items() if image.built)

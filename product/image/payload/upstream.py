@@ -56,6 +56,8 @@ _KERNEL = KernelNeeds(
         "nf_conntrack", "nf_conntrack_netlink", "xt_comment", "xt_mark", "xt_MASQUERADE",
         "xt_conntrack", "xt_addrtype", "xt_statistic", "xt_nat", "xt_tcpudp", "xt_multiport",
         "xt_recent", "ipt_REJECT",
+        # Of the network policies.
+        "nfnetlink_queue", "nft_ct", "nft_queue",
     ),
     options=(
         "CGROUPS", "CPUSETS", "CGROUP_SCHED", "FAIR_GROUP_SCHED", "CFS_BANDWIDTH", "MEMCG",
@@ -86,7 +88,19 @@ BESIDE = (
     Program("coredns", "coredns", "."),
 )  # fmt: skip
 # Those of container images, by the names of these.
-IN_IMAGES = {"pause": Program("pause", "pause", ".")}
+IN_IMAGES = {
+    "pause": Program("pause", "pause", "."),
+    "local-path-provisioner": Program(
+        "local-path-provisioner", "local-path-provisioner",
+        "github.com/rancher/local-path-provisioner",
+    ),
+    "metrics-server": Program(
+        "metrics-server", "metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server"
+    ),
+    "network-policies": Program(
+        "network-policies", "network-policies", "sigs.k8s.io/kube-network-policies/cmd"
+    ),
+}  # fmt: skip
 
 
 class UpstreamOptions(Options):
@@ -285,6 +299,9 @@ class UpstreamPayload:
         made.link("usr/bin/ctr", "containerd")
         for name, archive in images.items():
             made.copy(f"{IMAGES_FOLDER}/{name}.tar", archive)
+            # What runs the image, where it is one of the cluster's services.
+            for manifest in sorted((self._folder / "go" / name / "manifests").glob("*.yaml")):
+                made.copy(f"usr/lib/kubesolo/manifests/{manifest.name}", manifest)
         made.lay(self._overlay)
         text = json.dumps(description, indent=2) + "\n"
         made.write("usr/lib/kubesolo/payload.json", text.encode())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from product.agent.system import program
+from product.image.tools import IMAGES
 from product.node.console import Reporter
 from product.node.errors import NodeError, ProgramFailedError
 from product.node.objects import apply, manifests
@@ -72,7 +74,8 @@ def test_objects_are_sent_once_and_again_when_they_changed(
         (folder / name).write_text(name)
     assert apply(paths, PAYLOAD, Reporter(paths))
     assert not apply(paths, PAYLOAD, Reporter(paths))
-    assert kubectl.applied == [[str(folder / "a.yaml"), str(folder / "b.yaml"), paths.objects_note]]
+    assert kubectl.applied == [[paths.objects_applied, paths.objects_note]]
+    assert Path(paths.objects_applied).read_text() == "a.yaml---\nb.yaml"
     (folder / "a.yaml").write_text("other")
     assert apply(paths, PAYLOAD, Reporter(paths))
     assert not apply(paths, PAYLOAD, Reporter(paths))
@@ -106,7 +109,10 @@ def test_an_unreadable_manifest_is_an_error(paths: NodePaths, kubectl: Kubectl) 
 
 
 def _edge(paths: NodePaths, **more: object) -> None:
-    settings = {"portainer-edge-id": "00123", "portainer-edge-key": "c2VjcmV0", **more}
+    _settings(paths, {"portainer-edge-id": "00123", "portainer-edge-key": "c2VjcmV0", **more})
+
+
+def _settings(paths: NodePaths, settings: dict[str, object]) -> None:
     Path(paths.settings).parent.mkdir(parents=True, exist_ok=True)
     Path(paths.settings).write_text(json.dumps({"schema": 1, "settings": settings}))
 
@@ -166,3 +172,21 @@ def test_the_agents_objects_say_what_the_settings_say() -> None:
     values["portainer-edge-image"] = "registry.example/agent:2"
     made = {str(item["kind"]): item for item in objects(Settings(values))}
     assert '"image": "registry.example/agent:2"' in json.dumps(made["Deployment"])
+
+
+def test_storage_is_as_the_settings_say(paths: NodePaths, kubectl: Kubectl) -> None:
+    """With the manifest that the image has."""
+    manifest = IMAGES / "go/local-path-provisioner/manifests/local-path.yaml"
+    shutil.copy(manifest, paths.manifests)
+    (Path(paths.manifests) / "metrics-server.yaml").write_text("metrics")
+    (Path(paths.manifests) / "other.yaml").write_text("other")
+    applied = Path(paths.objects_applied)
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert applied.read_text() == f"{manifest.read_text()}---\nother"
+    _settings(paths, {"local-storage-shared-path": "/mnt/shared"})
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert '\n    {"sharedFileSystemPath": "/mnt/shared"}\n' in applied.read_text()
+    assert "nodePathMap" not in applied.read_text()
+    _settings(paths, {"local-storage": False})
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert applied.read_text() == "other"
