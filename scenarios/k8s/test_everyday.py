@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -10,12 +11,18 @@ from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
 from scenarios.kubectl import RECIPE
 from scenarios.kubernetes import MACHINE, MANIFESTS, Cluster, begin
+from scenarios.releases import Releases
+from scenarios.steps import Update
 
 pytestmark = [
     pytest.mark.machine(**MACHINE),
     pytest.mark.skipif(RECIPE.stem != "upstream", reason=f"{RECIPE.stem} has an older Kubernetes"),
 ]
 
+Begin = Callable[..., Update]
+
+# From the loader to the judgement of an emulated node.
+JUDGED = 300.0
 BALANCED = """
 apiVersion: v1
 kind: Service
@@ -91,3 +98,70 @@ def test_names_are_resolved_by_a_service_of_the_host(node: Node) -> None:
 def _ready_again(node: Node, cluster: Cluster) -> None:
     node.succeed("until [ -e /run/kubesolo/kubernetes/ready ]; do sleep 1; done", seconds=240)
     assert cluster.is_ready
+
+
+COUNTED = "/var/lib/kubesolo/local-path-provisioner/*_default_counted/starts"
+
+
+def _counted(node: Node, times: int) -> None:
+    """Return when the container of the manifest ``claim`` has started so many times in all."""
+    node.succeed(
+        f"until [ $(cat {COUNTED} 2> /dev/null | wc -l) -ge {times} ]; do sleep 1; done",
+        seconds=300,
+    )
+
+
+@scenario()
+def test_a_claimed_volume_outlives_a_reboot_and_an_update(
+    node: Node, releases: Releases, begin_after: Begin
+) -> None:
+    def claim(update: Update) -> None:
+        cluster = Cluster(update.node)
+        cluster.create("claim")
+        cluster.wait("pod/counter", "condition=Ready")
+        _counted(update.node, 1)
+
+    update = begin_after(claim, releases.good, begin=begin, kube_system_settle="6")
+    cluster = Cluster(node)
+    node.reboot()
+    node.wait_ready(seconds=JUDGED)
+    _counted(node, 2)
+    ready = update.install()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    _counted(node, 3)
+    [volume] = cluster.get("persistentvolumes")["items"]
+    assert volume["status"]["phase"] == "Bound"
+    assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+
+
+DENY = """
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: closed}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Ingress]
+  ingress:
+  - from: [{podSelector: {matchLabels: {run: friend}}}]
+"""
+
+
+@scenario()
+def test_a_network_policy_holds_back_whom_it_does_not_name(node: Node) -> None:
+    cluster = begin(node)
+    cluster.kubectl(
+        "-n", "kube-system", "rollout", "status", "daemonset/kube-network-policies",
+        "--timeout=240s", seconds=250,
+    )  # fmt: skip
+    cluster.create("nginx")
+    cluster.rolled_out("web")
+    ask = f"wget -q -T 10 -O - http://{cluster.web}/"
+    cluster.said_in_a_pod("before", ask)
+    cluster.kubectl("create", "-f", "-", stdin=DENY)
+    # It counts a moment after it was made.
+    patient = f"for i in $(seq 12); do {ask} > /dev/null || exit 0; sleep 2; done; exit 1"
+    cluster.said_in_a_pod("stranger", patient)
+    assert cluster.said_in_a_pod("friend", ask)
+    # Who enforces it dies, and nobody gets in: it fails closed.
+    node.succeed("kill -KILL $(pidof network-policies)")
+    cluster.said_in_a_pod("late", f"! {ask}")

@@ -29,10 +29,10 @@ Begin = Callable[..., Update]
 
 # A short settle time: the checks are the same.
 SETTLE = "6"
-# What runs is the next minor version, as far as the agent can tell.
+# What runs is another minor version, newer than any, as far as the agent can tell.
 NEWER_THAN_OFFERED = f"""
-sed 's/"kubernetes": "1\\.20\\.[0-9]*"/"kubernetes": "1.21.0"/' {PAYLOAD} > /run/payload.json
-grep -q 1.21.0 /run/payload.json && mount --bind /run/payload.json {PAYLOAD}
+sed 's/"kubernetes": "1\\.[0-9]*\\.[0-9]*"/"kubernetes": "1.99.0"/' {PAYLOAD} > /run/payload.json
+grep -q 1.99.0 /run/payload.json && mount --bind /run/payload.json {PAYLOAD}
 """
 # From the loader to the judgement of an emulated node.
 JUDGED = 300.0
