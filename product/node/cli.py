@@ -68,9 +68,9 @@ def _import(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
 
 
 def _objects(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
-    from product.node.objects import apply
+    from product.node.objects import apply_patiently
 
-    if apply(paths, payload, reporter):
+    if apply_patiently(paths, payload, reporter):
         print("applied the image's objects")
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from functools import partial
 
 from product.agent.errors import AgentError
@@ -28,6 +29,7 @@ NOTE, NAMESPACE = "kubesolo-objects", "kube-system"
 LOCAL_STORAGE, METRICS_SERVER = "local-path.yaml", "metrics-server.yaml"
 # The line of the local-path provisioner's configuration that says where volumes lie.
 _PLACES = re.compile(r"^( +)\{\"nodePathMap\": .*\}$", re.M)
+ATTEMPTS, AGAIN_SECONDS = 5, 15.0
 _MAX_BYTES = 1 << 20
 # kubectl's own; a request of a busy emulated node took half of it.
 _TIMEOUT = "--request-timeout=60s"
@@ -40,6 +42,17 @@ def manifests(folder: str) -> list[str]:
     except FileNotFoundError:
         return []
     return [f"{folder}/{name}" for name in names]
+
+
+def apply_patiently(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
+    """``apply``, again where an API server that has just started did not answer in time."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return apply(paths, payload, reporter)
+        except ProgramFailedError as error:
+            print(f"{error.message}; once more in {AGAIN_SECONDS:.0f} s")
+            time.sleep(AGAIN_SECONDS)
+    return apply(paths, payload, reporter)
 
 
 def apply(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:

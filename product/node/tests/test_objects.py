@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from product.agent.system import program
 from product.image.tools import IMAGES
 from product.node.console import Reporter
 from product.node.errors import NodeError, ProgramFailedError
-from product.node.objects import apply, manifests
+from product.node.objects import apply, apply_patiently, manifests
 from product.node.paths import NodePaths
 from product.node.payload import Payload
 from product.node.portainer import objects
@@ -190,3 +191,25 @@ def test_storage_is_as_the_settings_say(paths: NodePaths, kubectl: Kubectl) -> N
     _settings(paths, {"local-storage": False})
     assert apply(paths, PAYLOAD, Reporter(paths))
     assert applied.read_text() == "other"
+
+
+def test_a_busy_api_server_is_asked_again(
+    paths: NodePaths, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (Path(paths.manifests) / "a.yaml").write_text("a")
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            kubectl.status = 0
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    kubectl.status = 1
+    assert apply_patiently(paths, PAYLOAD, Reporter(paths))
+    assert len(slept) == 2
+    (Path(paths.manifests) / "a.yaml").write_text("b")
+    kubectl.status = 1
+    slept += [0.0, 0.0]
+    with pytest.raises(ProgramFailedError):
+        apply_patiently(paths, PAYLOAD, Reporter(paths))
