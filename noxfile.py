@@ -216,7 +216,7 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Renew the locks of Debian packages, checking signatures, and Go modules (-- --allow-older)."""
+    """Renew the locks of Debian packages, by signature, and Go modules (-- --allow-older)."""
     python(session, "-m", "product.image", "lock", *session.posargs)
 
 
