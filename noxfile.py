@@ -216,13 +216,13 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def lock(session: nox.Session) -> None:
-    """Renew the lock files from the Debian archive, checking its signature (-- --allow-older)."""
+    """Renew the locks of Debian packages, by signature, and Go modules (-- --allow-older)."""
     python(session, "-m", "product.image", "lock", *session.posargs)
 
 
 @nox.session
 def outdated(session: nox.Session) -> None:
-    """Say which locked packages the archive has newer versions of; changes nothing."""
+    """Say which locked packages and Go modules have newer versions; changes nothing."""
     python(session, "-m", "product.image", "outdated", *session.posargs)
 
 

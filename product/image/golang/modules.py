@@ -21,6 +21,7 @@ from product.image.errors import CacheError, LockError, ToolError
 from product.image.golang.diagnosis import Attempt, explain, redacted
 from product.image.golang.run import Ended, run
 from product.image.golang.toolchain import Toolchain, ToolchainLock
+from product.image.golang.verified import Verified, escaped
 from product.image.recipe import Arch
 from product.image.tools import IMAGES, host_arch
 
@@ -89,13 +90,19 @@ class GoModule:
         if cache.root in self._fetched:
             return
         go = GoCommand(Toolchain.prepare(cache, self._lock), cache)
+        verified = Verified(cache, go.modules, self.modfile)
+        if not verified.holds():
+            self._bring(go, cache)
+            verified.remember()
+        self._fetched.add(cache.root)
+
+    def _bring(self, go: GoCommand, cache: Cache) -> None:
         with cache.lock("go-mod"), cache.scratch("go-mod") as work:
             # Go adds to go.sum what it lacks, here to a copy, so that the build finds it lacking.
             copy = Path(shutil.copytree(self.folder, work / "module"))
-            self._download(go, copy)
-        self._fetched.add(cache.root)
+            self._compare(go, copy)
 
-    def _download(self, go: GoCommand, copy: Path) -> None:
+    def _compare(self, go: GoCommand, copy: Path) -> None:
         here = self._run(go, ["mod", "download"], go.offline(), cwd=copy)
         if here.status:
             go.remove_damaged(here.words)
@@ -273,14 +280,14 @@ class GoCommand:
         found = {(one["path"], one["version"]) for one in _DAMAGED.finditer(words)}
         for path, version in found:
             remove_tree(self.folder(path, version))
-            below = self.modules / "cache/download" / _escaped(path) / "@v"
-            for file in below.glob(f"{_escaped(version)}.*"):
+            below = self.modules / "cache/download" / escaped(path) / "@v"
+            for file in below.glob(f"{escaped(version)}.*"):
                 file.unlink(missing_ok=True)
         return bool(found)
 
     def folder(self, path: str, version: str) -> Path:
         """Where the files of a module lie in the cache."""
-        return self.modules / f"{_escaped(path)}@{_escaped(version)}"
+        return self.modules / f"{escaped(path)}@{escaped(version)}"
 
 
 def _link_all(source: Path, target: Path) -> None:
@@ -303,8 +310,3 @@ def _own_copy(name: Path, source: Path, target: Path) -> Path:
                 here.mkdir()
                 _link_all(original, here)
     return here
-
-
-def _escaped(text: str) -> str:
-    """As Go writes a capital letter in the names of its cache: ``!a`` for ``A``."""
-    return re.sub(r"[A-Z]", lambda found: "!" + found[0].lower(), text)

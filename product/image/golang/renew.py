@@ -1,9 +1,10 @@
 """Renew what Go modules lock: the newest patch release of what each names, and of the toolchain.
 
 Of a module are renewed its direct requirements, each within its minor version, unless the line in
-go.mod says ``// pinned``. What Kubernetes is split into (``k8s.io/api v0.Y.Z``) follows
-``k8s.io/kubernetes v1.Y.Z``. ``go mod tidy`` then settles the rest. New checksums are compared with
-the user's checksum database (GOSUMDB).
+go.mod says ``// pinned``. Where one is ``k8s.io/kubernetes v1.Y.Z`` it alone is, with the parts of
+Kubernetes (``k8s.io/api v0.Y.Z``), because Kubernetes names the versions of etcd and others that it
+was tested with. ``go mod tidy`` then settles the rest. New checksums are compared with the user's
+checksum database (GOSUMDB).
 """
 
 from __future__ import annotations
@@ -148,12 +149,11 @@ class ModuleRenewal:
         return _ModFile.read(printed, modfile.read_text())
 
     def _newer(self, locked: _ModFile, work: Path) -> dict[str, tuple[str, str]]:
-        """Old and new version of each direct requirement that has a newer patch release."""
+        """Old and new version of each requirement that is to be renewed and has a newer release."""
         found = {}
-        for required in sorted(locked.direct):
+        alone = locked.direct & {_KUBERNETES}
+        for required in sorted(alone or locked.direct):
             path, version = locked.used(required)
-            if self._follows(locked, path, version):
-                continue
             newest = self._newest(path, version, work)
             if newest != version:
                 found[required] = (version, newest)
@@ -177,9 +177,6 @@ class ModuleRenewal:
             if (found := _RELEASE.fullmatch(one)) and found.group(1, 2, 4) == own.group(1, 2, 4)
         ]
         return max([own, *releases], key=lambda found: int(found[3]))[0]
-
-    def _follows(self, locked: _ModFile, path: str, version: str) -> bool:
-        return path.startswith(_STAGING) and version == _staging_of(locked)
 
     def _run(self, command: list[str], cwd: Path) -> None:
         ended, _ = self._go.ask(cwd, command, self._go.online())
@@ -210,13 +207,6 @@ def _edits(locked: _ModFile, newer: Mapping[str, tuple[str, str]]) -> list[str]:
 def _staging(version: str) -> str:
     """Of Kubernetes' v1.Y.Z its parts' v0.Y.Z."""
     return re.sub(r"^v1\.", "v0.", version)
-
-
-def _staging_of(locked: _ModFile) -> str:
-    """The version of Kubernetes' parts; empty where Kubernetes is not required."""
-    if _KUBERNETES not in locked.requires:
-        return ""
-    return _staging(locked.used(_KUBERNETES)[1])
 
 
 def newest_toolchain(lock: ToolchainLock) -> str:

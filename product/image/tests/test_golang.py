@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import shutil
 import subprocess
 import threading
@@ -175,6 +176,16 @@ def _changed(folder: Path) -> None:
     code.write_text(code.read_text().replace("hello", "bye"))
 
 
+def _changed_unseen(folder: Path) -> None:
+    """The size and the time of the last change stay."""
+    [code] = folder.glob("go-mod/example.com/*/greeting.go")
+    status = code.stat()
+    code.chmod(0o644)
+    code.write_text(code.read_text().replace("hello", "howdy"))
+    os.utime(code, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert code.stat().st_size == status.st_size
+
+
 def _hollow(folder: Path) -> None:
     for path in folder.glob("go-mod/cache/download/example.com/*/@v/v1.0.0.*"):
         path.write_bytes(b"")
@@ -187,7 +198,7 @@ def _another_sum(folder: Path) -> None:
     _changed(folder)
 
 
-@pytest.mark.parametrize("damage", [_gone, _changed, _hollow, _another_sum])
+@pytest.mark.parametrize("damage", [_gone, _changed, _changed_unseen, _hollow, _another_sum])
 def test_a_damaged_module_of_the_cache_is_fetched_again(
     module: GoModule, shelf: Cache, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -195,6 +206,32 @@ def test_a_damaged_module_of_the_cache_is_fetched_again(
     damage(shelf.root)
     GoModule(module.folder).build(shelf, host_arch(), ".", tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_modules_that_did_not_change_are_compared_once(
+    module: GoModule, shelf: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module.download(shelf)
+    asked = []
+    monkeypatch.setattr(GoModule, "_compare", lambda *_args: asked.append("compared"))
+    GoModule(module.folder).download(shelf)
+    assert asked == []
+    _changed_unseen(shelf.root)
+    GoModule(module.folder).download(shelf)
+    assert asked == ["compared"]
+
+
+def test_modules_are_compared_for_each_go_sum(
+    module: GoModule, shelf: Cache, proxy: GoProxy, tmp_path: Path
+) -> None:
+    """What one module's go.sum took is not what another's locks."""
+    module.download(shelf)
+    proxy.add_greeting(text="other")
+    other = GoModule(make_module(tmp_path / "other", proxy))
+    other.build(shelf, host_arch(), ".", tmp_path / "one")
+    assert said(tmp_path / "one") == "other none"
+    with pytest.raises(DownloadError, match="is not what was locked"):
+        GoModule(module.folder).build(shelf, host_arch(), ".", tmp_path / "two")
 
 
 def test_a_damaged_module_without_network_is_an_error(

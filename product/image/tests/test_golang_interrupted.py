@@ -123,7 +123,7 @@ def test_a_host_that_lacks_something_is_one_error(
     assert list(store.tmp.glob("go.*")) == []
     monkeypatch.setattr(StandIn, "script", script)
     with pytest.raises(ImageError, match=words):
-        GoModule(folder).download(store)
+        GoModule(folder).download(Cache(tmp_path / "another"))
 
 
 def test_a_cache_that_cannot_be_written_is_one_error(

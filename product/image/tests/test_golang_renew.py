@@ -62,7 +62,7 @@ def node(tmp_path: Path, proxy: GoProxy) -> GoModule:
     folder = make_module(tmp_path / "node", proxy, main=_NODE)
     (folder / "go.mod").write_text(
         "module kubesolo.io/node\n\ngo 1.25\n\nrequire (\n"
-        "\texample.com/etcd v0.6.8 // pinned: 0.6.9 comes with another grpc\n"
+        "\texample.com/etcd v0.6.8\n"
         f"\tk8s.io/api v0.35.4\n\tk8s.io/kubernetes v1.35.4\n\tk8s.io/utils {_UTILS}\n)\n\n"
         "replace (\n\tk8s.io/api => k8s.io/api v0.35.4\n"
         "\tk8s.io/apiserver => k8s.io/apiserver v0.35.4\n)\n"
@@ -91,7 +91,7 @@ def test_kubernetes_is_renewed_with_its_parts(
     text = (node.folder / "go.mod").read_text()
     assert "v0.35.4" not in text
     assert "k8s.io/apiserver => k8s.io/apiserver v0.35.10" in text
-    assert "example.com/etcd v0.6.8 // pinned: 0.6.9 comes with another grpc" in text
+    assert "example.com/etcd v0.6.8\n" in text
     assert renewal.outdated() == []
     # What is written is complete.
     again = GoModule(node.folder)
@@ -108,6 +108,15 @@ def test_a_requirement_gets_its_newest_patch_release(
     assert renewal.outdated() == [Change(GREETING, "v1.0.0", "v1.0.10")]
     assert renewal.renew() == [Change(GREETING, "v1.0.0", "v1.0.10")]
     GoModule(module.folder).download(shelf)
+
+
+def test_a_pinned_requirement_stays(module: GoModule, shelf: Cache, proxy: GoProxy) -> None:
+    proxy.add_greeting("v1.0.1")
+    pinned = (module.folder / "go.mod").read_text().replace("v1.0.0", "v1.0.0 // pinned: a reason")
+    (module.folder / "go.mod").write_text(pinned)
+    renewal = ModuleRenewal(module, shelf)
+    assert renewal.outdated() == renewal.renew() == []
+    assert "v1.0.0 // pinned: a reason" in (module.folder / "go.mod").read_text()
 
 
 def test_a_go_sum_that_lacks_something_is_made_whole(
