@@ -22,6 +22,8 @@ MANIFESTS = Path(__file__).resolve().parents[1] / "fixtures" / "manifests"
 STORE = "/var/lib/kubesolo/local/store/starts"
 PAYLOAD = "/usr/lib/kubesolo/payload.json"
 LOG = "/var/log/kubernetes/current"
+# Where the cluster DNS listens.
+DNS = "169.254.20.10"
 
 # Seconds on a quiet machine; an emulated one starts a pod in ten.
 KUBECTL = 60.0
@@ -29,10 +31,11 @@ ROLLOUT = 240.0
 
 
 # Building these takes twenty seconds, which every fork would pay. The question may time out; what
-# it began goes on.
+# it began goes on. The cluster DNS knows nothing before it got its rights, once in a node's life.
 SETTLE = f"""
 {{kubectl}} get --raw /openapi/v2 > /dev/null 2>&1
 until grep -q 'memory is collected at' {LOG}; do sleep 1; done
+until nslookup kubernetes.default.svc.cluster.local {DNS} > /dev/null 2>&1; do sleep 1; done
 """
 
 

@@ -149,6 +149,9 @@ spec:
 @scenario()
 def test_a_network_policy_holds_back_whom_it_does_not_name(node: Node) -> None:
     cluster = begin(node)
+    # The image's objects are applied a moment after the first start.
+    there = " ".join([*cluster.command, "-n kube-system get daemonset/kube-network-policies"])
+    node.succeed(f"until {there}; do sleep 1; done", seconds=120)
     cluster.kubectl(
         "-n", "kube-system", "rollout", "status", "daemonset/kube-network-policies",
         "--timeout=240s", seconds=250,
