@@ -71,7 +71,7 @@ def said(node: Node, pattern: str, since: int) -> list[str]:
     return [line for line in lines if re.search(pattern, line)]
 
 
-@scenario(tier="core")
+@scenario(tier="core", core_arch="aarch64")
 def test_a_full_seed_is_applied_once(
     machine_factory: Machines,
     seed: Seed,

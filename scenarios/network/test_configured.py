@@ -14,7 +14,7 @@ from scenarios.steps import Update
 Serve = Callable[..., Update]
 
 
-@scenario(tier="core", core_arch="aarch64")
+@scenario()
 def test_a_static_address_serves_an_update(node: Node, releases: Releases, serve: Serve) -> None:
     node.at(State.READY)
     configure(
