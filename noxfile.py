@@ -203,7 +203,7 @@ def flash(session: nox.Session) -> None:
 
 @nox.session
 def vm(session: nox.Session) -> None:
-    """Boot the image as a developer's VM (-- --recipe debian --config user-data --data DISK)."""
+    """Boot the image as a developer's VM (-- --recipe upstream --config user-data --data DISK)."""
     allow_drift(session)
     python(session, "-m", "harness", "vm", *session.posargs)
 

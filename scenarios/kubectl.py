@@ -20,16 +20,14 @@ from harness.errors import CommandError
 from harness.journal.journal import Event, Source
 from harness.target.node import Node
 from product.image.cache import Cache
-from product.image.payload.kubernetes_build import KubernetesBuild
 from product.image.payload.table import payload_of
 from product.image.payload.upstream import KUBECTL, UpstreamPayload
 from product.image.recipe import Recipe
-from product.image.tools import IMAGES, HostTools, host_arch
+from product.image.tools import IMAGES, host_arch
 
 # Names the recipe of the node's Kubernetes, without its folder and suffix.
 VARIABLE = "KUBESOLO_KUBERNETES"
-# The payload that the project proves itself with.
-RECIPE = IMAGES / f"{os.environ.get(VARIABLE, 'debian')}.toml"
+RECIPE = IMAGES / f"{os.environ.get(VARIABLE, 'upstream')}.toml"
 API_SERVER = 6443
 
 _numbers = itertools.count()
@@ -40,9 +38,9 @@ def program() -> Path:
     """kubectl as the nodes carry it, for this host; minutes where the cache does not hold it."""
     cache = Cache()
     payload = payload_of(Recipe.load(RECIPE))
-    if isinstance(payload, UpstreamPayload):
-        return payload.program(KUBECTL, host_arch(), cache)
-    return KubernetesBuild(IMAGES).kubectl(host_arch(), cache, HostTools.prepare(cache))
+    if not isinstance(payload, UpstreamPayload):
+        raise CommandError(f"{VARIABLE}: {RECIPE.name} is no recipe with the payload upstream")
+    return payload.program(KUBECTL, host_arch(), cache)
 
 
 def run(

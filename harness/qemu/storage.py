@@ -73,7 +73,7 @@ def _disk_size(spec: MachineSpec, image: Path) -> int:
     if not image.is_file():
         raise LaunchError(
             f"there is no disk image {image}",
-            hint="build it: ./noxw -s image -- --recipe images/debian.toml",
+            hint="build it: ./noxw -s image -- --recipe images/upstream.toml",
         )
     with image.open("rb") as stream:
         head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
@@ -81,7 +81,7 @@ def _disk_size(spec: MachineSpec, image: Path) -> int:
     if spec.kernel is None and not head.endswith(_GPT_SIGNATURE):
         raise LaunchError(
             f"{image} is no disk image: it has no partition table",
-            hint="build one: ./noxw -s image -- --recipe images/debian.toml",
+            hint="build one: ./noxw -s image -- --recipe images/upstream.toml",
         )
     size = spec.disk_size_mib * 1024 * 1024
     smallest = image.stat().st_size

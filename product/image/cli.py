@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the host's if absent.")]
 # What users install; the project's own tests name theirs.
-DEFAULT_RECIPE = IMAGES / "kubesolo.toml"
+DEFAULT_RECIPE = IMAGES / "upstream.toml"
 # What follows the name of an image's file.
 SBOM_SUFFIX = ".spdx.json"
 RecipeOption = Annotated[
@@ -154,7 +154,7 @@ def _payload(binary: Path | None, archive: Path | None, sha256: str | None) -> d
 
 
 def recipe_path(recipe: Path) -> Path:
-    """``debian`` is ``debian.toml`` of the project's own recipes, unless such a file is here."""
+    """``upstream`` is ``upstream.toml`` of the project's own recipes, unless such a file is."""
     if recipe.exists() or recipe.suffix or recipe.name != str(recipe):
         return recipe
     return IMAGES / f"{recipe}.toml"

@@ -8,7 +8,7 @@ import time
 
 from product.agent.system import program
 from product.agent.system.files import make_directories, read_bounded
-from product.node import address, certificates, components, images, upstream
+from product.node import address, certificates, images, upstream
 from product.node.console import Reporter
 from product.node.errors import ProgramFailedError
 from product.node.machine import read_machine
@@ -16,7 +16,7 @@ from product.node.names import node_name
 from product.node.paths import NodePaths
 from product.node.payload import Payload
 from product.node.pki import Identity
-from product.node.settings import OF_DEBIAN, OF_UPSTREAM, Settings, read_settings
+from product.node.settings import OF_UPSTREAM, Settings, read_settings
 from product.node.space import require_space
 
 # Remembered from the kubelet's last run, worthless after a reboot, fatal to it when torn.
@@ -26,15 +26,14 @@ _KUBELET_LEFTOVERS = ("cpu_manager_state", "memory_manager_state")
 def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identity:
     """Make certificates and configuration fit the node as it is now. Raises NodeError."""
     require_space(paths.data)
-    settings = read_settings(paths.settings, _known(payload), read_machine(paths))
+    settings = read_settings(paths.settings, OF_UPSTREAM, read_machine(paths))
     for problem in settings.problems:
         reporter.problem(f"Kubernetes: {problem}")
     identity = _identity(paths, settings, reporter)
     make_directories(paths.data)
     os.chmod(paths.data, 0o700)
     _ensure_certificates(paths, identity, reporter)
-    make = upstream.configuration if payload.kind == "upstream" else components.configuration
-    made = make(
+    made = upstream.configuration(
         paths,
         identity,
         datastore=payload.datastore,
@@ -57,10 +56,6 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
     return identity
 
 
-def _known(payload: Payload) -> tuple[str, ...]:
-    return OF_UPSTREAM if payload.kind == "upstream" else OF_DEBIAN
-
-
 def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
     """Make certificates anew that are about to expire, of a node that runs; whether there were any.
 
@@ -69,7 +64,7 @@ def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
     known = certificates.known_identity(paths.pki)
     if known is None:
         return False
-    sans = read_settings(paths.settings, _known(payload)).names("apiserver-extra-sans")
+    sans = read_settings(paths.settings, OF_UPSTREAM).names("apiserver-extra-sans")
     if not _ensure_certificates(paths, known._replace(sans=sans), reporter):
         return False
     service = f"{paths.services}/{payload.datastore_service}"
@@ -139,7 +134,7 @@ def _floor(paths: NodePaths) -> float:
 
 
 def _write_configuration(
-    paths: NodePaths, identity: Identity, made: components.Configuration
+    paths: NodePaths, identity: Identity, made: upstream.Configuration
 ) -> None:
     os.makedirs(paths.config, exist_ok=True)
     os.chmod(paths.config, 0o700)

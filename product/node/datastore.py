@@ -25,7 +25,7 @@ from product.node.paths import NodePaths
 from product.node.payload import Payload
 from product.node.space import require_space
 
-# The codes of kubenode, see images/kubernetes/kubenode/main.go.
+# The codes of kubenode, see images/go/node/main.go.
 COMPONENTS = {
     11: "etcd",
     12: "kube-apiserver",

@@ -10,7 +10,6 @@ from product.node.errors import PayloadError
 
 SCHEMA = 1
 MAX_BYTES = 64 * 1024
-OURS = ("debian", "upstream")
 
 
 class Payload(NamedTuple):
@@ -27,7 +26,7 @@ class Payload(NamedTuple):
     @property
     def ours(self) -> bool:
         """Whether certificates, configuration and datastore are this project's own."""
-        return self.kind in OURS
+        return self.kind == "upstream"
 
 
 def read_payload(path: str) -> Payload:
@@ -37,7 +36,7 @@ def read_payload(path: str) -> Payload:
     except FileNotFoundError:
         raise PayloadError(
             f"this image carries no Kubernetes: there is no {path}",
-            hint="build it from a recipe with a payload, such as images/kubesolo.toml",
+            hint="build it from a recipe with a payload, such as images/upstream.toml",
         ) from None
     except OSError as error:
         raise PayloadError(f"cannot read {path}: {error.strerror}") from None

@@ -1,6 +1,6 @@
 """A kubeconfig that works from elsewhere: the node's address instead of its loopback.
 
-With the payload ``debian`` it has a client certificate of its own, ``operator``; elsewhere it is
+With the payload ``upstream`` it has a client certificate of its own, ``operator``; elsewhere it is
 the payload's own kubeconfig with another server.
 """
 

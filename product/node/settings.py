@@ -141,16 +141,12 @@ KINDS: Mapping[str, Kind] = {
     "pki-ca-cert": Kind("pki.caCert", _text),
     "pki-ca-key": Kind("pki.caKey", _text),
 }
-# What the payload ``debian`` does with them; its payload.json says so.
-OF_DEBIAN = (
-    "apiserver-extra-sans", "cpu-manager-policy", "debug", "mtu", "node-ip", "node-name",
-    "reserved-cpus", "system-reserved",
-)  # fmt: skip
-# What the payload ``upstream`` does with them.
+# What the payload ``upstream`` does with them; its payload.json says so.
 OF_UPSTREAM = (
-    *OF_DEBIAN, "load-balancer", "load-balancer-ip", "local-storage", "local-storage-shared-path",
+    "apiserver-extra-sans", "cpu-manager-policy", "debug", "load-balancer", "load-balancer-ip",
+    "local-storage", "local-storage-shared-path", "mtu", "node-ip", "node-name",
     "portainer-edge-async", "portainer-edge-id", "portainer-edge-image", "portainer-edge-key",
-    "pprof-server", "startup-timeout",
+    "pprof-server", "reserved-cpus", "startup-timeout", "system-reserved",
 )  # fmt: skip
 
 

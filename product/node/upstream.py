@@ -6,27 +6,37 @@ memory. The components run in one process, by the plan that images/go/node/plan.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from product.node import pki
-from product.node.components import (
-    API_SECONDS,
-    CONTAINERD,
-    CONTAINERD_SECONDS,
-    DEBUG_LEVEL,
-    DNS_ADDRESS,
-    DOMAIN,
-    ETCD_SECONDS,
-    GC_PERCENT,
-    NO_SETTINGS,
-    POD_RANGE,
-    READY_SECONDS,
-    Configuration,
-    json_document,
-    kubeconfigs,
-    plan_line,
-    settings_of_kubelet,
-)
 from product.node.paths import NodePaths
 from product.node.settings import Settings
+
+POD_RANGE = "10.244.0.0/16"
+# Where the cluster DNS listens; the service's run script gives it to the loopback device.
+DNS_ADDRESS = "169.254.20.10"
+DOMAIN = "cluster.local"
+CONTAINERD = "/run/containerd/containerd.sock"
+# Seconds. Long, because what is only slow would begin anew: an emulated node on a busy machine took
+# more than 240 for its API server's first start.
+ETCD_SECONDS = 300
+API_SECONDS = 900
+CONTAINERD_SECONDS = 300
+READY_SECONDS = 300
+# Percent that the heap may grow between collections once the node is Ready. Before, nothing is
+# collected below a limit (see the service's run script): that saves a tenth of a start.
+GC_PERCENT = 60
+DEBUG_LEVEL = "4"
+NO_SETTINGS = Settings({})
+
+
+class Configuration(NamedTuple):
+    """``files`` by name, under /run/kubesolo/kubernetes, and the plan for ``kubenode all``."""
+
+    files: dict[str, bytes]
+    plan: str
 
 
 def configuration(
@@ -39,13 +49,28 @@ def configuration(
 ) -> Configuration:
     """Everything for one node; ``datastore`` is etcd's directory."""
     files = {
-        "kubelet.json": json_document(
-            {**_kubelet(paths, containerd), **settings_of_kubelet(settings)}
-        ),
-        "proxy.json": json_document(_proxy(paths, identity)),
-        **kubeconfigs(paths, ("kubelet", "proxy", "controller-manager", "scheduler", "dns")),
+        "kubelet.json": _json({**_kubelet(paths, containerd), **_settings_of_kubelet(settings)}),
+        "proxy.json": _json(_proxy(paths, identity)),
+        **_kubeconfigs(paths, ("kubelet", "proxy", "controller-manager", "scheduler", "dns")),
     }
     return Configuration(files, _plan(paths, identity, datastore, containerd, settings))
+
+
+def _kubeconfigs(paths: NodePaths, names: Iterable[str]) -> dict[str, bytes]:
+    """``NAME.kubeconfig`` for each, with what it names inside.
+
+    Each of a component's hundred clients would read the files again.
+    """
+    found = {}
+    for name in names:
+        parts = [_read(f"{paths.pki}/{file}") for file in ("ca.crt", f"{name}.crt", f"{name}.key")]
+        found[f"{name}.kubeconfig"] = pki.kubeconfig(*parts, data=True)
+    return found
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
 
 
 def _plan(
@@ -64,19 +89,29 @@ def _plan(
         *debug,
         f"tls {p}/ca.crt {p}/admin.crt {p}/admin.key",
         f"gc-after-ready {GC_PERCENT}",
-        plan_line("etcd", _etcd(paths, datastore)),
-        plan_line("kube-apiserver", {**_apiserver(paths, identity), "profiling": profiling}),
+        _plan_line("etcd", _etcd(paths, datastore)),
+        _plan_line("kube-apiserver", {**_apiserver(paths, identity), "profiling": profiling}),
         f"wait https://127.0.0.1:6443/readyz {seconds}",
         f"wait unix://{containerd} {CONTAINERD_SECONDS}",
-        plan_line("kubelet", _kubelet_arguments(paths, identity)),
+        _plan_line("kubelet", _kubelet_arguments(paths, identity)),
         # Once only: each question takes the API server time that the kubelet waits for.
         f"ready {identity.node} {READY_SECONDS} {paths.announcement} kubesolo: kubernetes ready",
-        plan_line("kube-controller-manager", _controller_manager(paths)),
-        plan_line("kube-scheduler", _scheduler(paths)),
-        plan_line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),
+        _plan_line("kube-controller-manager", _controller_manager(paths)),
+        _plan_line("kube-scheduler", _scheduler(paths)),
+        _plan_line("kube-proxy", {"config": f"{paths.config}/proxy.json"}),
         *_load_balancer(paths, identity, settings),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _plan_line(component: str, arguments: dict[str, str]) -> str:
+    """A component and its arguments, as a plan has them."""
+    return " ".join([component, *(f"--{name}={value}" for name, value in arguments.items())])
+
+
+def _json(document: dict[str, object]) -> bytes:
+    """A file of JSON that people can read."""
+    return (json.dumps(document, indent=1) + "\n").encode()
 
 
 def _etcd(paths: NodePaths, datastore: str) -> dict[str, str]:
@@ -166,7 +201,7 @@ def _load_balancer(paths: NodePaths, identity: pki.Identity, settings: Settings)
         "kubeconfig": f"{paths.config}/controller-manager.kubeconfig",
         "address": settings.text("load-balancer-ip") or identity.address,
     }
-    return [plan_line("load-balancer", arguments)]
+    return [_plan_line("load-balancer", arguments)]
 
 
 def _kubelet_arguments(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
@@ -221,6 +256,19 @@ def _kubelet(paths: NodePaths, containerd: str) -> dict[str, object]:
         "runtimeRequestTimeout": "10m",
         "rotateCertificates": False,
     }
+
+
+def _settings_of_kubelet(settings: Settings) -> dict[str, object]:
+    """What the node's settings say to the kubelet."""
+    values = settings.values
+    found: dict[str, object] = {}
+    if reserved := values.get("system-reserved"):
+        found["systemReserved"] = reserved
+    if cpus := values.get("reserved-cpus"):
+        found["reservedSystemCPUs"] = cpus
+    if policy := values.get("cpu-manager-policy"):
+        found["cpuManagerPolicy"] = policy
+    return found
 
 
 def _proxy(paths: NodePaths, identity: pki.Identity) -> dict[str, object]:

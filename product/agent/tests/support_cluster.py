@@ -252,7 +252,7 @@ class Cluster:
         self.config = kubeconfig(api.port, server, clients.issue("admin"))
         self.payload: dict[str, object] = {
             "schema": 1,
-            "kind": "debian",
+            "kind": "upstream",
             "version": "1",
             "kubernetes": "1.20.2",
             "services": ["containerd", "kubernetes"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import struct
 from pathlib import Path
@@ -71,3 +72,10 @@ def kubernetes_version(path: Path) -> str | None:
                 return match[1].decode()
             tail = data[-overlap:]
     return None
+
+
+def says(program: Path, words: bytes) -> bool:
+    """Whether ``words`` are among a program's bytes: one for another architecture cannot be asked,
+    but holds what its linker was told."""
+    with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(words) >= 0

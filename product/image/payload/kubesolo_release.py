@@ -29,10 +29,10 @@ from product.image.recipe import Arch
 
 HOME = "https://github.com/portainer/kubesolo/releases/download"
 PROGRAM = "kubesolo"
-OTHER_WAYS = "give the archive by --payload-archive FILE, or build --recipe images/debian.toml"
+OTHER_WAYS = "give the archive by --payload-archive FILE, or build --recipe images/upstream.toml"
 _HOW = (
     "--payload-archive FILE --payload-sha256 SHA256 takes an archive that was fetched elsewhere, "
-    "--recipe images/debian.toml another Kubernetes"
+    "--recipe images/upstream.toml another Kubernetes"
 )
 _REPLACED = "try another mirror; if it stays, somebody replaced the release"
 MAX_PROGRAM = 1 << 30

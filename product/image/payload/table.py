@@ -29,7 +29,7 @@ def payload_of(recipe: Recipe, given: Mapping[str, object] | None = None) -> Pay
         if given:
             raise RecipeError(
                 f"recipe {recipe.name} has no payload that could use {', '.join(sorted(given))}",
-                hint="name a recipe that has one, such as images/debian.toml",
+                hint="name a recipe that has one, such as images/upstream.toml",
             )
         return None
     table = {**recipe.payload, **(given or {})}

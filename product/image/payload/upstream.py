@@ -28,8 +28,7 @@ from product.image.kernel import KernelNeeds
 from product.image.locks import Package
 from product.image.oci import build_archives, images_digest, images_drift, images_packages
 from product.image.payload import Options, Payload, read_options
-from product.image.payload.kubernetes_build import says
-from product.image.payload.kubesolo_elf import check_program
+from product.image.payload.kubesolo_elf import check_program, says
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 from product.image.tree import Tree

@@ -63,7 +63,7 @@ def test_an_extension_is_no_recipe(folder: Path, key: str) -> None:
 
 
 def test_no_image_that_ships_has_an_ssh_server() -> None:
-    for name in ("appliance", "debian", "kubesolo"):
+    for name in ("appliance", "upstream", "kubesolo"):
         recipe = Recipe.load(IMAGES / f"{name}.toml")
         assert recipe.extensions == ()
         assert not any("dropbear" in package for package in recipe.packages.root)

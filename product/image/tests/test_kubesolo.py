@@ -394,7 +394,7 @@ def test_the_command_line_says_it_in_one_line(
     assert [line.split(":")[0] for line in lines] == ["error", "hint"]
     assert "no verified digest" in lines[0]
     assert "--payload-archive" in lines[1]
-    for way in ("--payload-sha256", "--payload-archive", "--recipe images/debian.toml"):
+    for way in ("--payload-sha256", "--payload-archive", "--recipe images/upstream.toml"):
         assert way in lines[0]
 
 

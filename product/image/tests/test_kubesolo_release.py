@@ -243,7 +243,7 @@ def test_no_network_is_one_line_that_names_the_other_ways(url: str, tmp_path: Pa
     assert "\n" not in caught.value.message
     assert "Pool" not in caught.value.message
     assert "--payload-archive" in str(caught.value.hint)
-    assert "images/debian.toml" in str(caught.value.hint)
+    assert "images/upstream.toml" in str(caught.value.hint)
     assert caught.value.message.endswith(f"; {OTHER_WAYS}")
 
 
@@ -265,7 +265,7 @@ def test_every_way_of_not_being_reached_names_the_other_ways(
         ask()
     assert caught.value.message.endswith(f"; {OTHER_WAYS}")
     assert "--payload-archive FILE" in OTHER_WAYS
-    assert "images/debian.toml" in OTHER_WAYS
+    assert "images/upstream.toml" in OTHER_WAYS
 
 
 def test_what_cannot_be_an_archives_size_is_not_fetched(

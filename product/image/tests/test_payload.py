@@ -178,32 +178,33 @@ def test_the_payload_of_a_recipe_is_one_that_is_known(tmp_path: Path) -> None:
     assert table.payload_of(recipe("")) is None
     with pytest.raises(RecipeError, match="has no payload that could use binary"):
         table.payload_of(recipe(""), {"binary": "x"})
-    with pytest.raises(RecipeError, match=r"payload\.kind is 'k3s', known are .*debian"):
+    with pytest.raises(RecipeError, match=r"payload\.kind is 'k3s', known are .*upstream"):
         table.payload_of(recipe('[payload]\nkind = "k3s"'))
     with pytest.raises(RecipeError, match=r"payload\.kind is None"):
         table.payload_of(recipe("[payload]"))
 
 
 def test_a_kind_is_a_module_that_has_a_payload() -> None:
-    assert table.kinds() == ["debian", "kubesolo", "upstream"]
+    assert table.kinds() == ["kubesolo", "upstream"]
 
 
 def test_a_third_module_is_a_third_kind(third_module: str) -> None:
-    assert table.kinds() == ["debian", "dummy", "kubesolo", "upstream"]
+    assert table.kinds() == ["dummy", "kubesolo", "upstream"]
 
 
 @pytest.mark.parametrize(
     "kind",
     [
-        "gobuild", "kubernetes_build", "kubesolo_config", "kubesolo_elf", "kubesolo_release",
-        "table", "__init__", "", ".", "..debian", "debian.", "payload.debian", "tests", "os",
-        "Debian", "de-bian", "../payload/debian", "debian\n", "\x00", 1, ["debian"], None,
+        "debian", "kubesolo_config", "kubesolo_elf", "kubesolo_release",
+        "table", "__init__", "", ".", "..upstream", "upstream.", "payload.upstream", "tests", "os",
+        "Upstream", "up-stream", "../payload/upstream", "upstream\n", "\x00", 1, ["upstream"],
+        None,
     ],
 )  # fmt: skip
 def test_what_is_no_kind_is_one_error_that_lists_them(tmp_path: Path, kind: object) -> None:
     plain = Recipe.load(_write(tmp_path, own=BASE))
     recipe = plain.model_copy(update={"payload": {"kind": kind}})
-    words = re.escape(f"payload.kind is {kind!r}, known are debian, kubesolo, upstream")
+    words = re.escape(f"payload.kind is {kind!r}, known are kubesolo, upstream")
     with pytest.raises(RecipeError, match=f"{words}$"):
         table.payload_of(recipe)
 
@@ -215,9 +216,7 @@ def test_the_contract_names_what_the_stop_kills_and_payloads_do_so() -> None:
     assert groups == {"/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/containerd"}
     for group in groups:
         assert f"`{group}`" in contract
-    for folder, name in (
-        ("debian", "containerd"), ("upstream", "containerd"), ("kubesolo", "kubesolo"),
-    ):  # fmt: skip
+    for folder, name in (("upstream", "containerd"), ("kubesolo", "kubesolo")):
         path = f"payload/{folder}/usr/lib/kubesolo/services/{name}/run"
         assert "echo $$ > /sys/fs/cgroup/containerd/cgroup.procs\n" in (IMAGES / path).read_text()
 
@@ -226,7 +225,6 @@ def test_the_contract_names_the_lines_that_others_wait_for() -> None:
     product = IMAGES.parent / "product"
     contract = (IMAGES.parent / "docs/decisions/0005-kubernetes-payload.md").read_text()
     for module, line in (
-        ("node/components.py", "kubesolo: kubernetes ready"),
         ("node/upstream.py", "kubesolo: kubernetes ready"),
         ("agent/update/trial.py", "ready version="),
     ):

@@ -74,7 +74,7 @@ def test_a_mode_that_cannot_be_is_an_error(tmp_path: Path, wrong: str) -> None:
         Recipe.load(path)
 
 
-@pytest.mark.parametrize("name", ["appliance", "appliance-ssh", "debian", "kubesolo", "upstream"])
+@pytest.mark.parametrize("name", ["appliance", "appliance-ssh", "kubesolo", "upstream"])
 def test_the_programs_of_every_root_find_their_libraries(
     name: str, cache: Cache, host_tools: HostTools
 ) -> None:

@@ -38,7 +38,7 @@ class NodeWorld:
         """The image's payload.json."""
         document = {
             "schema": 1,
-            "kind": "debian",
+            "kind": "upstream",
             "version": "1",
             "kubernetes": "1.20.2",
             "services": ["containerd", "kubernetes"],

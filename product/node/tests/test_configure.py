@@ -15,18 +15,11 @@ from product.agent.system import program
 from product.image.tools import IMAGES
 from product.node import address, pki
 from product.node import configure as module
-from product.node.components import POD_RANGE
 from product.node.configure import configure, renew
 from product.node.errors import StorageError
 from product.node.pki import Identity
 from product.node.tests.conftest import NodeWorld
-
-
-@pytest.fixture(params=["debian", "upstream"])
-def world(world: NodeWorld, request: pytest.FixtureRequest) -> NodeWorld:
-    """A node of each payload that is this project's own."""
-    world.write_payload(kind=request.param)
-    return world
+from product.node.upstream import POD_RANGE
 
 
 def run(world: NodeWorld) -> Identity:
@@ -61,8 +54,8 @@ def test_the_plan_can_be_followed(world: NodeWorld) -> None:
 def test_kubeconfigs_stand_alone_and_belong_to_root(world: NodeWorld) -> None:
     run(world)
     found = list(Path(world.paths.config).glob("*.kubeconfig"))
-    # The cluster DNS of ``upstream`` is a process of its own, with a certificate of its own.
-    assert len(found) == (5 if world.payload.kind == "upstream" else 4)
+    # The cluster DNS is a process of its own, with a certificate of its own.
+    assert len(found) == 5
     for path in found:
         document = json.loads(path.read_text())
         user, cluster = document["users"][0]["user"], document["clusters"][0]["cluster"]
@@ -84,28 +77,20 @@ def test_the_api_server_knows_nobody_without_a_certificate(world: NodeWorld) -> 
     assert "--authorization-mode=Node,RBAC" in line
     for line in plan.splitlines():
         if line.startswith(("kube-controller-manager", "kube-scheduler")):
-            assert "--port=0" in line or "--secure-port=0" in line
+            assert "--secure-port=0" in line
 
 
-def test_pods_ask_the_cluster_dns_that_starts_last(world: NodeWorld) -> None:
+def test_pods_ask_the_cluster_dns(world: NodeWorld) -> None:
     run(world)
     kubelet = json.loads((Path(world.paths.config) / "kubelet.json").read_text())
     [address] = kubelet["clusterDNS"]
-    services = IMAGES / "payload" / world.payload.kind / "usr/lib/kubesolo/services"
-    if world.payload.kind == "debian":
-        last = Path(world.paths.plan).read_text().splitlines()[-1].split()
-        assert last[0] == "cluster-dns"
-        assert f"--bind-address={address}" in last
-        assert f"--cluster-domain={kubelet['clusterDomain']}" in last
-        script = services / "kubernetes/run"
-    else:
-        corefile = (IMAGES / "payload/upstream/etc/coredns/Corefile").read_text()
-        assert f"bind {address}\n" in corefile
-        assert f"kubernetes {kubelet['clusterDomain']} {pki.SERVICE_RANGE} {POD_RANGE} " in corefile
-        assert f"allow net {POD_RANGE} {address}/32\n" in corefile
-        made = Path(world.paths.config, "dns.kubeconfig").relative_to(world.root)
-        assert f"kubeconfig /{made}\n" in corefile
-        script = services / "cluster-dns/run"
+    corefile = (IMAGES / "payload/upstream/etc/coredns/Corefile").read_text()
+    assert f"bind {address}\n" in corefile
+    assert f"kubernetes {kubelet['clusterDomain']} {pki.SERVICE_RANGE} {POD_RANGE} " in corefile
+    assert f"allow net {POD_RANGE} {address}/32\n" in corefile
+    made = Path(world.paths.config, "dns.kubeconfig").relative_to(world.root)
+    assert f"kubeconfig /{made}\n" in corefile
+    script = IMAGES / "payload/upstream/usr/lib/kubesolo/services/cluster-dns/run"
     assert f"ip addr replace {address}/32 dev lo" in script.read_text()
 
 

@@ -14,7 +14,7 @@ from product.node.configure import configure, renew
 from product.node.machine import read_machine
 from product.node.paths import NodePaths
 from product.node.pki import Identity
-from product.node.settings import KINDS, OF_DEBIAN, read_settings
+from product.node.settings import KINDS, OF_UPSTREAM, read_settings
 from product.node.tests.conftest import NodeWorld
 
 EVERY: dict[str, object] = {
@@ -182,7 +182,7 @@ def test_settings_reach_the_components(world: NodeWorld, monkeypatch: pytest.Mon
     assert identity[:2] == ("edge-7", "10.0.0.5")
     assert "--advertise-address=10.0.0.5" in plan_of(world, "kube-apiserver")
     assert "--hostname-override=edge-7" in plan_of(world, "kubelet")
-    assert plan_of(world, "kubelet").endswith("--v=4")
+    assert "verbosity 4\n" in Path(world.paths.plan).read_text()
     kubelet = json.loads(Path(world.paths.config, "kubelet.json").read_text())
     assert kubelet["systemReserved"] == {"memory": "200Mi"}
     assert kubelet["reservedSystemCPUs"] == "0"
@@ -222,4 +222,4 @@ def test_an_address_that_no_card_has_is_said(
 
 
 def test_the_payload_knows_no_setting_that_is_none() -> None:
-    assert set(OF_DEBIAN) <= KINDS.keys()
+    assert set(OF_UPSTREAM) <= KINDS.keys()

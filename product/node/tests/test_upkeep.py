@@ -13,7 +13,7 @@ import pytest
 
 SCRIPT = (
     Path(__file__).resolve().parents[3]
-    / "images/payload/debian/usr/lib/kubesolo/services/upkeep/run"
+    / "images/payload/upstream/usr/lib/kubesolo/services/upkeep/run"
 ).read_text()
 
 # The last sleep fails, as one that is killed does: that ends the loop.

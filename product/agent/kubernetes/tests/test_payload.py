@@ -13,7 +13,7 @@ from product.agent.tests.world import World
 
 GOOD: dict[str, object] = {
     "schema": 1,
-    "kind": "debian",
+    "kind": "upstream",
     "version": "1.20.2-1",
     "kubernetes": "1.20.2",
     "services": ["containerd", "kubernetes"],
