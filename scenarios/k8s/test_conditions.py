@@ -9,6 +9,8 @@ import pytest
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
 from harness.target.node import Node
+from product.image.oci.layer import file, pack
+from product.image.oci.layout import Config, archive
 from scenarios.kubernetes import KNOWN_FAULT, MACHINE, Cluster, begin, stage_beside_a_known_fault
 from scenarios.releases import Releases
 from scenarios.steps import Update
@@ -135,6 +137,42 @@ def test_a_full_data_partition_is_said_and_waited_for(node: Node) -> None:
     node.wait_console("kubesolo: kubernetes ready", seconds=REPAIRED, since=since)
     assert cluster.is_ready
     assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
+
+
+# Leaves three of a hundred blocks to programs, where the kubelet wants five.
+PRESS = """
+import os
+status = os.statvfs("/var/lib/kubesolo")
+room = status.f_bavail - status.f_blocks * 3 // 100
+with open("/var/lib/kubesolo/filler", "wb") as file:
+    os.posix_fallocate(file.fileno(), 0, room * status.f_frsize)
+"""
+PULLED = "example.com/pulled:1"
+IMAGES = "ctr -n k8s.io images ls -q"
+IMPORT = "ctr -n k8s.io images import /tmp/pulled.tar && rm /tmp/pulled.tar"
+
+
+@scenario()
+def test_disk_pressure_takes_what_was_pulled_and_none_of_the_images_own(
+    node: Node, arch: Arch
+) -> None:
+    cluster = begin(node)
+    layer = pack([file("pulled", b"by somebody")], 0)
+    architecture = {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}[arch]
+    node.put(archive(PULLED, architecture, Config(), (layer,), 0), "/tmp/pulled.tar")
+    own = set(node.succeed(f"{IMAGES} | grep ^kubesolo.io/").text.split())
+    node.succeed(IMPORT)
+    assert PULLED in node.succeed(IMAGES).text.split()
+    node.succeed(["python3", "-c", PRESS])
+    name = f"node/{cluster.node_name}"
+    cluster.wait(name, "condition=DiskPressure")
+    node.succeed(f"while {IMAGES} | grep -q {PULLED}; do sleep 1; done", seconds=400)
+    assert set(node.succeed(f"{IMAGES} | grep ^kubesolo.io/").text.split()) == own
+    node.succeed("rm /var/lib/kubesolo/filler")
+    cluster.wait(name, "condition=DiskPressure=False")
+    # Nothing but what is in the image: it starts without a registry.
+    cluster.create("nginx")
+    cluster.rolled_out("web")
 
 
 # What a hardware clock without a battery shows. A PC's firmware knows nothing before 2000.

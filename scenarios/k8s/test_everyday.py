@@ -9,20 +9,14 @@ import pytest
 
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
-from scenarios.kubectl import RECIPE
-from scenarios.kubernetes import MACHINE, MANIFESTS, Cluster, begin
+from scenarios.kubernetes import JUDGED, MACHINE, MANIFESTS, Cluster, begin
 from scenarios.releases import Releases
 from scenarios.steps import Update
 
-pytestmark = [
-    pytest.mark.machine(**MACHINE),
-    pytest.mark.skipif(RECIPE.stem != "upstream", reason=f"{RECIPE.stem} has an older Kubernetes"),
-]
+pytestmark = pytest.mark.machine(**MACHINE)
 
 Begin = Callable[..., Update]
 
-# From the loader to the judgement of an emulated node.
-JUDGED = 300.0
 BALANCED = """
 apiVersion: v1
 kind: Service
