@@ -73,7 +73,8 @@ func (h *host) run() int {
 
 // work goes through the plan.
 func (h *host) work() {
-	for _, s := range h.plan.steps {
+	for i := range h.plan.steps {
+		s := &h.plan.steps[i]
 		if h.stop.Err() != nil {
 			return
 		}
@@ -86,24 +87,41 @@ func (h *host) work() {
 		case s.ready != nil:
 			go s.ready.announce(h.stop)
 		case s.component.name == etcdName:
-			if err := h.startEtcd(s.args); err != nil {
+			serves := make(chan error, 1)
+			go func() { serves <- h.startEtcd(s.args) }()
+			// What follows can be made ready meanwhile.
+			if next := i + 1; next < len(h.plan.steps) && h.plan.steps[next].component.prepare != nil {
+				if !h.prepare(&h.plan.steps[next]) {
+					return
+				}
+			}
+			if err := <-serves; err != nil {
 				h.report(ending{etcdName, s.component.exit, err.Error()})
 				return
 			}
 		default:
-			h.start(s.component, s.args)
+			if s.run == nil && !h.prepare(s) {
+				return
+			}
+			h.start(s.component, s.run)
 		}
 	}
 }
 
-// start reads a component's arguments here, because the components share globals, and runs it apart.
-func (h *host) start(c component, args []string) {
-	say("start %s", c.name)
-	run, err := c.prepare(args)
+// prepare reads a component's arguments, one component after another, because they share globals.
+func (h *host) prepare(s *step) bool {
+	run, err := s.component.prepare(s.args)
 	if err != nil {
-		h.report(ending{c.name, c.exit, err.Error()})
-		return
+		h.report(ending{s.component.name, s.component.exit, err.Error()})
+		return false
 	}
+	s.run = run
+	return true
+}
+
+// start runs a component apart.
+func (h *host) start(c component, run func(context.Context) error) {
+	say("start %s", c.name)
 	h.running.Add(1)
 	go func() {
 		defer h.running.Done()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"os"
@@ -27,6 +28,8 @@ type step struct {
 	args      []string
 	wait      *target
 	ready     *announcement
+	// Of a component whose arguments have been read.
+	run func(context.Context) error
 }
 
 type tlsFiles struct{ ca, cert, key string }

@@ -58,19 +58,25 @@ func prepareAPIServer(args []string) (func(context.Context) error, error) {
 	if err := options.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {
 		return nil, err
 	}
+	shareEtcdClient()
+	// What it is made of does not need the datastore, which meanwhile starts. Two RSA keys are among it.
+	type outcome struct {
+		config *apiserver.Config
+		err    error
+	}
+	made := make(chan outcome, 1)
+	go func() {
+		config, err := configureAPIServer(options)
+		made <- outcome{config, err}
+	}()
 	return func(ctx context.Context) error {
-		completed, err := options.Complete(ctx)
-		if err != nil {
-			return err
+		configured := <-made
+		if configured.err != nil {
+			return configured.err
 		}
-		if problems := completed.Validate(); len(problems) > 0 {
-			return errors.NewAggregate(problems)
-		}
-		config, err := apiserver.NewConfig(completed)
-		if err != nil {
-			return err
-		}
-		config.KubeAPIs.ControlPlane.Generic.SkipOpenAPIInstallation = true
+		config := configured.config
+		documents := newOpenAPI()
+		documents.before(config)
 		whole, err := config.Complete()
 		if err != nil {
 			return err
@@ -79,7 +85,7 @@ func prepareAPIServer(args []string) (func(context.Context) error, error) {
 		if err != nil {
 			return err
 		}
-		if err := describeLater(whole, server); err != nil {
+		if err := documents.install(whole, server); err != nil {
 			return err
 		}
 		prepared, err := server.PrepareRun()
@@ -88,6 +94,17 @@ func prepareAPIServer(args []string) (func(context.Context) error, error) {
 		}
 		return prepared.Run(ctx)
 	}, nil
+}
+
+func configureAPIServer(options *apiserveroptions.ServerRunOptions) (*apiserver.Config, error) {
+	completed, err := options.Complete(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if problems := completed.Validate(); len(problems) > 0 {
+		return nil, errors.NewAggregate(problems)
+	}
+	return apiserver.NewConfig(completed)
 }
 
 func prepareControllerManager(args []string) (func(context.Context) error, error) {

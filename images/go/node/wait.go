@@ -97,6 +97,9 @@ func (t *target) until(stop context.Context) error {
 // started is when this process began; timestamps of Kubernetes have whole seconds.
 var started = time.Now().Truncate(time.Second)
 
+// announced is closed when the node was announced as Ready.
+var announced = make(chan struct{})
+
 // announce says once that the node is Ready. A node that is late is said too and still waited for.
 func (a *announcement) announce(stop context.Context) {
 	client, err := a.tls.client()
@@ -125,6 +128,7 @@ func (a *announcement) announce(stop context.Context) {
 		ok, last = poll(stop, a.deadline, askForNode, ask)
 	}
 	say("node %s is ready", a.node)
+	defer close(announced)
 	if a.file != "" {
 		file, err := os.OpenFile(a.file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 		if err == nil {

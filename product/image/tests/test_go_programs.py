@@ -15,13 +15,13 @@ from product.image.tools import IMAGES
 GO = IMAGES / "go"
 
 
-@pytest.mark.parametrize("name", sorted(path.parent.name for path in GO.glob("*/*_test.go")))
+@pytest.mark.parametrize("name", sorted({path.parent.name for path in GO.glob("*/*_test.go")}))
 def test_the_programs_own_tests_pass(name: str, cache: Cache) -> None:
     module = GoModule(GO / name)
     module.download(cache)
     go = GoCommand(Toolchain.prepare(cache, module.toolchain), cache)
-    # As a build does, which shares what was compiled for it.
-    flags = ["-trimpath", "-buildvcs=false", "-tags", "osusergo,netgo,grpcnotrace"]
+    # As a build does, which shares what was compiled for it. Vet would look at all that is imported.
+    flags = ["-trimpath", "-buildvcs=false", "-vet=off", "-tags", "osusergo,netgo,grpcnotrace"]
     ended, printed = go.ask(module.folder, ["test", *flags, "./..."], go.offline())
     assert ended.status == 0, printed + ended.words
     assert "ok" in printed
