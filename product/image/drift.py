@@ -227,12 +227,6 @@ class _Choice:
                 )
             refuse_older([locked], [found], self._path)
         self._taken[key] = found
-        if found.group == "source":
-            # A source package is one thing, in several files.
-            name = found.name.partition("_")[0]
-            for other in self._present.values():
-                if other.group == "source" and other.name.startswith(f"{name}_"):
-                    self._taken[other.key] = other
 
     def lacking(self, files: Mapping[str, Path]) -> tuple[str, Need] | None:
         """A package of the root and what it needs and does not find, by what drifted."""

@@ -1,9 +1,8 @@
 """The licence texts of what an image holds: ``usr/share/doc/PACKAGE/copyright``, as Debian has it.
 
 Each package has a text, or leads to another package that has it. Where an image leaves that one
-out, another package of the same source has the same text. A source package, of which a payload is
-built, brings its own. ``images/licences.toml`` locks packages of which an image takes only
-the texts.
+out, another package of the same source has the same text. ``images/licences.toml`` locks packages
+of which an image takes only the texts.
 """
 
 from __future__ import annotations
@@ -88,9 +87,7 @@ class Licences:
             with progress.step(f"read the licences of {len(packages)} packages"):
                 known = known_licences()
                 found = {
-                    one.sha256: declared(
-                        (texts / DOC / _documented(one) / "copyright").read_bytes(), known
-                    )
+                    one.sha256: declared((texts / DOC / one.name / "copyright").read_bytes(), known)
                     for one in packages
                 }
             (tree / _DECLARED).write_text(json.dumps(found, sort_keys=True))
@@ -110,7 +107,7 @@ class Licences:
         with ThreadPoolExecutor(max(2, os.cpu_count() or 2)) as threads:
             debs = [files[f"{one.name}:{one.architecture}"] for one in every.values()]
             found = dict(zip(every.values(), threads.map(_read, every.values(), debs), strict=True))
-        return {_documented(one): _text(one, found) for one in packages if _has_text(one)}
+        return {one.name: _text(one, found) for one in packages}
 
     def _add_common(self, tree: Tree) -> None:
         [package] = [one for one in self._more if one.name == _COMMON_PACKAGE]
@@ -123,34 +120,7 @@ class Licences:
                     tree.unpack(tar, member, name)
 
 
-def _documented(package: Package) -> str:
-    """The name below ``usr/share/doc``: a file of a source package is called as the source is."""
-    return package.name.partition("_")[0] if package.group == "source" else package.name
-
-
-def _has_text(package: Package) -> bool:
-    """False for a file of a source package that is not the one with Debian's own part."""
-    return package.group != "source" or ".debian.tar." in package.name
-
-
-def _read(package: Package, file: Path) -> _Found:
-    if package.group != "source":
-        return _of_deb(package, file)
-    if _has_text(package):
-        with tarfile.open(file) as tar:
-            for member in tar:
-                if os.path.normpath(member.name) == "debian/copyright" and member.isfile():
-                    return _Found(text=_content(tar, member))
-    return _Found()
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = tar.extractfile(member)
-    assert stream is not None
-    return stream.read()
-
-
-def _of_deb(package: Package, deb: Path) -> _Found:
+def _read(package: Package, deb: Path) -> _Found:
     own = f"{DOC}/{package.name}"
     with DebFile(str(deb)) as opened:
         tar: tarfile.TarFile = opened.data.tgz()
@@ -163,7 +133,9 @@ def _of_deb(package: Package, deb: Path) -> _Found:
                 parts = [part for part in PurePosixPath(member.linkname).parts if part != ".."]
                 return _Found(leads_to=parts[-1 if name == own else -2])
             if member.isfile():
-                return _Found(text=_content(tar, member))
+                stream = tar.extractfile(member)
+                assert stream is not None
+                return _Found(text=stream.read())
     return _Found()
 
 

@@ -23,11 +23,7 @@ RELOCK_COMMAND = "./noxw -s lock"
 
 
 class Package(BaseModel):
-    """One locked file of the archive; ``group`` says what it is for (``root``, ``kernel``...).
-
-    In the group ``source`` it is a file of a source package and ``name`` the file's; else a
-    ``.deb`` and the package's.
-    """
+    """One locked ``.deb`` of the archive; ``group`` says what it is for: root, kernel or boot."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +32,7 @@ class Package(BaseModel):
     architecture: str
     group: str
     archive: Literal["debian", "debian-security"]
-    path: str = Field(pattern=r"^pool/[A-Za-z0-9._+~%:/-]+\.(deb|dsc|tar\.(gz|xz|bz2))$")
+    path: str = Field(pattern=r"^pool/[A-Za-z0-9._+~%:/-]+\.deb$")
     size: int = Field(gt=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     # The lock's, which puts it here when it is read.
@@ -44,14 +40,7 @@ class Package(BaseModel):
 
     @property
     def key(self) -> str:
-        """What stays the same from one version to the next.
-
-        The name of a kernel's package, or of a file of a source package, holds the version.
-        """
-        if self.group == "source":
-            name, _, rest = self.name.partition("_")
-            part = re.search(r"(\.orig[a-z-]*|\.debian)?\.(dsc|tar)", rest)
-            return f"source:{name}{part[0] if part else ''}"
+        """What stays the same from one version to the next: a kernel's name holds its version."""
         if self.group == "kernel":
             return "kernel:" + re.sub(r"^(linux-image-)\d[^-]*-(\d+-)?", r"\1", self.name)
         return f"{self.group}:{self.name}"

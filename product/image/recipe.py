@@ -61,12 +61,11 @@ class ArchPackages(_Model):
 class Packages(_Model):
     """Package lists; ``root`` is taken with its dependencies except ``exclude``.
 
-    What ``root`` names itself is never left out. ``source`` are source packages.
+    What ``root`` names itself is never left out.
     """
 
     root: tuple[str, ...]
     exclude: tuple[str, ...] = ()
-    source: tuple[str, ...] = ()
     x86_64: ArchPackages = ArchPackages()
     aarch64: ArchPackages = ArchPackages()
 
@@ -197,7 +196,6 @@ class Recipe(_Model):
             sorted(self.packages.exclude),
             sorted(extra.kernel),
             sorted(extra.boot),
-            *([sorted(self.packages.source)] if self.packages.source else []),
             *([{"components": sorted(self.components)}] if self.components != ("main",) else []),
         )
 

@@ -41,9 +41,7 @@ class Change(NamedTuple):
 
 
 class _Apt:
-    def __init__(
-        self, folder: Path, recipe: Recipe, arch: Arch, mirrors: Mirrors, *, sources: bool
-    ) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, arch: Arch, mirrors: Mirrors) -> None:
         if shutil.which("apt-get") is None:
             raise LockError(
                 "the archive's present packages are resolved by apt-get, which this host lacks",
@@ -62,12 +60,6 @@ class _Apt:
             f"deb {signed} {mirrors.debian} {suite} {components}\n"
             f"deb {signed} {mirrors.debian} {suite}-updates {components}\n"
             f"deb {signed} {mirrors.security} {suite}-security {components}\n"
-            + (
-                f"deb-src {signed} {mirrors.debian} {suite} {components}\n"
-                f"deb-src {signed} {mirrors.security} {suite}-security {components}\n"
-                if sources
-                else ""
-            )
         )
         options = {
             "Dir": str(folder),
@@ -110,36 +102,17 @@ class _Apt:
             raise LockError(f"package {name} depends on nothing, a kernel's meta package would")
         return match[1]
 
-    def source(self, name: str) -> list[Package]:
-        """The files of a source package."""
-        output = self.run("apt-get", "-qq", "--print-uris", "--only-source", "source", name)
-        files = [self._match(line) for line in output.splitlines() if line]
-        described = [file["file"] for file in files if file["file"].endswith(".dsc")]
-        if len(described) != 1:
-            raise LockError(f"source package {name} has {len(described)} descriptions, not one")
-        version = described[0].removeprefix(f"{name}_").removesuffix(".dsc")
-        return [self._locked(file, file["file"], version, "source", "source") for file in files]
-
     def _package(self, line: str, group: str) -> Package:
-        match = self._match(line)
-        name, version, architecture = match["file"].removesuffix(".deb").split("_")
-        return self._locked(match, name, version.replace("%3a", ":"), architecture, group)
-
-    def _match(self, line: str) -> re.Match[str]:
         match = _URI.match(line)
         if match is None:
             raise LockError(f"apt printed a line that is not understood: {line}")
-        return match
-
-    def _locked(
-        self, match: re.Match[str], name: str, version: str, architecture: str, group: str
-    ) -> Package:
+        name, version, architecture = match["file"].removesuffix(".deb").split("_")
         url = match["url"]
         security = url.startswith(self.mirrors.security + "/")
         base = self.mirrors.security if security else self.mirrors.debian
         return Package(
             name=name,
-            version=version,
+            version=version.replace("%3a", ":"),
             architecture=architecture,
             group=group,
             archive="debian-security" if security else "debian",
@@ -153,8 +126,7 @@ def resolve(recipe: Recipe, arch: Arch, cache: Cache, mirrors: Mirrors | None = 
     """The lock that the archive would give today. Raises LockError where apt refuses."""
     extra = recipe.packages.of(arch)
     with cache.scratch("relock") as folder:
-        sources = recipe.packages.source
-        apt = _Apt(folder, recipe, arch, mirrors or find_mirrors(), sources=bool(sources))
+        apt = _Apt(folder, recipe, arch, mirrors or find_mirrors())
         roots = recipe.packages.root + extra.root
         excluded = set(recipe.packages.exclude) - set(roots)
         rows = apt.closure(roots, "root")
@@ -168,7 +140,6 @@ def resolve(recipe: Recipe, arch: Arch, cache: Cache, mirrors: Mirrors | None = 
         ):
             wanted = set(names)
             packages += [row for row in apt.closure(names, group) if row.name in wanted]
-        packages += [row for name in sources for row in apt.source(name)]
     packages.sort(key=lambda row: (row.group, row.name))
     return Lock(
         suite=recipe.suite,

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 _NAME = "kubesolo-os"
 _LICENCE = "MIT"
 _SUPPLIER = "Debian"
-# Of their files none is in the image, but what was built from them.
-_BUILT_FROM = ("source", "compiler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +117,11 @@ def _document(
         made = _package(f"SPDXRef-Part-{_plain(part.name)}", part.name, part.version)
         document.packages.append(made)
         relations.append(Relationship(image.spdx_id, RelationshipType.CONTAINS, made.spdx_id))
-    every = {one.sha256: one for one in packages if _stands_for_its_source(one)}
+    every = {one.sha256: one for one in packages}
     for one in sorted(every.values(), key=lambda one: (one.name, one.version, one.sha256)):
         made = _debian(one, licences.get(one.sha256, Declared()))
         document.packages.append(made)
-        relations.append(
-            Relationship(image.spdx_id, RelationshipType.GENERATED_FROM, made.spdx_id)
-            if one.group in _BUILT_FROM
-            else Relationship(image.spdx_id, RelationshipType.CONTAINS, made.spdx_id)
-        )
+        relations.append(Relationship(image.spdx_id, RelationshipType.CONTAINS, made.spdx_id))
     for module in sorted(set(modules)):
         made = _go_module(module)
         document.packages.append(made)
@@ -136,22 +130,15 @@ def _document(
     return document
 
 
-def _stands_for_its_source(package: Package) -> bool:
-    """Of a source package's files the ``.dsc``, which names the others with their digests."""
-    return package.group != "source" or package.name.endswith(".dsc")
-
-
 def _debian(package: Package, licence: Declared) -> SpdxPackage:
     from spdx_tools.spdx.model import (
         Actor,
         ActorType,
         ExternalPackageRef,
         ExternalPackageRefCategory,
-        PackagePurpose,
     )
 
-    source = package.group == "source"
-    name = package.name.partition("_")[0] if source else package.name
+    name = package.name
     identifier = f"SPDXRef-Package-{_plain(name)}-{package.sha256[:12]}"
     made = _package(identifier, name, package.version, package.sha256, licence.expression)
     if licence.names and not licence.expression:
@@ -159,13 +146,12 @@ def _debian(package: Package, licence: Declared) -> SpdxPackage:
             f"/usr/share/doc/{name}/copyright in the image names: {', '.join(licence.names)}"
         )
     made.supplier = Actor(ActorType.ORGANIZATION, _SUPPLIER)
-    made.primary_package_purpose = PackagePurpose.SOURCE if source else None
-    arch = "source" if source else package.architecture
     made.external_references = [
         ExternalPackageRef(
             ExternalPackageRefCategory.PACKAGE_MANAGER,
             "purl",
-            f"pkg:deb/debian/{quote(name)}@{quote(package.version, safe=':~')}?arch={arch}",
+            f"pkg:deb/debian/{quote(name)}@{quote(package.version, safe=':~')}"
+            f"?arch={package.architecture}",
         )
     ]
     return made

@@ -59,13 +59,10 @@ class Relockable(Protocol):
 
 @runtime_checkable
 class Packaged(Protocol):
-    """A payload that holds files of Debian packages, or what was built from them."""
+    """A payload that holds files of Debian packages."""
 
     def packages(self, arch: Arch) -> tuple[Package, ...]:
-        """These packages; of the group ``compiler`` what goes into each program that it compiles.
-
-        Raises ImageError.
-        """
+        """These packages. Raises ImageError."""
 
 
 @runtime_checkable

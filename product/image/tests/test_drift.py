@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from product.image.cache import Cache
 from product.image.cli import main
 from product.image.drift import Settled, settle
 from product.image.errors import DownloadError, LockError, VanishedError
-from product.image.locks import Lock, Package
+from product.image.locks import Lock
 from product.image.recipe import Arch, Recipe
 from product.image.tests.debian_archive import HELLO, LIBRARY, STAMP, SUITE, Deb, DebianArchive
 from product.image.tools import HostTools, host_arch
@@ -178,41 +177,7 @@ def test_a_package_that_the_archive_dropped_is_named(
     assert "./noxw -s lock" in str(caught.value.hint)
 
 
-def _source(archive: DebianArchive, version: str, *ends: str) -> list[Package]:
-    """The files of a source package, served from the pool."""
-    files = []
-    for end in ends:
-        name = f"thing_{version}{end}"
-        content = name.encode()
-        archive.place(HELLO, f"debian/pool/main/t/thing/{name}", content=content)
-        files.append(
-            Package(
-                name=name, version=version, architecture="source", group="source",
-                archive="debian", path=f"pool/main/t/thing/{name}", size=len(content),
-                sha256=hashlib.sha256(content).hexdigest(),
-            )
-        )  # fmt: skip
-    return files
-
-
-def test_a_source_package_drifts_as_a_whole(
-    recipe: Recipe, archive: DebianArchive, store: Cache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its files belong together, also where only one has vanished."""
-    locked, ends = lock_of(recipe), (".dsc", ".orig.tar.xz", ".debian.tar.xz")
-    old, new = _source(archive, "1.0-1", *ends), _source(archive, "1.1-1", *ends)
-    lock = locked.model_copy(update={"packages": (*locked.packages, *old)})
-    present = locked.model_copy(update={"packages": (*locked.packages, *new)})
-    recipe.lock_path(host_arch()).write_text(lock.dump())
-    (archive.root / "debian" / old[2].path).unlink()
-    monkeypatch.setattr(drift, "resolve", lambda *arguments: present)
-    monkeypatch.setenv(drift.VARIABLE, "1")
-    settled = settle(recipe, host_arch(), store)
-    assert [package.name for package in settled.lock.group("source")] == [p.name for p in new]
-    assert len(settled.drift) == 3
-
-
-def test_kernels_and_sources_are_known_again_by_another_name() -> None:
+def test_a_kernel_is_known_again_by_another_name() -> None:
     lock = Lock.load(Recipe.load(build.DEFAULT_RECIPE).lock_path(Arch.X86_64))
     [kernel] = lock.group("kernel")
     for name in (
@@ -221,11 +186,6 @@ def test_kernels_and_sources_are_known_again_by_another_name() -> None:
         "linux-image-6.1.0-37-amd64",
     ):
         assert kernel.model_copy(update={"name": name}).key == "kernel:linux-image-amd64"
-    source = kernel.model_copy(update={"group": "source"})
-    for end in (".dsc", ".orig.tar", ".debian.tar"):
-        names = [f"thing_{version}{end}.xz" for version in ("1.2+really1.1-1", "1.3-2~deb13u1")]
-        keys = {source.model_copy(update={"name": name}).key for name in names}
-        assert keys == {f"source:thing{end}"}
 
 
 def test_host_programs_drift_too(
