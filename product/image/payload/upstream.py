@@ -33,7 +33,7 @@ from product.image.payload.kubesolo_elf import check_program
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 from product.image.tree import Tree
-from product.node.settings import OF_UPSTREAM
+from product.node.settings import OF_IMAGES, OF_UPSTREAM
 
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
 PROGRAM = "kubenode"
@@ -272,6 +272,7 @@ class UpstreamPayload:
     def _description(self, given: Path | None, arch: Arch) -> dict[str, object]:
         """What payload.json says; decision 0005 explains the fields."""
         drift = sorted(images_drift(self._options.images, arch))
+        lacking = {name for name in OF_IMAGES if name not in self._options.images}
         return {
             "schema": 1,
             "kind": "upstream",
@@ -282,7 +283,7 @@ class UpstreamPayload:
             "containerd": "/run/containerd/containerd.sock",
             "datastore": {"path": f"{_DATA}/etcd", "service": "kubernetes"},
             "images": IMAGES_FOLDER,
-            "settings": list(OF_UPSTREAM),
+            "settings": [name for name in OF_UPSTREAM if name not in lacking],
             **({"drift": drift} if drift else {}),
         }
 

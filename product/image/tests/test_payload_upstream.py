@@ -13,6 +13,7 @@ from product.image.errors import ImageError, RecipeError
 from product.image.payload.upstream import IN_IMAGES, MARK, UpstreamPayload
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES
+from product.node.settings import OF_IMAGES, OF_UPSTREAM
 
 RECIPE = IMAGES / "upstream.toml"
 OVERLAY = IMAGES / "payload/upstream"
@@ -56,6 +57,17 @@ def test_services_and_files_are_those_that_it_names() -> None:
     for service in services:
         assert (OVERLAY / "usr/lib/kubesolo/services" / service / "run").stat().st_mode & 0o100
     assert json.loads(json.dumps(description)) == description
+
+
+def test_a_setting_that_needs_an_image_is_known_where_that_is_there() -> None:
+    with_it = _payload(images=["pause", "metrics-server"])._description(None, Arch.X86_64)
+    assert with_it["settings"] == list(OF_UPSTREAM)
+    without = _payload(images=["pause"])._description(None, Arch.X86_64)["settings"]
+    assert isinstance(without, list)
+    assert set(OF_UPSTREAM) - set(without) == set(OF_IMAGES)
+    for name in OF_IMAGES:
+        assert name in IN_IMAGES
+        assert (IMAGES / "go" / name / "manifests" / f"{name}.yaml").is_file()
 
 
 @pytest.fixture(scope="module")
