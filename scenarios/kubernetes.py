@@ -66,6 +66,24 @@ def stage_beside_a_known_fault(update: Update) -> None:
     update.stage()
 
 
+# From the loader to the judgement of an emulated node.
+JUDGED = 300.0
+
+
+def trial(node: Node, seconds: float) -> str:
+    """``healthcheck_deadline`` of a release that fails: longer on a slow host, as every deadline.
+
+    There an API server that is busy with its start would not answer the last check.
+    """
+    return f"{node.machine.deadline(seconds).seconds:.0f}"
+
+
+def verdict(node: Node, since: int) -> str:
+    """What the agent of the slot on trial made of it."""
+    [said] = node.wait_console("kubesolo-update: (ready|rolled back) ", seconds=JUDGED, since=since)
+    return str(said)
+
+
 class Cluster:
     """kubectl on this host for ``node``'s cluster; ``command`` is one on the node itself."""
 

@@ -3,7 +3,7 @@
 The recipe of an image names one part of each axis, ``images/AXIS/NAME.toml``: the base system, the
 hardware that it runs on, the payload. It may name any number of extensions, whose folders
 ``images/extensions/NAME`` are overlays. A part is a piece of a recipe; a recipe's own keys come
-last.
+last. ``payload.extends`` names a payload's part whose options the recipe changes.
 """
 
 from __future__ import annotations
@@ -230,9 +230,13 @@ def parts(folder: Path, axis: str) -> list[str]:
 def _with_parts(path: Path, document: dict[str, Any], files: list[Path]) -> dict[str, Any]:
     """The document with the parts that it names merged in below it."""
     named = {axis: document[axis] for axis in AXES if isinstance(document.get(axis), str)}
+    own = {key: value for key, value in document.items() if key not in named}
+    payload = own.get("payload")
+    if isinstance(payload, dict) and isinstance(payload.get("extends"), str):
+        named["payload"] = payload["extends"]
+        own["payload"] = {key: value for key, value in payload.items() if key != "extends"}
     if not named:
         return document
-    own = {key: value for key, value in document.items() if key not in named}
     extensions = own.get(EXTENSIONS, [])
     if not isinstance(extensions, list) or not all(isinstance(name, str) for name in extensions):
         raise RecipeError(f"recipe {path}: {EXTENSIONS}: a list of names was expected")

@@ -12,6 +12,7 @@ from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
 from product.manifests import render
 from scenarios.kubernetes import (
+    JUDGED,
     KNOWN_FAULT,
     MACHINE,
     PAYLOAD,
@@ -19,6 +20,8 @@ from scenarios.kubernetes import (
     Cluster,
     begin,
     stage_beside_a_known_fault,
+    trial,
+    verdict,
 )
 from scenarios.releases import Releases
 from scenarios.steps import CONF_PATH, REFUSED, Update, configure, failed_for
@@ -34,22 +37,6 @@ NEWER_THAN_OFFERED = f"""
 sed 's/"kubernetes": "1\\.[0-9]*\\.[0-9]*"/"kubernetes": "1.99.0"/' {PAYLOAD} > /run/payload.json
 grep -q 1.99.0 /run/payload.json && mount --bind /run/payload.json {PAYLOAD}
 """
-# From the loader to the judgement of an emulated node.
-JUDGED = 300.0
-
-
-def trial(node: Node, seconds: float) -> str:
-    """``healthcheck_deadline`` of a release that fails: longer on a slow host, as every deadline.
-
-    There an API server that is busy with its start would not answer the last check.
-    """
-    return f"{node.machine.deadline(seconds).seconds:.0f}"
-
-
-def verdict(node: Node, since: int) -> str:
-    """What the agent of the slot on trial made of it."""
-    [said] = node.wait_console("kubesolo-update: (ready|rolled back) ", seconds=JUDGED, since=since)
-    return str(said)
 
 
 def run_pods(update: Update) -> None:
@@ -161,54 +148,6 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
     node.wait_console(r"Kubernetes ended by itself \(kubelet, ", since=armed)
     assert cluster.is_ready
     assert cluster.get("configmap", "kept")["data"] == {"answer": "42"}
-
-
-def stage_beside_a_picky_pod(update: Update) -> None:
-    """The pod is well as long as the release that is to come does not run."""
-    cluster = Cluster(update.node)
-    cluster.create("crash-loop")
-    cluster.rolled_out("picky", namespace="kube-system")
-    cluster.kubectl("create", "configmap", "kept", "--from-literal=answer=42")
-    update.stage()
-
-
-@scenario()
-def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
-    node: Node, releases: Releases, begin_after: Begin
-) -> None:
-    """A pod of kube-system starts, runs for some seconds and ends, again and again. The older
-    Kubernetes gets the datastore back that it left."""
-    begin_after(
-        stage_beside_a_picky_pod, releases.broken("newer-kubernetes"),
-        begin=begin, kube_system_settle="10", auto_rollback_after="1",
-    )  # fmt: skip
-    cluster = Cluster(node)
-    configure(node, healthcheck_deadline=trial(node, 50))
-    # Neither slot's release is to blame for what is written between the copy and the reboot.
-    cluster.kubectl("create", "configmap", "between", "--from-literal=answer=44")
-    with node.expect_boots(2) as boots:
-        node.reboot()
-        since = node.journal.cursor
-        node.machine.channel.wait_up(node.machine.deadline(JUDGED))
-        node.wait_console("kubesolo: kubernetes ready", seconds=JUDGED, since=since)
-        cluster.kubectl("create", "configmap", "later", "--from-literal=answer=43")
-        assert verdict(node, since) == "rolled back"
-    node.wait_ready(seconds=JUDGED)
-    assert boots.slots == ["B", "A"]
-    failed_for(boots, "1 failed health check of 0.2.1: .*kube_system: .*picky", times=1)
-    error = node.status().update.last_error
-    assert "kube_system" in error, error
-    assert "picky" in error, error
-    assert cluster.is_ready
-    names = {item["metadata"]["name"] for item in cluster.get("configmaps")["items"]}
-    assert "kept" in names
-    assert not names & {"between", "later"}
-    # What was replaced is kept, and said.
-    shown = node.succeed(["kubesolo-update", "datastore"]).text
-    [aside] = [line.split()[-1] for line in shown.splitlines() if line.startswith("put aside")]
-    said = f"datastore: .* put back; changes made since, under 0.1.0 too, are kept in {aside}/data"
-    node.wait_console(said, since=since)
-    assert int(node.succeed(f"ls {aside}/data/member/wal | wc -l").text) > 0
 
 
 @scenario()

@@ -48,6 +48,16 @@ def test_each_minor_version_has_its_list_of_modules() -> None:
         assert set(staging) == {patch.removeprefix("1.")}
 
 
+def test_a_recipe_of_the_minor_version_before_changes_that_alone() -> None:
+    newest = Recipe.load(RECIPE)
+    before = Recipe.load(IMAGES / "upstream-1.35.toml")
+    assert newest.payload is not None
+    assert before.payload == {**newest.payload, "kubernetes": "1.35"}
+    assert UpstreamPayload.of(before, before.payload).version.startswith("1.35.")
+    assert before.lock_path(Arch.X86_64) == newest.lock_path(Arch.X86_64)
+    assert before.request(Arch.X86_64) == newest.request(Arch.X86_64)
+
+
 def test_services_and_files_are_those_that_it_names() -> None:
     payload = _payload()
     description = payload._description(None, Arch.X86_64)

@@ -1,0 +1,1 @@
+"""Nodes that come from the minor version of Kubernetes before the newest."""
