@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from product.image.cache import Cache
 from product.image.errors import ImageError, RecipeError
-from product.image.payload.upstream import IN_IMAGES, MARK, UpstreamPayload
+from product.image.payload.upstream import CNI, IN_IMAGES, MARK, Program, UpstreamPayload
 from product.image.recipe import Arch, Recipe
-from product.image.tools import IMAGES
+from product.image.tools import IMAGES, host_arch
 from product.node.settings import OF_IMAGES, OF_UPSTREAM
 
 RECIPE = IMAGES / "upstream.toml"
@@ -105,3 +106,15 @@ def test_a_given_program_is_checked(program: Path, tmp_path: Path, cache: Cache)
         _payload(binary=str(tmp_path / "none")).digest(Arch.AARCH64)
     # One that is given for one architecture leaves the other alone.
     assert _payload(binary={"aarch64": str(program)}).digest(Arch.X86_64)
+
+
+@pytest.mark.parametrize("plugin", CNI, ids=lambda plugin: plugin.name)
+def test_a_plugin_knows_the_version_of_the_nodes_network(plugin: Program, cache: Cache) -> None:
+    """Run on this host: it is static. A first run compiles it, half a minute."""
+    network = json.loads((OVERLAY / "etc/cni/net.d/10-kubesolo.conflist").read_text())
+    path = _payload().program(plugin, host_arch(), cache)
+    done = subprocess.run(
+        [path], env={"CNI_COMMAND": "VERSION"}, input=b'{"cniVersion": "1.1.0"}',
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert network["cniVersion"] in json.loads(done.stdout)["supportedVersions"]
