@@ -60,11 +60,13 @@ def _fixed(
 
 def _import(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     from product.node.images import await_quiet, import_pending
+    from product.node.settings import known_settings, read_settings
 
     descriptor = os.open(f"{paths.config}/import.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     await_quiet(paths.ready)
-    import_pending(payload.images, paths.imported, payload.containerd, report=print)
+    unwanted = read_settings(paths.settings, known_settings(payload)).unwanted_images
+    import_pending(payload.images, paths.imported, payload.containerd, unwanted, report=print)
 
 
 def _objects(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:

@@ -16,7 +16,7 @@ from product.node.names import node_name
 from product.node.paths import NodePaths
 from product.node.payload import Payload
 from product.node.pki import Identity
-from product.node.settings import OF_UPSTREAM, Settings, read_settings
+from product.node.settings import Settings, known_settings, read_settings
 from product.node.space import require_space
 
 # Remembered from the kubelet's last run, worthless after a reboot, fatal to it when torn.
@@ -26,7 +26,7 @@ _KUBELET_LEFTOVERS = ("cpu_manager_state", "memory_manager_state")
 def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identity:
     """Make certificates and configuration fit the node as it is now. Raises NodeError."""
     require_space(paths.data)
-    settings = read_settings(paths.settings, OF_UPSTREAM, read_machine(paths))
+    settings = read_settings(paths.settings, known_settings(payload), read_machine(paths))
     for problem in settings.problems:
         reporter.problem(f"Kubernetes: {problem}")
     identity = _identity(paths, settings, reporter)
@@ -51,7 +51,8 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
             os.unlink(name)
     # kubenode writes into it when the node is Ready; the service's run script reads it.
     os.mkfifo(paths.announcement, 0o600)
-    if payload.images and images.pending(payload.images, paths.imported):
+    unwanted = settings.unwanted_images
+    if payload.images and images.pending(payload.images, paths.imported, unwanted):
         open(paths.import_request, "w").close()
     return identity
 
@@ -64,7 +65,7 @@ def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
     known = certificates.known_identity(paths.pki)
     if known is None:
         return False
-    sans = read_settings(paths.settings, OF_UPSTREAM).names("apiserver-extra-sans")
+    sans = read_settings(paths.settings, known_settings(payload)).names("apiserver-extra-sans")
     if not _ensure_certificates(paths, known._replace(sans=sans), reporter):
         return False
     service = f"{paths.services}/{payload.datastore_service}"

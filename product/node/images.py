@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from product.agent.errors import AgentError
 from product.agent.system import program
@@ -31,12 +31,13 @@ FIRST = "pause.tar"
 READY_SECONDS = 60.0
 
 
-def archives(folder: str) -> list[str]:
-    """Paths of the archives in ``folder``, in the order of their import."""
+def archives(folder: str, unwanted: Collection[str] = ()) -> list[str]:
+    """Paths of the archives in ``folder``, in the order of their import, without ``unwanted``."""
     try:
         names = sorted(name for name in os.listdir(folder) if name.endswith(".tar"))
     except OSError:
         return []
+    names = [name for name in names if name.removesuffix(".tar") not in unwanted]
     names.sort(key=lambda name: name != FIRST)
     return [f"{folder}/{name}" for name in names]
 
@@ -76,11 +77,13 @@ def _index(path: str) -> bytes:
     raise NodeError(f"{path} is no OCI archive: it has no {INDEX}")
 
 
-def pending(folder: str, note: str) -> list[str]:
-    """The archives in ``folder`` that were not imported yet."""
+def pending(folder: str, note: str, unwanted: Collection[str] = ()) -> list[str]:
+    """The archives in ``folder`` that were not imported yet, without ``unwanted``."""
     done = _read_note(note)
     return [
-        path for path in archives(folder) if done.get(os.path.basename(path)) != index_digest(path)
+        path
+        for path in archives(folder, unwanted)
+        if done.get(os.path.basename(path)) != index_digest(path)
     ]
 
 
@@ -92,17 +95,20 @@ def await_quiet(ready: str, seconds: float = READY_SECONDS) -> None:
 
 
 def import_pending(
-    folder: str, note: str, address: str, *, report: Callable[[str], None] = lambda line: None
-) -> int:
+    folder: str, note: str, address: str, unwanted: Collection[str] = (), *,
+    report: Callable[[str], None] = lambda line: None,
+) -> int:  # fmt: skip
     """Import what is pending, or was removed since, through containerd at ``address``.
 
-    Returns how many archives that was. Raises NodeError, ProgramFailedError.
+    ``unwanted`` are names of images that stay where they are. Returns how many archives were
+    imported. Raises NodeError, ProgramFailedError.
     """
-    new = pending(folder, note)
-    old = [path for path in archives(folder) if path not in new]
+    wanted = archives(folder, unwanted)
+    new = pending(folder, note, unwanted)
+    old = [path for path in wanted if path not in new]
     kept = set(_ctr(address, "ls", "-q").split()) if old else set()
     removed = [path for path in old if not image_names(path) <= kept]
-    found = [path for path in archives(folder) if path in new or path in removed]
+    found = [path for path in wanted if path in new or path in removed]
     for path in found:
         _ctr(address, "import", path)
         # The kubelet removes none that is pinned: it could not be pulled again.

@@ -9,6 +9,7 @@ from product.agent.kubernetes.kubeconfig import load_yaml
 from product.agent.system.files import read_bounded
 from product.node.console import Reporter
 from product.node.errors import NodeError
+from product.node.kubesolo_limits import startable
 from product.node.machine import read_machine
 from product.node.paths import NodePaths
 from product.node.settings import KINDS, Setting, read_settings
@@ -24,10 +25,14 @@ def write_file(paths: NodePaths, base: str, target: str, reporter: Reporter) -> 
     What cannot be used of the settings is a problem that is said. Raises NodeError for a ``base``
     that is no YAML.
     """
-    settings = read_settings(paths.settings, machine=read_machine(paths))
-    for problem in settings.problems:
+    machine = read_machine(paths)
+    settings = read_settings(paths.settings, machine=machine)
+    document = _read(base)
+    values, refused = startable(settings.values, document, machine)
+    problems = [f"{paths.settings}: {reason}; it is left out" for reason in refused]
+    for problem in (*settings.problems, *problems):
         reporter.problem(f"Kubernetes: {problem}")
-    document = merge(_read(base), settings.values)
+    document = merge(document, values)
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file:
         # JSON is YAML.

@@ -2,7 +2,8 @@
 
 They are applied on the server's side by kubectl after a start of Kubernetes, so that an update
 brings its own; Portainer's are made as the node's settings say. The cluster keeps a note of what
-was applied: where it is the same, nothing is sent.
+was applied: where it is the same, nothing is sent. The note holds the manifests whose objects go
+again when the settings no longer ask for them, or the image no longer has them.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from product.node.console import Reporter
 from product.node.errors import NodeError, ProgramFailedError
 from product.node.paths import NodePaths
 from product.node.payload import Payload
-from product.node.settings import OF_UPSTREAM, Settings, read_settings
+from product.node.settings import Settings, known_settings, read_settings
 
 MANAGER = "kubesolo-os"
 NOTE, NAMESPACE = "kubesolo-objects", "kube-system"
 LOCAL_STORAGE, METRICS_SERVER = "local-path.yaml", "metrics-server.yaml"
+# Left behind, its APIService would keep the cluster from removing any namespace.
+REMOVED = METRICS_SERVER
 # The line of the local-path provisioner's configuration that says where volumes lie.
 _PLACES = re.compile(r"^( +)\{\"nodePathMap\": .*\}$", re.M)
 ATTEMPTS, AGAIN_SECONDS = 5, 15.0
@@ -60,16 +63,21 @@ def apply(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
 
     Portainer's are made where they are absent, the others are as the image has them.
     """
-    settings = read_settings(paths.settings, OF_UPSTREAM)
+    settings = read_settings(paths.settings, known_settings(payload))
     texts = _texts(paths.manifests, settings)
     made = portainer.objects(settings)
     if not (texts or made):
         return False
     wanted = hashlib.sha256(json.dumps([texts, made], sort_keys=True).encode()).hexdigest()
     kubectl = partial(_kubectl, paths, payload)
-    get = ["get", "configmap", NOTE, f"--namespace={NAMESPACE}", "--ignore-not-found"]
-    if kubectl([*get, "--output=jsonpath={.data.digest}"]) == wanted:
+    noted = _noted(paths, payload)
+    if noted.get("digest") == wanted:
         return False
+    if REMOVED in noted and REMOVED not in texts:
+        _write(paths.objects_applied, noted[REMOVED])
+        kubectl(["delete", f"--filename={paths.objects_applied}", "--ignore-not-found",
+                 "--wait=false"])  # fmt: skip
+        print(f"removed the objects of {REMOVED}")
     if made:
         _create(paths, payload, made)
         reporter.say(
@@ -77,7 +85,7 @@ def apply(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
             f"{portainer.image(settings)} is there"
         )
     # Last, so that it stands only where the others do.
-    _write(paths.objects_note, _note(wanted))
+    _write(paths.objects_note, _note(wanted, texts.get(REMOVED)))
     _write(paths.objects_applied, "---\n".join(texts.values()))
     files = [f"--filename={path}" for path in (paths.objects_applied, paths.objects_note)]
     flags = ["--server-side", "--force-conflicts", f"--field-manager={MANAGER}"]
@@ -129,12 +137,31 @@ def _write(path: str, document: object) -> None:
         file.write(document if isinstance(document, str) else json.dumps(document))
 
 
-def _note(digest: str) -> dict[str, object]:
+def _noted(paths: NodePaths, payload: Payload) -> dict[str, str]:
+    """What the cluster's note says. Raises ProgramFailedError.
+
+    It is asked for by its path: kubectl would first ask for all kinds, and complain of those of a
+    metrics-server that has not started yet.
+    """
+    arguments = ["get", f"--raw=/api/v1/namespaces/{NAMESPACE}/configmaps/{NOTE}"]
+    status, output = _run(paths, payload, arguments)
+    if status != 0:
+        if "(NotFound)" in output:
+            return {}
+        raise _failed(arguments, status, output)
+    try:
+        data = json.loads(output[output.index("{") :])["data"]
+        return {str(name): str(text) for name, text in data.items()}
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def _note(digest: str, removable: str | None) -> dict[str, object]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": NOTE, "namespace": NAMESPACE},
-        "data": {"digest": digest},
+        "data": {"digest": digest, **({REMOVED: removable} if removable else {})},
     }
 
 

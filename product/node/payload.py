@@ -22,6 +22,8 @@ class Payload(NamedTuple):
     datastore_service: str
     images: str
     kubeconfig: str = ""
+    # Names of the settings that it takes; those of its kind where the image does not say.
+    settings: tuple[str, ...] = ()
 
     @property
     def ours(self) -> bool:
@@ -55,7 +57,15 @@ def read_payload(path: str) -> Payload:
         _text(datastore, "service", path),
         _text(document, "images", path, empty=True),
         _text(document, "kubeconfig", path, empty=True),
+        _names(document, "settings", path),
     )
+
+
+def _names(document: dict[str, object], key: str, path: str) -> tuple[str, ...]:
+    value = document.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise PayloadError(f"{path} has no usable {key}: {value!r}")
+    return tuple(value)
 
 
 def _text(document: dict[str, object], key: str, path: str, *, empty: bool = False) -> str:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from product.agent.system.files import read_bounded
 from product.node.machine import Machine, cpu_set
 from product.node.names import is_address, is_link_local
+from product.node.payload import Payload
 
 SCHEMA = 1
 MAX_BYTES = 256 * 1024
@@ -144,10 +145,17 @@ KINDS: Mapping[str, Kind] = {
 # What the payload ``upstream`` does with them; its payload.json says so.
 OF_UPSTREAM = (
     "apiserver-extra-sans", "cpu-manager-policy", "debug", "load-balancer", "load-balancer-ip",
-    "local-storage", "local-storage-shared-path", "mtu", "node-ip", "node-name",
+    "local-storage", "local-storage-shared-path", "metrics-server", "mtu", "node-ip", "node-name",
     "portainer-edge-async", "portainer-edge-id", "portainer-edge-image", "portainer-edge-key",
     "pprof-server", "reserved-cpus", "startup-timeout", "system-reserved",
 )  # fmt: skip
+# Settings that need a container image of their name in the image.
+OF_IMAGES = ("metrics-server",)
+
+
+def known_settings(payload: Payload) -> tuple[str, ...]:
+    """Names of the settings that the image's Kubernetes takes."""
+    return payload.settings or OF_UPSTREAM
 
 
 class Settings(NamedTuple):
@@ -155,6 +163,11 @@ class Settings(NamedTuple):
 
     values: dict[str, Setting]
     problems: tuple[str, ...] = ()
+
+    @property
+    def unwanted_images(self) -> frozenset[str]:
+        """Container images of the image, by name, that nothing on this node asks for."""
+        return frozenset(name for name in OF_IMAGES if self.values.get(name) is not True)
 
     def text(self, name: str) -> str | None:
         """A setting that is a text."""

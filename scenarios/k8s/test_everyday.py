@@ -162,3 +162,46 @@ def test_a_network_policy_holds_back_whom_it_does_not_name(node: Node) -> None:
     # Who enforces it dies, and nobody gets in: it fails closed.
     node.succeed("kill -KILL $(pidof network-policies)")
     cluster.said_in_a_pod("late", f"! {ask}")
+
+
+SETTINGS = "/etc/kubesolo/kubernetes.json"
+# Started anew, it reads its settings.
+RESTART = """
+sv -w 30 down /run/service/kubernetes
+rm -f /run/kubesolo/kubernetes/ready
+sv up /run/service/kubernetes
+"""
+# Of a resource that is measured once a minute a rate needs two looks.
+MEASURED = 300
+
+
+def _told(node: Node, cluster: Cluster, **settings: bool) -> None:
+    """Start Kubernetes with these settings."""
+    named = {name.replace("_", "-"): value for name, value in settings.items()}
+    node.put(json.dumps({"schema": 1, "settings": named}), SETTINGS, mode=0o600)
+    node.succeed(RESTART, seconds=60)
+    _ready_again(node, cluster)
+
+
+@scenario()
+def test_kubectl_top_answers_while_the_setting_asks_for_it(node: Node) -> None:
+    cluster = begin(node)
+    cluster.create("nginx")
+    cluster.rolled_out("web")
+    kubectl = " ".join(cluster.command)
+    node.fail(f"{kubectl} top node")
+    _told(node, cluster, metrics_server=True)
+    # The kubelet is asked for the node's figures by an address that its certificate names.
+    node.succeed(f"until {kubectl} top node; do sleep 2; done", seconds=MEASURED)
+    [name, cores, _, memory, _] = cluster.kubectl("top", "node", "--no-headers").text.split()
+    assert name == cluster.node_name
+    assert cores.endswith("m"), cores
+    assert int(memory.removesuffix("Mi")) > 100
+    node.succeed(f"until {kubectl} top pod -l app=web; do sleep 2; done", seconds=MEASURED)
+    [pod, *_] = cluster.kubectl("top", "pod", "-l", "app=web", "--no-headers").text.split()
+    assert pod.startswith("web-")
+    _told(node, cluster, metrics_server=False)
+    gone = f"{kubectl} get apiservice v1beta1.metrics.k8s.io --ignore-not-found --output=name"
+    node.succeed(f'while [ -n "$({gone})" ]; do sleep 1; done', seconds=120)
+    cluster.wait("deployment/metrics-server", "delete", "-n", "kube-system")
+    assert node.status().problems == []

@@ -45,7 +45,7 @@ func TestPartsOfOneClientOutliveEachOther(t *testing.T) {
 		t.Fatalf("saw %v", event)
 	}
 	_ = second.Close()
-	if _, err := whole.Get(ctx, "/a"); err != nil {
+	if _, err := whole.KV.Get(ctx, "/a"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -1,10 +1,10 @@
 """Renew what Go modules lock: the newest patch release of what each names, and of the toolchain.
 
-Of a module are renewed its direct requirements, each within its minor version, unless the line in
-go.mod says ``// pinned``. Where one is ``k8s.io/kubernetes v1.Y.Z`` it alone is, with the parts of
-Kubernetes (``k8s.io/api v0.Y.Z``), because Kubernetes names the versions of etcd and others that it
-was tested with. ``go mod tidy`` then settles the rest. New checksums are compared with the user's
-checksum database (GOSUMDB).
+Of a module are renewed its direct requirements and the modules of its tools, each within its minor
+version, unless the line in go.mod says ``// pinned``. Where one is ``k8s.io/kubernetes v1.Y.Z`` it
+alone is, with the parts of Kubernetes (``k8s.io/api v0.Y.Z``), because Kubernetes names the
+versions of etcd and others that it was tested with. ``go mod tidy`` then settles the rest. New
+checksums are compared with the user's checksum database (GOSUMDB).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,12 +77,17 @@ class _ModFile:
             for word in line.partition("//")[0].split()
         }
         requires = rows.get("Require") or []
+        # Go calls a module indirect of which a tool alone is used.
+        tools = {
+            _module_of(row["Path"], [one["Path"] for one in requires])
+            for row in rows.get("Tool") or []
+        }
         return cls(
             {row["Path"]: row["Version"] for row in requires},
             frozenset(
                 row["Path"]
                 for row in requires
-                if not row.get("Indirect") and row["Path"] not in pinned
+                if row["Path"] not in pinned and (not row.get("Indirect") or row["Path"] in tools)
             ),
             {
                 row["Old"]["Path"]: (row["New"]["Path"], row["New"]["Version"])
@@ -140,6 +145,11 @@ class ModuleRenewal:
             if before.version(name) != after.version(name)
         ]
 
+    @property
+    def renewed(self) -> list[str]:
+        """The modules whose newer releases are looked for. Raises LockError."""
+        return _renewed(self._read(self._module.modfile))
+
     def _read(self, modfile: Path) -> _ModFile:
         ended, printed = self._go.ask(
             modfile.parent, ["mod", "edit", "-json", modfile.name], self._go.offline()
@@ -151,8 +161,7 @@ class ModuleRenewal:
     def _newer(self, locked: _ModFile, work: Path) -> dict[str, tuple[str, str]]:
         """Old and new version of each requirement that is to be renewed and has a newer release."""
         found = {}
-        alone = locked.direct & {_KUBERNETES}
-        for required in sorted(alone or locked.direct):
+        for required in _renewed(locked):
             path, version = locked.used(required)
             newest = self._newest(path, version, work)
             if newest != version:
@@ -185,6 +194,15 @@ class ModuleRenewal:
 
     def _attempt(self, what: str, proxy: str = "") -> Attempt:
         return self._module.attempt(what, proxy or self._go.proxy(self._cache.tmp))
+
+
+def _renewed(locked: _ModFile) -> list[str]:
+    return sorted(locked.direct & {_KUBERNETES} or locked.direct)
+
+
+def _module_of(package: str, modules: Iterable[str]) -> str:
+    """Which of ``modules`` has the package: that of the longest name."""
+    return max((m for m in modules if f"{package}/".startswith(f"{m}/")), key=len, default="")
 
 
 def _edits(locked: _ModFile, newer: Mapping[str, tuple[str, str]]) -> list[str]:

@@ -32,7 +32,7 @@ from product.image.payload.kubesolo_elf import check_program, says
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 from product.image.tree import Tree
-from product.node.settings import OF_UPSTREAM
+from product.node.settings import OF_IMAGES, OF_UPSTREAM
 
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
 PROGRAM = "kubenode"
@@ -86,6 +86,15 @@ BESIDE = (
     ),
     Program("coredns", "coredns", "."),
 )  # fmt: skip
+# What containerd calls to give a pod its network.
+CNI_FOLDER = "usr/lib/cni"
+_CNI = "github.com/containernetworking/plugins/plugins"
+CNI = tuple(
+    Program(name, "cni", f"{_CNI}/{kind}/{name}")
+    for kind, name in (
+        ("main", "bridge"), ("ipam", "host-local"), ("main", "loopback"), ("meta", "portmap")
+    )
+)  # fmt: skip
 # Those of container images, by the names of these.
 IN_IMAGES = {
     "pause": Program("pause", "pause", "."),
@@ -121,7 +130,7 @@ class UpstreamPayload:
         self._overlay = recipe.folder / "payload/upstream"
         self._modules = {
             name: GoModule(recipe.folder / "go" / name)
-            for name in {program.module for program in (*BESIDE, *IN_IMAGES.values())}
+            for name in {program.module for program in (*BESIDE, *CNI, *IN_IMAGES.values())}
         }
         self._modules["node"] = self._node_module(recipe.folder / "go/node")
 
@@ -174,12 +183,14 @@ class UpstreamPayload:
         def build(tree: Path) -> None:
             given = self._given(arch)
             programs = {
-                program.name: self.program(program, arch, cache)
+                f"usr/bin/{program.name}": self.program(program, arch, cache)
                 for program in (KUBENODE, KUBECTL, *BESIDE)
                 if given is None or program is not KUBENODE
             }
             if given:
-                programs[PROGRAM] = given
+                programs[f"usr/bin/{PROGRAM}"] = given
+            for program in CNI:
+                programs[f"{CNI_FOLDER}/{program.name}"] = self.program(program, arch, cache)
             built = {
                 name: self.program(IN_IMAGES[name], arch, cache)
                 for name in self._options.images
@@ -228,7 +239,7 @@ class UpstreamPayload:
     @property
     def _programs(self) -> tuple[Program, ...]:
         inside = (IN_IMAGES[name] for name in self._options.images if name in IN_IMAGES)
-        return (KUBENODE, KUBECTL, *BESIDE, *inside)
+        return (KUBENODE, KUBECTL, *BESIDE, *CNI, *inside)
 
     def packages(self, arch: Arch) -> tuple[Package, ...]:
         """Those of the container images."""
@@ -271,6 +282,7 @@ class UpstreamPayload:
     def _description(self, given: Path | None, arch: Arch) -> dict[str, object]:
         """What payload.json says; decision 0005 explains the fields."""
         drift = sorted(images_drift(self._options.images, arch))
+        lacking = {name for name in OF_IMAGES if name not in self._options.images}
         return {
             "schema": 1,
             "kind": "upstream",
@@ -281,7 +293,7 @@ class UpstreamPayload:
             "containerd": "/run/containerd/containerd.sock",
             "datastore": {"path": f"{_DATA}/etcd", "service": "kubernetes"},
             "images": IMAGES_FOLDER,
-            "settings": list(OF_UPSTREAM),
+            "settings": [name for name in OF_UPSTREAM if name not in lacking],
             **({"drift": drift} if drift else {}),
         }
 
@@ -293,8 +305,8 @@ class UpstreamPayload:
         tree: Path,
     ) -> None:
         made = Tree(tree)
-        for name, program in programs.items():
-            made.copy(f"usr/bin/{name}", program, 0o755)
+        for path, program in programs.items():
+            made.copy(path, program, 0o755)
         made.link("usr/bin/ctr", "containerd")
         for name, archive in images.items():
             made.copy(f"{IMAGES_FOLDER}/{name}.tar", archive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from product.image.oci import NAMES, image_name
+from product.image.payload.upstream import CNI, CNI_FOLDER
 from product.image.tools import IMAGES
 
 GO = IMAGES / "go"
@@ -98,3 +100,24 @@ def test_the_cluster_dns_answers_only_pods_and_the_node() -> None:
         "allow net 10.244.0.0/16 169.254.20.10/32",
         "drop",
     ]
+
+
+def test_pods_get_their_network_from_plugins_that_the_image_has() -> None:
+    """By iptables, because the image has no ``nft``."""
+    (path,) = sorted((ETC / "cni/net.d").iterdir())
+    network = json.loads(path.read_text())
+    bridge, portmap = network["plugins"]
+    config = tomllib.loads((ETC / "containerd/config.toml").read_text())
+    runtime = config["plugins"]["io.containerd.cri.v1.runtime"]
+    assert runtime["cni"]["bin_dirs"] == [f"/{CNI_FOLDER}"]
+    # CRI gives each pod its loopback device by itself.
+    used = {bridge["type"], bridge["ipam"]["type"], portmap["type"], "loopback"}
+    assert used == {program.name for program in CNI}
+    assert (bridge["ipMasqBackend"], portmap["backend"]) == ("iptables", "iptables")
+
+
+def test_the_plugins_are_tools_of_their_module() -> None:
+    """So that ``go mod tidy`` keeps what they are made of."""
+    text = (GO / "cni/go.mod").read_text()
+    (block,) = re.findall(r"^tool \(\n(.*?)^\)", text, re.M | re.S)
+    assert set(block.split()) == {program.package for program in CNI}

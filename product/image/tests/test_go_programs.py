@@ -20,7 +20,7 @@ def test_the_programs_own_tests_pass(name: str, cache: Cache) -> None:
     module = GoModule(GO / name)
     module.download(cache)
     go = GoCommand(Toolchain.prepare(cache, module.toolchain), cache)
-    # As a build does, which shares what was compiled for it. Vet would look at all that is imported.
+    # As a build does, which shares what was compiled for it. Vet would look at all imports.
     flags = ["-trimpath", "-buildvcs=false", "-vet=off", "-tags", "osusergo,netgo,grpcnotrace"]
     ended, printed = go.ask(module.folder, ["test", *flags, "./..."], go.offline())
     assert ended.status == 0, printed + ended.words

@@ -17,8 +17,9 @@ from product.image.recipe import Arch
 from product.image.relock import Change
 from product.image.tests.go_proxy import GREETING, GoProxy, make_module
 from product.image.tests.test_golang_toolchain import locked, make_wheel
-from product.image.tools import host_arch
+from product.image.tools import IMAGES, host_arch
 
+GO = IMAGES / "go"
 _NODE = """package main
 
 import (
@@ -30,6 +31,13 @@ import (
 
 func main() { println(etcd.Text, api.Text, kubernetes.Text, utils.Text) }
 """
+_TOOL = f"""package main
+
+import greeting "{GREETING}"
+
+func main() {{ println(greeting.Text) }}
+"""
+MODULES = [one for path in sorted(GO.glob("*/go.mod")) for one in modules_in(path.parent)]
 _UTILS = "v0.0.0-20260101000000-abcdefabcdef"
 _PARTS = ("k8s.io/api", "k8s.io/apiserver")
 
@@ -108,6 +116,44 @@ def test_a_requirement_gets_its_newest_patch_release(
     assert renewal.outdated() == [Change(GREETING, "v1.0.0", "v1.0.10")]
     assert renewal.renew() == [Change(GREETING, "v1.0.0", "v1.0.10")]
     GoModule(module.folder).download(shelf)
+
+
+def test_the_module_of_a_tool_is_renewed(tmp_path: Path, shelf: Cache, proxy: GoProxy) -> None:
+    """A program of somebody else's module alone; what that needs follows it."""
+    for version in ("v1.0.0", "v1.0.1", "v1.1.0"):
+        proxy.add_greeting(version)
+        proxy.add(
+            "example.com/tools", version, {"cmd/x/main.go": _TOOL, "LICENSE": "free\n"},
+            requires=f"\nrequire {GREETING} v1.0.0\n",
+        )  # fmt: skip
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    (folder / "go.mod").write_text(
+        "module kubesolo.io/tools\n\ngo 1.25\n\ntool example.com/tools/cmd/x\n\nrequire (\n"
+        f"\t{GREETING} v1.0.0 // indirect\n\texample.com/tools v1.0.0 // indirect\n)\n"
+    )
+    (folder / "go.sum").write_text("")
+    renewal = ModuleRenewal(GoModule(folder), shelf)
+    assert renewal.outdated() == [Change("example.com/tools", "v1.0.0", "v1.0.1")]
+    assert renewal.renew() == [Change("example.com/tools", "v1.0.0", "v1.0.1")]
+    assert renewal.outdated() == []
+    GoModule(folder).build(shelf, host_arch(), "example.com/tools/cmd/x", tmp_path / "x")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_every_program_of_a_module_is_looked_after(module: GoModule, cache: Cache) -> None:
+    """That ``outdated`` asks for releases of what our programs are: of Kubernetes it alone."""
+    renewed = ModuleRenewal(module, cache).renewed
+    wanted = {
+        "cni": "github.com/containernetworking/plugins",
+        "containerd": "github.com/containerd/containerd/v2",
+        "coredns": "github.com/coredns/coredns",
+        "local-path-provisioner": "github.com/rancher/local-path-provisioner",
+        "metrics-server": "sigs.k8s.io/metrics-server",
+        "network-policies": "sigs.k8s.io/kube-network-policies",
+        "node": "k8s.io/kubernetes",
+    }.get(module.folder.name)
+    assert renewed == [wanted] if module.folder.name == "node" else wanted in {*renewed, None}
 
 
 def test_a_pinned_requirement_stays(module: GoModule, shelf: Cache, proxy: GoProxy) -> None:

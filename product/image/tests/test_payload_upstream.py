@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from product.image.cache import Cache
 from product.image.errors import ImageError, RecipeError
-from product.image.payload.upstream import IN_IMAGES, MARK, UpstreamPayload
+from product.image.payload.upstream import CNI, IN_IMAGES, MARK, Program, UpstreamPayload
 from product.image.recipe import Arch, Recipe
-from product.image.tools import IMAGES
+from product.image.tools import IMAGES, host_arch
+from product.node.settings import OF_IMAGES, OF_UPSTREAM
 
 RECIPE = IMAGES / "upstream.toml"
 OVERLAY = IMAGES / "payload/upstream"
@@ -68,6 +70,17 @@ def test_services_and_files_are_those_that_it_names() -> None:
     assert json.loads(json.dumps(description)) == description
 
 
+def test_a_setting_that_needs_an_image_is_known_where_that_is_there() -> None:
+    with_it = _payload(images=["pause", "metrics-server"])._description(None, Arch.X86_64)
+    assert with_it["settings"] == list(OF_UPSTREAM)
+    without = _payload(images=["pause"])._description(None, Arch.X86_64)["settings"]
+    assert isinstance(without, list)
+    assert set(OF_UPSTREAM) - set(without) == set(OF_IMAGES)
+    for name in OF_IMAGES:
+        assert name in IN_IMAGES
+        assert (IMAGES / "go" / name / "manifests" / f"{name}.yaml").is_file()
+
+
 @pytest.fixture(scope="module")
 def program(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A static program for aarch64 that has the marks of the node's."""
@@ -93,3 +106,15 @@ def test_a_given_program_is_checked(program: Path, tmp_path: Path, cache: Cache)
         _payload(binary=str(tmp_path / "none")).digest(Arch.AARCH64)
     # One that is given for one architecture leaves the other alone.
     assert _payload(binary={"aarch64": str(program)}).digest(Arch.X86_64)
+
+
+@pytest.mark.parametrize("plugin", CNI, ids=lambda plugin: plugin.name)
+def test_a_plugin_knows_the_version_of_the_nodes_network(plugin: Program, cache: Cache) -> None:
+    """Run on this host: it is static. A first run compiles it, half a minute."""
+    network = json.loads((OVERLAY / "etc/cni/net.d/10-kubesolo.conflist").read_text())
+    path = _payload().program(plugin, host_arch(), cache)
+    done = subprocess.run(
+        [path], env={"CNI_COMMAND": "VERSION"}, input=b'{"cniVersion": "1.1.0"}',
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert network["cniVersion"] in json.loads(done.stdout)["supportedVersions"]

@@ -19,6 +19,7 @@ from product.node.configure import configure, renew
 from product.node.errors import StorageError
 from product.node.pki import Identity
 from product.node.tests.conftest import NodeWorld
+from product.node.tests.test_images import archive
 from product.node.upstream import POD_RANGE
 
 
@@ -182,6 +183,16 @@ def test_images_to_import_are_asked_for(world: NodeWorld) -> None:
     world.write_payload(images=str(world.root / "images"))
     run(world)
     assert not Path(world.paths.import_request).exists()
+
+
+def test_an_image_is_imported_once_a_setting_asks_for_it(world: NodeWorld) -> None:
+    archive(Path(world.root, "images", "metrics-server.tar"))
+    world.write_payload(kind="upstream", images=f"{world.root}/images")
+    run(world)
+    assert not Path(world.paths.import_request).exists()
+    world.write(world.paths.settings, '{"schema": 1, "settings": {"metrics-server": true}}')
+    run(world)
+    assert Path(world.paths.import_request).exists()
 
 
 def test_a_running_node_renews_in_time(world: NodeWorld, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,25 @@ def test_each_archive_is_imported_once_and_pause_first(tmp_path: Path, ctr: Ctr)
     assert len(ctr.imported) == 3
 
 
+def test_an_archive_that_nothing_asks_for_stays_where_it_is(tmp_path: Path, ctr: Ctr) -> None:
+    folder, note = tmp_path / "images", str(tmp_path / "note.json")
+    for name in ("metrics-server", "pause"):
+        archive(folder / f"{name}.tar", json.dumps({"manifests": [], "name": name}))
+    unwanted = {"metrics-server"}
+    assert import_pending(str(folder), note, "/socket", unwanted) == 1
+    assert pending(str(folder), note, unwanted) == []
+    assert ctr.imported == ["pause.tar"]
+    assert pending(str(folder), note) == [f"{folder}/metrics-server.tar"]
+    assert import_pending(str(folder), note, "/socket") == 1
+    # It was removed since, and nothing asks for it any more.
+    named = [{"annotations": {"io.containerd.image.name": "metrics"}}]
+    archive(folder / "metrics-server.tar", json.dumps({"manifests": named}))
+    import_pending(str(folder), note, "/socket")
+    ctr.imported.clear()
+    assert import_pending(str(folder), note, "/socket", unwanted) == 0
+    assert ctr.imported == []
+
+
 def test_what_was_removed_for_want_of_room_is_imported_again(tmp_path: Path, ctr: Ctr) -> None:
     folder, note = tmp_path / "images", str(tmp_path / "note.json")
     for name in ("pause", "agent"):

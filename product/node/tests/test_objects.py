@@ -9,17 +9,23 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from product.agent.system import program
+from product.image.oci.images import image_name
 from product.image.tools import IMAGES
+from product.node import pki
 from product.node.console import Reporter
 from product.node.errors import NodeError, ProgramFailedError
 from product.node.objects import apply, apply_patiently, manifests
 from product.node.paths import NodePaths
 from product.node.payload import Payload
+from product.node.pki import Identity
 from product.node.portainer import objects
 from product.node.settings import Setting, Settings
+from product.node.upstream import configuration
 
+METRICS_SERVER = IMAGES / "go/metrics-server/manifests/metrics-server.yaml"
 PAYLOAD = Payload("upstream", "1.36.3", "/c.sock", "/d", "kubernetes", "", "/admin.kubeconfig")
 
 
@@ -28,8 +34,10 @@ class Kubectl:
 
     def __init__(self, paths: NodePaths) -> None:
         self._paths = paths
-        self.note = ""
+        self.note: dict[str, str] = {}
+        self.refused = ""
         self.applied: list[list[str]] = []
+        self.deleted: list[str] = []
         self.created: list[list[str]] = []
         self.answer = (0, "")
         self.status = 0
@@ -37,7 +45,15 @@ class Kubectl:
     def __call__(self, argv: list[str]) -> tuple[int, str]:
         assert argv[:2] == ["kubectl", "--kubeconfig=/admin.kubeconfig"]
         if "get" in argv:
-            return 0, self.note
+            assert argv[-1] == "--raw=/api/v1/namespaces/kube-system/configmaps/kubesolo-objects"
+            if self.refused or not self.note:
+                return 1, self.refused or 'Error from server (NotFound): configmaps "k" not found'
+            return 0, f"W1201 a warning of kubectl\n{json.dumps({'data': self.note})}"
+        if "delete" in argv:
+            assert "--ignore-not-found" in argv
+            path = next(word.partition("=")[2] for word in argv if word.startswith("--filename="))
+            self.deleted.append(Path(path).read_text())
+            return 0, ""
         if self.status and "apply" in argv:
             return self.status, "warning: old\nerror: no such kind"
         if "create" in argv:
@@ -48,7 +64,7 @@ class Kubectl:
             return self.answer
         files = [word.partition("=")[2] for word in argv if word.startswith("--filename=")]
         self.applied.append(files)
-        self.note = json.loads(Path(files[-1]).read_text())["data"]["digest"]
+        self.note = json.loads(Path(files[-1]).read_text())["data"]
         return 0, ""
 
 
@@ -81,8 +97,81 @@ def test_objects_are_sent_once_and_again_when_they_changed(
     assert apply(paths, PAYLOAD, Reporter(paths))
     assert not apply(paths, PAYLOAD, Reporter(paths))
     # A datastore that was put back knows the older note, or none.
-    kubectl.note = ""
+    kubectl.note = {}
     assert apply(paths, PAYLOAD, Reporter(paths))
+    kubectl.note = {"digest": "that of an older image"}
+    assert apply(paths, PAYLOAD, Reporter(paths))
+
+
+def test_an_api_server_that_does_not_answer_is_no_missing_note(
+    paths: NodePaths, kubectl: Kubectl
+) -> None:
+    (Path(paths.manifests) / "a.yaml").write_text("a")
+    kubectl.refused = "Error from server (Timeout): the request did not complete"
+    with pytest.raises(ProgramFailedError, match=r"kubectl get failed \(1\): .*Timeout"):
+        apply(paths, PAYLOAD, Reporter(paths))
+    assert kubectl.applied == []
+
+
+def test_metrics_are_served_while_the_setting_asks_for_them(
+    paths: NodePaths, kubectl: Kubectl
+) -> None:
+    """With the manifest that the image has."""
+    (Path(paths.manifests) / "a.yaml").write_text("a")
+    manifest = Path(shutil.copy(METRICS_SERVER, paths.manifests))
+    text = manifest.read_text()
+    applied = Path(paths.objects_applied)
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert applied.read_text() == "a"
+    _settings(paths, {"metrics-server": True})
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert applied.read_text() == f"a---\n{text}"
+    assert kubectl.deleted == []
+    _settings(paths, {"metrics-server": False})
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert kubectl.deleted == [text]
+    assert applied.read_text() == "a"
+    assert not apply(paths, PAYLOAD, Reporter(paths))
+    # Also an image that does not bring it: the objects are those that the note has.
+    _settings(paths, {"metrics-server": True})
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    manifest.unlink()
+    assert apply(paths, PAYLOAD, Reporter(paths))
+    assert kubectl.deleted == [text, text]
+    assert not apply(paths, PAYLOAD, Reporter(paths))
+
+
+def test_metrics_servers_way_to_the_kubelet_is_what_the_certificates_allow(
+    paths: NodePaths,
+) -> None:
+    """It asks for the node's address, and trusts what the cluster's authority signed."""
+    objects = list(yaml.safe_load_all(METRICS_SERVER.read_text()))
+    (deployment,) = (one for one in objects if one["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    given = dict(word.removeprefix("--").partition("=")[::2] for word in container["args"])
+    assert "kubelet-insecure-tls" not in given
+    assert given["kubelet-preferred-address-types"] == "InternalIP"
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert given["kubelet-certificate-authority"] == f"{folder}/ca.crt"
+    identity = Identity("node-1", "10.0.2.15")
+    (leaf,) = (leaf for leaf in pki.leaves(identity) if leaf.name == "kubelet")
+    assert (leaf.authority, leaf.server) == (pki.CLUSTER_AUTHORITY, True)
+    assert identity.address in leaf.addresses
+    Path(paths.pki).mkdir(parents=True)
+    for name in pki.files(identity):
+        (Path(paths.pki) / name).write_text("")
+    made = configuration(paths, identity, datastore="/d")
+    kubelet = json.loads(made.files["kubelet.json"])
+    assert kubelet["tlsCertFile"] == f"{paths.pki}/kubelet.crt"
+    # What pods get as ca.crt.
+    assert f"root-ca-file={paths.pki}/ca.crt" in made.plan
+    # Its account's token is judged by the API server.
+    assert kubelet["authentication"]["webhook"]["enabled"]
+    assert kubelet["authorization"]["mode"] == "Webhook"
+    # Its certificate lies where it may write, and a name finds its image without a registry.
+    assert f"{given['cert-dir']}" in [one["mountPath"] for one in container["volumeMounts"]]
+    assert container["image"] == image_name("metrics-server")
+    assert container["imagePullPolicy"] == "Never"
 
 
 def test_what_the_cluster_refuses_is_said_and_tried_again(

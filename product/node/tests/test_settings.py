@@ -11,10 +11,11 @@ from product.image.payload.kubesolo_config import KubesoloConfig
 from product.node import address, pki
 from product.node.cli import main
 from product.node.configure import configure, renew
+from product.node.errors import PayloadError
 from product.node.machine import read_machine
 from product.node.paths import NodePaths
 from product.node.pki import Identity
-from product.node.settings import KINDS, OF_UPSTREAM, read_settings
+from product.node.settings import KINDS, OF_UPSTREAM, known_settings, read_settings
 from product.node.tests.conftest import NodeWorld
 
 EVERY: dict[str, object] = {
@@ -146,7 +147,10 @@ def test_more_than_the_machine_has_is_left_out(
     target = world.root / "target.yaml"
     assert main(["settings", base, str(target)], world.paths) == 0
     document = json.loads(target.read_text()).get("kubernetes", {}).get("kubelet", {})
-    assert document.get("systemReserved", {}) == kept.get("system-reserved", {})
+    wanted = kept.get("system-reserved", {})
+    assert isinstance(wanted, dict)
+    # KubeSolo wants a CPU of the two for pods.
+    assert document.get("systemReserved", {}) == {k: v for k, v in wanted.items() if k != "cpu"}
 
 
 def test_a_machine_that_says_nothing_of_itself_refuses_nothing(world: NodeWorld) -> None:
@@ -223,3 +227,31 @@ def test_an_address_that_no_card_has_is_said(
 
 def test_the_payload_knows_no_setting_that_is_none() -> None:
     assert set(OF_UPSTREAM) <= KINDS.keys()
+
+
+def test_the_image_says_which_settings_it_takes(world: NodeWorld) -> None:
+    assert known_settings(world.payload) == OF_UPSTREAM
+    lacking = [name for name in OF_UPSTREAM if name != "metrics-server"]
+    world.write_payload(kind="upstream", settings=lacking)
+    tell(world, metrics_server=True)
+    configure(world.paths, world.payload, world.reporter)
+    said = f"{world.paths.settings}: this image's Kubernetes has no metrics-server"
+    assert world.problems == [f"Kubernetes: {said}"]
+    assert world.console.count(said) == 1
+    # Said once for the status, whoever reads the settings.
+    configure(world.paths, world.payload, world.reporter)
+    assert world.problems == [f"Kubernetes: {said}"]
+    world.write_payload(settings="all")
+    with pytest.raises(PayloadError, match="no usable settings: 'all'"):
+        world.payload  # noqa: B018
+
+
+def test_an_image_that_no_setting_asks_for_is_unwanted(world: NodeWorld) -> None:
+    path = world.paths.settings
+    assert read_settings(path).unwanted_images == {"metrics-server"}
+    tell(world, metrics_server=False)
+    assert read_settings(path).unwanted_images == {"metrics-server"}
+    tell(world, metrics_server=True)
+    assert read_settings(path).unwanted_images == frozenset()
+    known = tuple(name for name in OF_UPSTREAM if name != "metrics-server")
+    assert read_settings(path, known).unwanted_images == {"metrics-server"}
