@@ -97,6 +97,18 @@ def test_the_administrators_access_stays_on_the_node(node: Node) -> None:
     assert all(status != "200" and what == "nothing" for _, status, what in said), answers
 
 
+@scenario()
+@pytest.mark.machine(**{**MACHINE, "memory_mib": 1024})
+def test_one_gibibyte_is_enough_for_a_workload(node: Node) -> None:
+    cluster = begin(node)
+    cluster.create("nginx")
+    cluster.rolled_out("web")
+    assert cluster.page(cluster.web)
+    assert not any("Out of memory" in event.text for event in node.journal.events(0))
+    conditions = cluster.get("node", cluster.node_name)["status"]["conditions"]
+    assert {c["type"]: c["status"] for c in conditions}["MemoryPressure"] == "False"
+
+
 @scenario(tier="core", core_arch="x86_64")
 def test_a_workload_is_served_through_its_service(node: Node) -> None:
     cluster = begin(node)
