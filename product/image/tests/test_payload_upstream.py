@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,9 @@ def test_a_given_program_is_checked(program: Path, tmp_path: Path, cache: Cache)
         _payload(binary=str(tmp_path / "none")).digest(Arch.AARCH64)
     # One that is given for one architecture leaves the other alone.
     assert _payload(binary={"aarch64": str(program)}).digest(Arch.X86_64)
+
+
+def test_an_operators_registries_lie_where_an_operator_can_write() -> None:
+    config = tomllib.loads((OVERLAY / "etc/containerd/config.toml").read_text())
+    registry = config["plugins"]["io.containerd.cri.v1.images"]["registry"]
+    assert Path(registry["config_path"]).is_relative_to("/etc/kubesolo")
