@@ -33,11 +33,13 @@ COMPONENTS = {
     14: "kube-scheduler",
     15: "kubelet",
     16: "kube-proxy",
-    17: "cluster-dns",
+    17: "load-balancer",
     20: "a wait",
 }
 PROGRAM = "/usr/bin/kubenode"
 PROBE_SECONDS = 120.0
+# After which one that was told to end is killed: Kubernetes waits for it.
+END_SECONDS = 20.0
 LOG = "/var/log/kubernetes/current"
 # In one boot: once a copy, once an empty one. Where neither opens, it is not the datastore's fault.
 MAX_RECOVERIES = 2
@@ -127,8 +129,19 @@ def _opens(paths: NodePaths, datastore: str) -> bool:
         return True
     finally:
         if pid:
-            os.kill(pid, signal.SIGTERM)
-            os.waitpid(pid, 0)
+            _end(pid)
+
+
+def _end(pid: int) -> None:
+    """Stop a child, by force where it does not end: etcd opens what a killed one left."""
+    os.kill(pid, signal.SIGTERM)
+    end = time.monotonic() + END_SECONDS
+    while time.monotonic() < end:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def replace(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:

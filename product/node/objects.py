@@ -32,7 +32,7 @@ LOCAL_STORAGE, METRICS_SERVER = "local-path.yaml", "metrics-server.yaml"
 REMOVED = METRICS_SERVER
 # The line of the local-path provisioner's configuration that says where volumes lie.
 _PLACES = re.compile(r"^( +)\{\"nodePathMap\": .*\}$", re.M)
-ATTEMPTS, AGAIN_SECONDS = 5, 15.0
+ATTEMPTS, AGAIN_SECONDS, SELDOM_SECONDS = 5, 15.0, 300.0
 _MAX_BYTES = 1 << 20
 # kubectl's own; a request of a busy emulated node took half of it.
 _TIMEOUT = "--request-timeout=60s"
@@ -48,14 +48,33 @@ def manifests(folder: str) -> list[str]:
 
 
 def apply_patiently(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
-    """``apply``, again where an API server that has just started did not answer in time."""
-    for _ in range(ATTEMPTS - 1):
+    """``apply``, again where an API server that has just started did not answer in time.
+
+    After some attempts it is said, and goes on at longer intervals, because without the objects no
+    name is resolved; until Kubernetes starts anew, which then sees to it.
+    """
+    began, attempts = _start(paths), 0
+    while True:
+        attempts += 1
         try:
             return apply(paths, payload, reporter)
         except ProgramFailedError as error:
-            print(f"{error.message}; once more in {AGAIN_SECONDS:.0f} s")
-            time.sleep(AGAIN_SECONDS)
-    return apply(paths, payload, reporter)
+            if attempts >= ATTEMPTS:
+                if began is None or began != _start(paths):
+                    raise
+                if attempts == ATTEMPTS:
+                    reporter.problem(f"Kubernetes: {error.message}; it is tried again")
+            seconds = AGAIN_SECONDS if attempts < ATTEMPTS else SELDOM_SECONDS
+            print(f"{error.message}; once more in {seconds:.0f} s")
+            time.sleep(seconds)
+
+
+def _start(paths: NodePaths) -> int | None:
+    """Tells one start of Kubernetes that came to its end from another; None while there is none."""
+    try:
+        return os.stat(paths.ready).st_ctime_ns
+    except OSError:
+        return None
 
 
 def apply(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:

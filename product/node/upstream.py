@@ -179,6 +179,9 @@ def _controller_manager(paths: NodePaths) -> dict[str, str]:
         "cluster-cidr": POD_RANGE,
         "service-cluster-ip-range": pki.SERVICE_RANGE,
         "flex-volume-plugin-dir": f"{paths.kubelet}/volumeplugins",
+        # Of pods that have ended the oldest are removed. The default, 12,500, does not fit into the
+        # memory of a small node.
+        "terminated-pod-gc-threshold": "250",
         # It would serve its metrics alone, with a certificate made at every start.
         "secure-port": "0",
         "profiling": "false",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,9 @@ def test_a_plugin_knows_the_version_of_the_nodes_network(plugin: Program, cache:
         capture_output=True, check=True, timeout=60,
     )  # fmt: skip
     assert network["cniVersion"] in json.loads(done.stdout)["supportedVersions"]
+
+
+def test_an_operators_registries_lie_where_an_operator_can_write() -> None:
+    config = tomllib.loads((OVERLAY / "etc/containerd/config.toml").read_text())
+    registry = config["plugins"]["io.containerd.cri.v1.images"]["registry"]
+    assert Path(registry["config_path"]).is_relative_to("/etc/kubesolo")

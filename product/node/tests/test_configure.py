@@ -79,6 +79,8 @@ def test_the_api_server_knows_nobody_without_a_certificate(world: NodeWorld) -> 
     for line in plan.splitlines():
         if line.startswith(("kube-controller-manager", "kube-scheduler")):
             assert "--secure-port=0" in line
+        if line.startswith("kube-controller-manager"):
+            assert "--terminated-pod-gc-threshold=250 " in line
 
 
 def test_pods_ask_the_cluster_dns(world: NodeWorld) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from product.agent.datastore.copies import HEADROOM, DatastoreError
+from product.image.tools import IMAGES
 from product.node import datastore
 from product.node.datastore import examine, is_damaged
 from product.node.errors import NodeError
@@ -26,6 +28,10 @@ except FileNotFoundError:
     state = "sound"
 if state == "killed":
     os.kill(os.getpid(), 9)
+if state == "stubborn":
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    state = "sound"
 if state == "damaged" or "broken" in sys.argv[0]:
     sys.exit(2)
 server = socket.socket(socket.AF_UNIX)
@@ -69,6 +75,30 @@ def test_a_sound_datastore_is_left_alone(world: NodeWorld, store: Path) -> None:
     assert (store / "db").read_text() == "sound"
     assert not asides(world)
     assert world.problems == ["Kubernetes ended by itself (kubelet, code 15) and is started again"]
+
+
+def test_each_code_names_its_component(world: NodeWorld) -> None:
+    """Those that the program itself ends with."""
+    source = (IMAGES / "go/node/main.go").read_text()
+    found = dict(re.findall(r'^\s*\{(?:name: )?"?([\w-]+)"?, (?:exit: )?(\w+)[,}]', source, re.M))
+    names = {"etcdName": "etcd", "loadBalancerName": "load-balancer"}
+    codes = {"etcdExit": 11}
+    said = {codes.get(code) or int(code): names.get(name, name) for name, code in found.items()}
+    assert said == {code: name for code, name in datastore.COMPONENTS.items() if code != 20}
+    assert "etcdExit   = 11\n" in source
+    assert "exitWait   = 20\n" in source
+
+
+def test_an_etcd_that_does_not_end_is_killed(
+    world: NodeWorld, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubernetes starts again only afterwards."""
+    monkeypatch.setattr(datastore, "END_SECONDS", 0.5)
+    (store / "db").write_text("stubborn")
+    examine(world.paths, world.payload, world.reporter, 15)
+    assert not asides(world)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_a_damaged_one_is_kept_and_an_empty_one_used(world: NodeWorld, store: Path) -> None:

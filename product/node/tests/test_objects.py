@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -302,3 +303,37 @@ def test_a_busy_api_server_is_asked_again(
     slept += [0.0, 0.0]
     with pytest.raises(ProgramFailedError):
         apply_patiently(paths, PAYLOAD, Reporter(paths))
+
+
+def test_an_api_server_that_stays_busy_is_asked_until_kubernetes_starts_anew(
+    paths: NodePaths, kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the objects no name is resolved, for as long as the node runs."""
+    (Path(paths.manifests) / "a.yaml").write_text("a")
+    ready = Path(paths.ready)
+    ready.touch()
+    slept: list[float] = []
+
+    class Busy:
+        def __init__(self, attempts: int, then: Callable[[], None]) -> None:
+            self.attempts, self.then = attempts, then
+
+        def __call__(self, seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == self.attempts:
+                self.then()
+
+    kubectl.status = 1
+    monkeypatch.setattr(time, "sleep", Busy(20, lambda: setattr(kubectl, "status", 0)))
+    assert apply_patiently(paths, PAYLOAD, Reporter(paths))
+    assert slept == [15.0] * 4 + [300.0] * 16
+    [problem] = Path(paths.problems).read_text().splitlines()
+    assert problem.endswith("; it is tried again")
+
+    (Path(paths.manifests) / "a.yaml").write_text("b")
+    kubectl.status = 1
+    slept.clear()
+    monkeypatch.setattr(time, "sleep", Busy(7, ready.unlink))
+    with pytest.raises(ProgramFailedError):
+        apply_patiently(paths, PAYLOAD, Reporter(paths))
+    assert len(slept) == 7
