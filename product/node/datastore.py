@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 
 from product.agent.errors import AgentError
+from product.agent.system import program
 from product.agent.system.files import make_directories, sync_directory, write_atomic
 from product.errors import KubesoloError
 from product.node.console import Reporter
@@ -63,6 +64,19 @@ def examine(paths: NodePaths, payload: Payload, reporter: Reporter, code: int) -
                 hint="the other slot opens it, or replaces it, once this one has been given up",
             )
         replace(paths, payload, reporter)
+        _end_watchers(paths)
+
+
+def _end_watchers(paths: NodePaths) -> None:
+    """End what runs on with another datastore's state: pods, and the cluster DNS.
+
+    Their watches go on from a revision that the new one reaches only later, or never; the kubelet
+    starts pods anew.
+    """
+    with suppress(OSError), open(paths.kill_pods, "w", encoding="ascii") as file:
+        file.write("1")
+    with suppress(AgentError):
+        program.run(["sv", "term", f"{paths.services}/cluster-dns"])
 
 
 def _on_trial(paths: NodePaths) -> bool:

@@ -20,6 +20,7 @@ class NodePaths:
         self.most_threads = f"{base}/proc/sys/kernel/threads-max"
         self.kernel_network = f"{base}/proc/net"
         self.sys = f"{base}/sys"
+        self.kill_pods = f"{base}/sys/fs/cgroup/kubepods/cgroup.kill"
         self.devices = f"{base}/sys/class/net"
         self.console = f"{base}/dev/console"
         self.kmsg = f"{base}/dev/kmsg"

@@ -234,6 +234,8 @@ def _kubelet(paths: NodePaths, containerd: str) -> dict[str, object]:
         "containerRuntimeEndpoint": f"unix://{containerd}",
         "cgroupDriver": "cgroupfs",
         "failSwapOn": False,
+        # A pod that forks for ever is not to take the node's own processes.
+        "podPidsLimit": 4096,
         "enforceNodeAllocatable": [],
         "clusterDNS": [DNS_ADDRESS],
         "clusterDomain": DOMAIN,

@@ -113,7 +113,9 @@ def test_the_cron_job_updates_the_node_while_pods_run(
     cluster.wait(job, "condition=Complete", "-n", "kubesolo-updates")
     said = cluster.logs(job, namespace="kubesolo-updates")
     assert "done" in said.split(), said
-    assert re.search(r"kube_system: pass .(the pod|all \d+ pods) of kube-system: well for", said), said
+    assert re.search(r"kube_system: pass .(the pod|all \d+ pods) of kube-system: well for", said), (
+        said
+    )
     [pod, *_] = cluster.get("pods", "-n", "kubesolo-updates")["items"]
     assert "hostPID" not in pod["spec"]
     assert pod["spec"]["containers"][0]["securityContext"]["privileged"] is False

@@ -145,6 +145,7 @@ func (h *host) startEtcd(args []string) error {
 	h.etcd = server
 	h.etcdLock.Unlock()
 	say("etcd serves")
+	go keepRoom(h.stop, server.Server)
 	go func() {
 		select {
 		case err := <-server.Err():

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -20,6 +21,9 @@ import (
 	"k8s.io/kube-openapi/pkg/validation/spec"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 )
+
+// How long who asks waits for documents: less than the minute that a request has.
+const documentsLimit = 50 * time.Second
 
 // openAPI keeps the documents of the API out of its server's start, of which those of either version would
 // take a tenth. That of v2 is built when it is first asked for, those of v3 when the node is Ready, or when
@@ -49,6 +53,7 @@ func (o *openAPI) waitFor(next http.Handler) http.Handler {
 			select {
 			case <-o.shown:
 			case <-r.Context().Done():
+			case <-time.After(documentsLimit):
 			}
 		}
 		next.ServeHTTP(w, r)

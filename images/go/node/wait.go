@@ -14,6 +14,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -120,15 +121,19 @@ func (a *announcement) announce(stop context.Context) {
 		return nodeReady(body, strings.TrimSpace(string(boot)))
 	}
 	ok, last := poll(stop, a.deadline, askForNode, ask)
+	settle := sync.OnceFunc(a.settle)
 	for !ok {
 		if stop.Err() != nil {
 			return
 		}
+		// What is never Ready is not to be fed for ever.
+		settle()
 		say("node %s is not ready after %s: %v", a.node, a.deadline, last)
 		ok, last = poll(stop, a.deadline, askForNode, ask)
 	}
 	say("node %s is ready", a.node)
-	defer close(announced)
+	close(announced)
+	defer settle()
 	if a.file != "" {
 		file, err := os.OpenFile(a.file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 		if err == nil {
@@ -139,13 +144,13 @@ func (a *announcement) announce(stop context.Context) {
 			say("cannot say so in %s: %v", a.file, err)
 		}
 	}
-	if a.gc > 0 {
-		a.settle()
-	}
 }
 
 // settle ends the start, in which memory was traded for time.
 func (a *announcement) settle() {
+	if a.gc == 0 {
+		return
+	}
 	debug.SetGCPercent(a.gc)
 	debug.SetMemoryLimit(math.MaxInt64)
 	debug.FreeOSMemory()

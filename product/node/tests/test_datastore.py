@@ -102,11 +102,16 @@ def test_an_etcd_that_does_not_end_is_killed(
 
 
 def test_a_damaged_one_is_kept_and_an_empty_one_used(world: NodeWorld, store: Path) -> None:
+    world.write(world.paths.kill_pods, "")
+    examine(world.paths, world.payload, world.reporter, 2)
+    assert Path(world.paths.kill_pods).read_text() == ""
     (store / "db").write_text("damaged")
     examine(world.paths, world.payload, world.reporter, 2)
     (aside,) = asides(world)
     assert (aside / "db").read_text() == "damaged"
     assert list(store.iterdir()) == []
+    # Pods would go on from what the damaged one had reached.
+    assert Path(world.paths.kill_pods).read_text() == "1"
     assert "starts with an empty one, the damaged one is kept in" in world.problems[-1]
 
 
