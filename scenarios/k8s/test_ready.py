@@ -98,7 +98,7 @@ def test_the_administrators_access_stays_on_the_node(node: Node) -> None:
 
 
 @scenario()
-@pytest.mark.machine(**{**MACHINE, "memory_mib": 1024})
+@pytest.mark.machine(cpus=2, memory_mib=1024, disk_size_mib=6144)
 def test_one_gibibyte_is_enough_for_a_workload(node: Node) -> None:
     cluster = begin(node)
     cluster.create("nginx")
