@@ -155,7 +155,8 @@ def _payload(binary: Path | None, archive: Path | None, sha256: str | None) -> d
 
 def recipe_path(recipe: Path) -> Path:
     """``upstream`` is ``upstream.toml`` of the project's own recipes, unless such a file is."""
-    if recipe.exists() or recipe.suffix or recipe.name != str(recipe):
+    # A name may have a version in it, which is no suffix.
+    if recipe.exists() or recipe.suffix == ".toml" or recipe.name != str(recipe):
         return recipe
     return IMAGES / f"{recipe}.toml"
 

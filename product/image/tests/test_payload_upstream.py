@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from product.image.cache import Cache
+from product.image.cli import recipe_path
 from product.image.errors import ImageError, RecipeError
 from product.image.payload.upstream import CNI, IN_IMAGES, MARK, Program, UpstreamPayload
 from product.image.recipe import Arch, Recipe
@@ -52,7 +53,7 @@ def test_each_minor_version_has_its_list_of_modules() -> None:
 
 def test_a_recipe_of_the_minor_version_before_changes_that_alone() -> None:
     newest = Recipe.load(RECIPE)
-    before = Recipe.load(IMAGES / "upstream-1.35.toml")
+    before = Recipe.load(recipe_path(Path("upstream-1.35")))
     assert newest.payload is not None
     assert before.payload == {**newest.payload, "kubernetes": "1.35"}
     assert UpstreamPayload.of(before, before.payload).version.startswith("1.35.")
