@@ -29,8 +29,6 @@ between
 what  x
 ```
 """
-    "# Title\n\n```\n./noxw -s demo\n```\n\n```\nwhat  old\n```\nbetween\n```\nwhat  x\n```\n"
-)
 
 
 def story(*rows: tuple[str, float, str]) -> Story:
