@@ -149,7 +149,7 @@ def _by_ctrl_c(error: BaseException | None) -> bool:
 
 def run(stage: Stage, *, with_kubernetes: bool = True, readme: bool = False) -> None:
     """Say how long it takes, then tell the parts."""
-    again = f"run it again: {stage.command}"
+    again = f"run it again: {stage.command}{'' if with_kubernetes else ' --no-kubernetes'}"
     with ends_in_one_line(f"interrupted in the first part; what is built is kept, {again}"):
         estimate = Estimate.ask(recipe.Arch(stage.arch.value), stage.cache)
         for line in estimate.lines(kubernetes=with_kubernetes):
