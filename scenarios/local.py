@@ -52,6 +52,13 @@ class Bench:
         try:
             yield session
             session.end()
+        except KeyboardInterrupt:
+            failure = "interrupted"
+            # Who ends it waits for no evidence of the nodes.
+            for node in session.nodes:
+                if node.started and node.machine.running:
+                    node.power_cut()
+            raise
         except BaseException as error:
             failure = str(error) or type(error).__name__
             raise
