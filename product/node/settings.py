@@ -149,9 +149,9 @@ OF_DEBIAN = (
 )  # fmt: skip
 # What the payload ``upstream`` does with them.
 OF_UPSTREAM = (
-    *OF_DEBIAN, "load-balancer", "load-balancer-ip", "local-storage", "local-storage-shared-path",
-    "metrics-server", "portainer-edge-async", "portainer-edge-id", "portainer-edge-image",
-    "portainer-edge-key", "pprof-server", "startup-timeout",
+    *OF_DEBIAN, "disable-ipv6", "load-balancer", "load-balancer-ip", "local-storage",
+    "local-storage-shared-path", "metrics-server", "portainer-edge-async", "portainer-edge-id",
+    "portainer-edge-image", "portainer-edge-key", "pprof-server", "startup-timeout",
 )  # fmt: skip
 # Settings that need a container image of their name in the image.
 OF_IMAGES = ("metrics-server",)
