@@ -228,7 +228,7 @@ class Cluster:
     def system_phases(self) -> dict[str, str]:
         """The phase of each pod of kube-system by its label ``app``."""
         items = self.get("pods", "-n", "kube-system")["items"]
-        return {i["metadata"]["labels"]["app"]: i["status"]["phase"] for i in items}
+        return {i["metadata"]["labels"].get("app", ""): i["status"]["phase"] for i in items}
 
     def page(self, address: str) -> str:
         """What the node is served there; a Service takes a moment longer than its pods."""

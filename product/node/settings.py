@@ -144,10 +144,10 @@ KINDS: Mapping[str, Kind] = {
 }
 # What the payload ``upstream`` does with them; its payload.json says so.
 OF_UPSTREAM = (
-    "apiserver-extra-sans", "cpu-manager-policy", "debug", "load-balancer", "load-balancer-ip",
-    "local-storage", "local-storage-shared-path", "metrics-server", "mtu", "node-ip", "node-name",
-    "portainer-edge-async", "portainer-edge-id", "portainer-edge-image", "portainer-edge-key",
-    "pprof-server", "reserved-cpus", "startup-timeout", "system-reserved",
+    "apiserver-extra-sans", "cpu-manager-policy", "debug", "disable-ipv6", "load-balancer",
+    "load-balancer-ip", "local-storage", "local-storage-shared-path", "metrics-server", "mtu",
+    "node-ip", "node-name", "portainer-edge-async", "portainer-edge-id", "portainer-edge-image",
+    "portainer-edge-key", "pprof-server", "reserved-cpus", "startup-timeout", "system-reserved",
 )  # fmt: skip
 # Settings that need a container image of their name in the image.
 OF_IMAGES = ("metrics-server",)

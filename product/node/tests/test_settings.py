@@ -229,6 +229,17 @@ def test_the_payload_knows_no_setting_that_is_none() -> None:
     assert set(OF_UPSTREAM) <= KINDS.keys()
 
 
+def test_what_belongs_to_a_node_is_taken_by_either_payload() -> None:
+    """KubeSolo's file has a place for each of KINDS."""
+    neutral = {
+        "apiserver-extra-sans", "debug", "disable-ipv6", "load-balancer-ip", "local-storage",
+        "local-storage-shared-path", "mtu", "node-ip", "node-name", "portainer-edge-async",
+        "portainer-edge-id", "portainer-edge-key", "pprof-server", "reserved-cpus",
+        "startup-timeout",
+    }  # fmt: skip
+    assert neutral <= set(OF_UPSTREAM) & KINDS.keys()
+
+
 def test_the_image_says_which_settings_it_takes(world: NodeWorld) -> None:
     assert known_settings(world.payload) == OF_UPSTREAM
     lacking = [name for name in OF_UPSTREAM if name != "metrics-server"]
