@@ -15,7 +15,7 @@ from product.image.recipe import Arch, Recipe
 from product.image.tools import host_arch
 from scenarios.kubectl import RECIPE
 
-# Minutes on 2 cores without KVM.
+# Minutes on 2 cores without KVM; that of Kubernetes is not measured yet.
 APPLIANCE = 2.0
 KUBERNETES = 4.0
 # Packages are fetched, host programs and images made.
