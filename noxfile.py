@@ -88,7 +88,6 @@ def named(words: list[str]) -> bool:
 def demo(session: nox.Session) -> None:
     """Boot, update, survive a bad release; then with Kubernetes (-- --no-kubernetes)."""
     allow_drift(session)
-    session.env["KUBESOLO_KUBERNETES"] = os.environ.get("KUBESOLO_KUBERNETES", "upstream")
     # It ends its machine and says what stands.
     python(session, "-m", "scenarios.demo", *session.posargs, end_seconds=60)
 
