@@ -206,6 +206,8 @@ def _debian(work: Path) -> list[Entry]:
         elif path.is_file():
             mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
             found[name] = file(name, path.read_bytes(), mode)
+    # Debian's alternatives make this link when a package is installed.
+    found["usr/bin/nc"] = link("usr/bin/nc", "nc.openbsd")
     for applet in _applets():
         if f"usr/sbin/{applet}" not in found:
             found.setdefault(f"usr/bin/{applet}", link(f"usr/bin/{applet}", "busybox"))

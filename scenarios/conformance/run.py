@@ -103,7 +103,7 @@ def run(
     command = [
         str(brought.tests), f"--kubeconfig={kubeconfig}", f"--kubectl-path={brought.kubectl}",
         "--provider=skeleton", "--num-nodes=1", "--node-os-distro=custom",
-        f"--node-os-arch={Arch(node.spec.arch.value).debian}", f"--repo-root={folder}",
+        f"--node-os-arch={Arch(node.spec.arch).debian}", f"--repo-root={folder}",
         f"--e2e-output-dir={folder}", f"--results={results}",
         "--ginkgo.no-color", "--ginkgo.silence-skips", "--ginkgo.timeout=240h",
         f"--ginkgo.junit-report={folder / 'junit.xml'}",

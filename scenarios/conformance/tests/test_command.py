@@ -28,9 +28,9 @@ def test_it_lists_what_it_would_run() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--limit", "0"], "0 is not in the range x>=1"),
-        (["--limit", "many"], "'many' is not a valid"),
-        (["--minutes", "0"], "0 is not in the range"),
+        (["--limit", "0"], "Invalid value for '--limit'"),
+        (["--limit", "many"], "Invalid value for '--limit'"),
+        (["--minutes", "0"], "Invalid value for '--minutes'"),
         (["--arch", "mips"], "'mips' is not one of"),
         (["--focus", "no such test"], "is found in no name of the"),
         (["--focus", "["], "is no regular expression"),
