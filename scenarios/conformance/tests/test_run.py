@@ -54,7 +54,8 @@ def go(tmp_path: Path, script: str, node: Any = None, **options: Any) -> Path:
     program.chmod(0o755)
     results = tmp_path / "results.jsonl"
     brought = Brought(program, tmp_path / "kubectl", tmp_path / "images.tar")
-    run(node or StandIn(), brought, NAMES, tmp_path, results, **options)
+    stand_in: Any = node or StandIn()
+    run(stand_in, brought, NAMES, tmp_path, results, **options)
     return results
 
 
