@@ -132,7 +132,7 @@ def build(programs: Programs, arch: Arch, cache: Cache, pause: Path) -> Path:
             unpack_all(list(fetch(lock.packages, cache).values()), work)
             layers = {
                 name: pack(entries, recipe.source_date)
-                for name, entries in _layers(work, sources / "test/images", built).items()
+                for name, entries in made_layers(work, sources / "test/images", built).items()
             }
             images = [
                 Image(names[name], made.config, tuple(layers[one] for one in made.layers))
@@ -144,7 +144,7 @@ def build(programs: Programs, arch: Arch, cache: Cache, pause: Path) -> Path:
     return cache.tree(f"conformance-images-{arch}", key, make) / "images.tar"
 
 
-def _layers(work: Path, sources: Path, built: Mapping[str, bytes]) -> dict[str, list[Entry]]:
+def made_layers(work: Path, sources: Path, built: Mapping[str, bytes]) -> dict[str, list[Entry]]:
     """Entries by the names of layers, from the unpacked packages, Kubernetes' ``test/images`` and
     programs."""
     porter = sources / "agnhost/porter"

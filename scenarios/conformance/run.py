@@ -105,7 +105,7 @@ def run(
         "--provider=skeleton", "--num-nodes=1", "--node-os-distro=custom",
         f"--node-os-arch={Arch(node.spec.arch).debian}", f"--repo-root={folder}",
         f"--e2e-output-dir={folder}", f"--results={results}",
-        "--ginkgo.no-color", "--ginkgo.silence-skips", "--ginkgo.timeout=240h",
+        "--ginkgo.no-color", "--ginkgo.silence-skips", "--ginkgo.timeout=240h", "--ginkgo.seed=1",
         f"--ginkgo.junit-report={folder / 'junit.xml'}",
         *[f"--ginkgo.focus={one}" for one in focuses(names)],
     ]  # fmt: skip
