@@ -55,7 +55,7 @@ type result struct {
 }
 
 // It is asked for the tests that were not chosen, too: those were never attempted.
-var _ = ginkgo.ReportAfterEach(func(report ginkgo.SpecReport) {
+func write(report ginkgo.SpecReport) {
 	if results == nil || report.NumAttempts == 0 {
 		return
 	}
@@ -70,7 +70,7 @@ var _ = ginkgo.ReportAfterEach(func(report ginkgo.SpecReport) {
 		_, err = results.Write(append(line, '\n'))
 	}
 	framework.ExpectNoError(err, "write what -results asks for")
-})
+}
 
 func main() {
 	testing.Init()
@@ -93,6 +93,9 @@ func main() {
 	testfiles.AddFileSource(fixtures.GetTestFixturesFS())
 	testfiles.AddFileSource(conformance.GetConformanceTestdataFS())
 	framework.AfterReadingAllFlags(&framework.TestContext)
+	// Not before: it goes through all tests (ginkgo.PreviewSpecs), and forgets what was asked for
+	// outside of them.
+	ginkgo.ReportAfterEach(write)
 	fmt.Printf("tests of Kubernetes %s\n", version.Get().GitVersion)
 	testing.Main(
 		regexp.MatchString, []testing.InternalTest{{Name: "E2E", F: e2e.RunE2ETests}}, nil, nil,
