@@ -80,9 +80,11 @@ def test_the_tests_are_led_to_the_node(tmp_path: Path) -> None:
     assert r"--ginkgo.focus=(\[sig-a\] one \[Conformance\]|" in arguments
 
 
-def test_a_program_that_tests_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConformanceError, match=r"ended with status 3 before a test had:\nbroken"):
-        go(tmp_path, "echo broken; exit 3")
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_program_that_tests_nothing_is_an_error(tmp_path: Path, status: int) -> None:
+    words = rf"ended with status {status} before a test had:\nbroken"
+    with pytest.raises(ConformanceError, match=words):
+        go(tmp_path, f"echo broken; exit {status}")
 
 
 def test_after_its_minutes_a_run_ends_by_itself(tmp_path: Path) -> None:
