@@ -33,8 +33,8 @@ API_SERVER = 6443
 _ARCHIVE = "/var/lib/kubesolo/conformance-images.tar"
 # Seconds on a quiet machine. Of a test that is the average; the tests have limits of their own,
 # which are chosen for real machines.
-_IMPORT = 300.0
-_READY = 300.0
+_IMPORT = 600.0
+_READY = 600.0
 _START = 600.0
 _TEST = 600.0
 # Seconds until a run that is asked to end has cleaned up and ended.
