@@ -19,7 +19,10 @@ HERE = Path(__file__).parent.resolve()
 REQUIREMENTS = HERE / "requirements" / "dev.txt"
 # Packages with unit tests. Those that take longest first, the harness's boot machines: whoever has
 # none of them takes the others.
-TESTED = ("harness", "product/image", "product", "scenarios/mutations", "scenarios/demo")
+TESTED = (
+    "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
+    "scenarios/conformance",
+)  # fmt: skip
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
     "images/overlay/etc/profile", "images/overlay/usr/sbin/reboot",
@@ -175,6 +178,7 @@ def _scenarios(session: nox.Session, *chosen: str) -> None:
     python(
         session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",
         "--ignore=scenarios/mutations", "--ignore=scenarios/demo",
+        "--ignore=scenarios/conformance",
         "--junitxml=out/scenarios/junit.xml", *paths, *chosen,
     )  # fmt: skip
 
@@ -183,6 +187,13 @@ def _scenarios(session: nox.Session, *chosen: str) -> None:
 def bench(session: nox.Session) -> None:
     """Print every measured figure with its conditions and its budget."""
     python(session, "-m", "scenarios.bench", *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Kubernetes' own conformance tests against the image (-- --focus REGEX --limit 30)."""
+    allow_drift(session)
+    python(session, "-m", "scenarios.conformance", *session.posargs)
 
 
 @nox.session

@@ -10,7 +10,7 @@ from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
 from harness.target.node import Node
 from product.image.oci.layer import file, pack
-from product.image.oci.layout import Config, archive
+from product.image.oci.layout import Config, Image, archive
 from scenarios.kubernetes import KNOWN_FAULT, MACHINE, Cluster, begin, stage_beside_a_known_fault
 from scenarios.releases import Releases
 from scenarios.steps import Update
@@ -159,7 +159,8 @@ def test_disk_pressure_takes_what_was_pulled_and_none_of_the_images_own(
     cluster = begin(node)
     layer = pack([file("pulled", b"by somebody")], 0)
     architecture = {Arch.X86_64: "amd64", Arch.AARCH64: "arm64"}[arch]
-    node.put(archive(PULLED, architecture, Config(), (layer,), 0), "/tmp/pulled.tar")
+    pulled = Image(PULLED, Config(), (layer,))
+    node.put(archive([pulled], architecture, 0), "/tmp/pulled.tar")
     own = set(node.succeed(f"{IMAGES} | grep ^kubesolo.io/").text.split())
     node.succeed(IMPORT)
     assert PULLED in node.succeed(IMAGES).text.split()

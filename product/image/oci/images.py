@@ -12,7 +12,7 @@ from product.image.drift import Settled, settle
 from product.image.errors import ImageError, RecipeError
 from product.image.locks import Lock, Package
 from product.image.oci.layer import Entry, file, folder, link, pack
-from product.image.oci.layout import Config, archive
+from product.image.oci.layout import Config, Image, archive
 from product.image.packages import fetch, unpack_all
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES
@@ -158,9 +158,8 @@ def _build(
                 (work / merged).symlink_to(f"usr/{merged}")
             unpack_all(list(fetch(packages, cache).values()), work)
             layer = pack(image.entries(_Sources(arch, work, program)), recipe.source_date)
-            data = archive(
-                image_name(name), arch.debian, image.config, (layer,), recipe.source_date
-            )
+            only = Image(image_name(name), image.config, (layer,))
+            data = archive([only], arch.debian, recipe.source_date)
             (tree / f"{name}.tar").write_bytes(data)
 
     return cache.tree(f"oci-{name}-{arch}", key, build) / f"{name}.tar"

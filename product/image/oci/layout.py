@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -30,20 +31,40 @@ class Config(NamedTuple):
     path: str = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def archive(
-    name: str, architecture: str, config: Config, layers: tuple[bytes, ...], source_date: int
-) -> bytes:
-    """The archive of one image for one ``architecture`` (Go's name)."""
+class Image(NamedTuple):
+    """One image: what containerd calls it, how it starts, its layers from the lowest one on."""
+
+    name: str
+    config: Config
+    layers: tuple[bytes, ...]
+
+
+def archive(images: Iterable[Image], architecture: str, source_date: int) -> bytes:
+    """The archive of ``images`` for one ``architecture`` (Go's name), with each layer once."""
     created = datetime.fromtimestamp(source_date, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     blobs = _Blobs()
-    rows = [blobs.add(_LAYER, content) for content in layers]
+    manifests = [_manifest(blobs, image, architecture, created) for image in images]
+    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": manifests}
+    files = [
+        layer.folder("blobs"),
+        layer.folder("blobs/sha256"),
+        layer.file("index.json", _json(index)),
+        layer.file("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
+        *[layer.file(f"blobs/sha256/{digest}", data) for digest, data in blobs.content.items()],
+    ]
+    return layer.pack(files, source_date)
+
+
+def _manifest(blobs: _Blobs, image: Image, architecture: str, created: str) -> dict[str, Any]:
+    """The image's row in the index; what it names comes into ``blobs``."""
+    rows = [blobs.add(_LAYER, content) for content in image.layers]
     described = blobs.add_json(
         _CONFIG,
         {
             "created": created,
             "architecture": architecture,
             "os": "linux",
-            "config": _runtime(config),
+            "config": _runtime(image.config),
             "rootfs": {"type": "layers", "diff_ids": [row["digest"] for row in rows]},
             "history": [{"created": created, "created_by": "product.image.oci"} for _ in rows],
         },
@@ -54,19 +75,11 @@ def archive(
     )
     manifest["platform"] = {"architecture": architecture, "os": "linux"}
     manifest["annotations"] = {
-        "io.containerd.image.name": name,
-        "org.opencontainers.image.ref.name": name,
+        "io.containerd.image.name": image.name,
+        "org.opencontainers.image.ref.name": image.name,
         "org.opencontainers.image.created": created,
     }
-    index = {"schemaVersion": 2, "mediaType": _INDEX, "manifests": [manifest]}
-    files = [
-        layer.folder("blobs"),
-        layer.folder("blobs/sha256"),
-        layer.file("index.json", _json(index)),
-        layer.file("oci-layout", _json({"imageLayoutVersion": "1.0.0"})),
-        *[layer.file(f"blobs/sha256/{digest}", data) for digest, data in blobs.content.items()],
-    ]
-    return layer.pack(files, source_date)
+    return manifest
 
 
 def _runtime(config: Config) -> dict[str, Any]:

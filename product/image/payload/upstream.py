@@ -46,7 +46,7 @@ _VERSION = re.compile(rf"^\s*(?:require )?{re.escape(_KUBERNETES)} v(\d+\.\d+\.\
 # The packages whose variables say the version.
 _VERSIONED = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
 # Users and names are looked up without C; gRPC's traces are for a page that nobody serves.
-_NODE_TAGS = ("osusergo", "netgo", "grpcnotrace")
+NODE_TAGS = ("osusergo", "netgo", "grpcnotrace")
 _CONTAINERD = "github.com/containerd/containerd/v2"
 # What kubelet, kube-proxy, containerd and the CNI plugins cannot do without.
 _KERNEL = KernelNeeds(
@@ -76,8 +76,8 @@ class Program(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-KUBENODE = Program(PROGRAM, "node", ".", _NODE_TAGS)
-KUBECTL = Program("kubectl", "node", f"{_KUBERNETES}/cmd/kubectl", _NODE_TAGS)
+KUBENODE = Program(PROGRAM, "node", ".", NODE_TAGS)
+KUBECTL = Program("kubectl", "node", f"{_KUBERNETES}/cmd/kubectl", NODE_TAGS)
 BESIDE = (
     Program("containerd", "containerd", ".", ("no_systemd", "no_tracing")),
     Program(
@@ -142,10 +142,10 @@ class UpstreamPayload:
     def _node_module(self, folder: Path) -> GoModule:
         newest = GoModule(folder)
         wanted = self._options.kubernetes
-        if wanted is None or _kubernetes(newest).startswith(f"{wanted}."):
+        if wanted is None or kubernetes_version(newest).startswith(f"{wanted}."):
             return newest
         if not (folder / f"{wanted}.mod").is_file():
-            had = [_kubernetes(newest).rpartition(".")[0]]
+            had = [kubernetes_version(newest).rpartition(".")[0]]
             had += sorted(path.stem for path in folder.glob("[0-9]*.mod"))
             raise RecipeError(
                 f"payload.kubernetes: there is no Kubernetes {wanted} in {folder}",
@@ -161,7 +161,7 @@ class UpstreamPayload:
     @property
     def version(self) -> str:
         """Kubernetes' own, such as ``1.36.3``."""
-        return _kubernetes(self._modules["node"])
+        return kubernetes_version(self._modules["node"])
 
     def digest(self, arch: Arch) -> str:
         """Names programs, services and images. Raises ImageError where a given program is bad."""
@@ -208,7 +208,7 @@ class UpstreamPayload:
     def program(self, program: Program, arch: Arch, cache: Cache) -> Path:
         """One built program, from the cache; minutes for Kubernetes where it is not there."""
         module = self._modules[program.module]
-        variables = self._variables() if program.module == "node" else ()
+        variables = version_variables(self.version) if program.module == "node" else ()
 
         def build(tree: Path) -> None:
             module.build(
@@ -244,17 +244,6 @@ class UpstreamPayload:
     def packages(self, arch: Arch) -> tuple[Package, ...]:
         """Those of the container images."""
         return images_packages(self._options.images, arch)
-
-    def _variables(self) -> tuple[str, ...]:
-        major, minor, _ = self.version.split(".")
-        values = {
-            "gitVersion": f"v{self.version}", "gitMajor": major, "gitMinor": minor,
-            "gitTreeState": "archive", "gitCommit": "unknown",
-            "buildDate": "1970-01-01T00:00:00Z",
-        }  # fmt: skip
-        return tuple(
-            f"{package}.{name}={value}" for package in _VERSIONED for name, value in values.items()
-        )
 
     def _given(self, arch: Arch) -> Path | None:
         """The program that was handed in, checked."""
@@ -318,7 +307,20 @@ class UpstreamPayload:
         made.write("usr/lib/kubesolo/payload.json", text.encode())
 
 
-def _kubernetes(module: GoModule) -> str:
+def version_variables(version: str) -> tuple[str, ...]:
+    """The linker's NAME=VALUE that have a program say which Kubernetes it is of."""
+    major, minor, _ = version.split(".")
+    values = {
+        "gitVersion": f"v{version}", "gitMajor": major, "gitMinor": minor,
+        "gitTreeState": "archive", "gitCommit": "unknown",
+        "buildDate": "1970-01-01T00:00:00Z",
+    }  # fmt: skip
+    return tuple(
+        f"{package}.{name}={value}" for package in _VERSIONED for name, value in values.items()
+    )
+
+
+def kubernetes_version(module: GoModule) -> str:
     """The version of Kubernetes that the module is built from. Raises LockError."""
     found = _VERSION.search(module.modfile.read_text())
     if found is None:
