@@ -173,6 +173,7 @@ class _Watch:
         self._begun = time.monotonic()
         self._seen = results.stat().st_size if results.exists() else 0
         self._done = 0
+        self._asked = 0.0
         self.interrupted = False
 
     def until_end(self) -> None:
@@ -183,6 +184,8 @@ class _Watch:
             self._tell()
             if self._process.returncode is not None:
                 break
+            if self.interrupted and time.monotonic() - self._asked > _END:
+                self.kill()
             spent = (time.monotonic() - self._begun) / 60
             if self._minutes is not None and spent >= self._minutes and not self.interrupted:
                 progress.note(f"the {self._minutes:g} minutes are over: the present test ends")
@@ -214,9 +217,10 @@ class _Watch:
 
     def interrupt(self) -> None:
         """Ask the tests to end: the present one cleans up."""
-        self.interrupted = True
+        self.interrupted, self._asked = True, time.monotonic()
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
+            # SIGINT is ignored by what was started in the background.
+            self._process.send_signal(signal.SIGTERM)
 
     def end(self) -> None:
         """Whatever it does, it has ended afterwards."""
@@ -224,5 +228,9 @@ class _Watch:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_END)
         if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self.kill()
+
+    def kill(self) -> None:
+        """End the tests and what they have started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)

@@ -88,7 +88,7 @@ def test_a_program_that_tests_nothing_is_an_error(tmp_path: Path, status: int) -
 
 
 def test_after_its_minutes_a_run_ends_by_itself(tmp_path: Path) -> None:
-    script = "trap 'echo cleaned; exit 1' INT; while :; do sleep 0.1; done"
+    script = "trap 'echo cleaned; exit 1' TERM; while :; do sleep 0.1; done"
     go(tmp_path, script, minutes=0.001)
     assert (tmp_path / "tests.log").read_text() == "cleaned\n"
 
@@ -96,7 +96,7 @@ def test_after_its_minutes_a_run_ends_by_itself(tmp_path: Path) -> None:
 def test_after_its_deadline_it_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_END", 0.5)
     with pytest.raises(DeadlineError):
-        go(tmp_path, "trap '' INT; while :; do sleep 0.1; done", StandIn(0))
+        go(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", StandIn(0))
 
 
 def test_where_the_machine_ends_the_tests_end(tmp_path: Path) -> None:
