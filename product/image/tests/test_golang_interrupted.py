@@ -69,6 +69,8 @@ def test_a_build_that_was_ended_goes_on_at_the_next(
         process = subprocess.Popen(
             [sys.executable, "-c", _BUILD, folder, store.root, target],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            # Ignored where these tests were started in the background.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         _until(
             lambda start=before, one=process: (  # type: ignore[misc]

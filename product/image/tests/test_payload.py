@@ -167,8 +167,8 @@ def test_only_what_changes_the_packages_changes_the_lock(tmp_path: Path) -> None
     plain = Recipe.load(_write(tmp_path, own=BASE)).request(Arch.X86_64)
     extended = 'extends = "base.toml"\nname = "own"\n[payload]\nkind = "k"\n'
     assert Recipe.load(_write(tmp_path, base=BASE, own=extended)).request(Arch.X86_64) == plain
-    sources = extended.replace("[payload]", '[packages]\nsource = ["s"]\n[payload]')
-    assert Recipe.load(_write(tmp_path, own=sources)).request(Arch.X86_64) != plain
+    more = extended.replace("[payload]", '[packages]\nroot = ["s"]\n[payload]')
+    assert Recipe.load(_write(tmp_path, base=BASE, own=more)).request(Arch.X86_64) != plain
 
 
 def test_the_payload_of_a_recipe_is_one_that_is_known(tmp_path: Path) -> None:

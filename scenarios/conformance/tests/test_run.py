@@ -12,6 +12,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import DeadlineError, MachineExitedError
 from harness.journal.journal import Journal, Source
+from product.image import progress
 from scenarios.conformance import run as module
 from scenarios.conformance.results import Verdict, read
 from scenarios.conformance.run import Brought, ConformanceError, run
@@ -59,14 +60,16 @@ def go(tmp_path: Path, script: str, node: Any = None, **options: Any) -> Path:
     return results
 
 
-def test_results_are_told_as_they_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_results_are_told_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(progress, "note", told.append)
     node = StandIn()
     script = f"echo hello; cat >> $results <<'END'\n{ENDED}\nEND\nexit 1"
     found = read(go(tmp_path, script, node))
     assert [found[name].verdict for name in NAMES] == [Verdict.PASSED, Verdict.FAILED]
     notes = [event.text for event in node.journal.events() if event.kind == "note"]
     assert notes == [f"[1/2] passed, 1 s: {NAMES[0]}", f"[2/2] failed, 1 s: {NAMES[1]}"]
-    assert "    why" in capsys.readouterr().err
+    assert told == [notes[0], notes[1], "    why"]
     assert (tmp_path / "tests.log").read_text() == "hello\n"
 
 
