@@ -39,7 +39,7 @@ def configure(node: Node, **settings: str) -> None:
     """Replace settings of the node's configuration, or add them, from now on."""
     keys = "|".join(settings)
     kept = node.succeed(f"grep -Ev '^({keys})=' {CONF_PATH} || true").text
-    node.put(kept + _lines(settings), CONF_PATH)
+    node.put(f"{kept}\n{_lines(settings)}", CONF_PATH)
 
 
 def _lines(settings: dict[str, str]) -> str:
