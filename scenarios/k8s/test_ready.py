@@ -109,7 +109,7 @@ def test_one_gibibyte_is_enough_for_a_workload(node: Node) -> None:
     assert {c["type"]: c["status"] for c in conditions}["MemoryPressure"] == "False"
 
 
-@scenario(tier="core", core_arch="x86_64")
+@scenario(tier="core")
 def test_a_workload_is_served_through_its_service(node: Node) -> None:
     cluster = begin(node)
     cluster.create("nginx")

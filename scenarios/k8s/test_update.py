@@ -52,7 +52,7 @@ def run_pods(update: Update) -> None:
     assert node.succeed(f"cat {STORE}").text == "started"
 
 
-@scenario(tier="core", core_arch="aarch64")
+@scenario()
 def test_the_cron_job_updates_the_node_while_pods_run(
     node: Node, releases: Releases, begin_after: Begin
 ) -> None:
