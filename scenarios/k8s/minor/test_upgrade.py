@@ -9,8 +9,8 @@ import pytest
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
 from scenarios.kubernetes import JUDGED, MACHINE, Cluster, begin, trial, verdict
-from scenarios.releases import Releases
-from scenarios.steps import REFUSED, Update, configure, failed_for, offer
+from scenarios.releases import GOOD, NEWER, Releases
+from scenarios.steps import REFUSED, Update, configure, failed_for
 
 pytestmark = pytest.mark.machine(**MACHINE)
 
@@ -69,9 +69,9 @@ def test_the_newer_minor_takes_over_what_the_older_left_and_the_older_gets_it_ba
     releases: Releases,
     releases_before: Releases,
     begin_after: Begin,
-    serve: Callable[..., Update],
 ) -> None:
-    update = begin_after(stage_beside_a_workload, releases.good, begin=begin)
+    release = releases.sign("newest-minor", releases.slot(GOOD))
+    update = begin_after(stage_beside_a_workload, release, begin=begin)
     cluster = Cluster(node)
     before = cluster.payload["kubernetes"]
     page = cluster.page(cluster.web)
@@ -91,8 +91,8 @@ def test_the_newer_minor_takes_over_what_the_older_left_and_the_older_gets_it_ba
     assert newer.page(newer.web) == page
     newer.kubectl("create", "configmap", "later", "--from-literal=answer=43")
     # No release brings the older version back by itself.
-    serve(releases_before.newer).refused("kubernetes_downgrade", exit=REFUSED)
-    offer(node, update.release, update.server)
+    releases.publish_next(release, releases_before.slot(NEWER))
+    update.refused("kubernetes_downgrade", exit=REFUSED)
     # An operator does, and it gets its own datastore.
     since = node.journal.cursor
     with node.expect_boots(1) as boots:
