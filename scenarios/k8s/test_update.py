@@ -134,7 +134,7 @@ def test_a_release_whose_kubelet_cannot_start_rolls_back(
     release = releases.broken("kubelet-cannot-start")
     begin_after(stage_with_a_configmap, release, begin=begin, auto_rollback_after="1")
     cluster = Cluster(node)
-    configure(node, healthcheck_deadline=trial(node, 35))
+    configure(node, healthcheck_deadline=trial(node, 90))
     armed = node.journal.cursor
     with node.expect_boots(2) as boots:
         node.reboot()

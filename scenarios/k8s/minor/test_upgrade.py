@@ -136,7 +136,7 @@ def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
         begin=begin, kube_system_settle="10", auto_rollback_after="1",
     )  # fmt: skip
     cluster = Cluster(node)
-    configure(node, healthcheck_deadline=trial(node, 50))
+    configure(node, healthcheck_deadline=trial(node, 90))
     # Neither slot's release is to blame for what is written between the copy and the reboot.
     cluster.kubectl("create", "configmap", "between", "--from-literal=answer=44")
     with node.expect_boots(2) as boots:
