@@ -8,7 +8,7 @@ import time
 
 from product.agent.system import program
 from product.agent.system.files import make_directories, read_bounded
-from product.node import address, certificates, images, upstream
+from product.node import address, certificates, cluster_dns, images, upstream
 from product.node.console import Reporter
 from product.node.errors import ProgramFailedError
 from product.node.machine import read_machine
@@ -40,7 +40,12 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
         containerd=payload.containerd,
         settings=settings,
     )
+    access = f"{paths.config}/{cluster_dns.KUBECONFIG}"
+    before = _content(access)
     _write_configuration(paths, identity, made)
+    if before is not None and before != _content(access):
+        # One that runs would go on with the certificate of before.
+        cluster_dns.begin_anew(paths)
     for folder in (paths.static_pods, f"{paths.kubelet}/volumeplugins"):
         os.makedirs(folder, exist_ok=True)
     for name in _KUBELET_LEFTOVERS:
@@ -123,6 +128,14 @@ def _identity(paths: NodePaths, settings: Settings, reporter: Reporter) -> Ident
     elif had and had != found:
         reporter.say(f"kubernetes: the node's address changed from {had} to {found}")
     return Identity(name, found, settings.names("apiserver-extra-sans"))
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def _floor(paths: NodePaths) -> float:

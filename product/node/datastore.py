@@ -17,9 +17,9 @@ import time
 from contextlib import suppress
 
 from product.agent.errors import AgentError
-from product.agent.system import program
 from product.agent.system.files import make_directories, sync_directory, write_atomic
 from product.errors import KubesoloError
+from product.node import cluster_dns
 from product.node.console import Reporter
 from product.node.errors import NodeError
 from product.node.paths import NodePaths
@@ -75,8 +75,7 @@ def _end_watchers(paths: NodePaths) -> None:
     """
     with suppress(OSError), open(paths.kill_pods, "w", encoding="ascii") as file:
         file.write("1")
-    with suppress(AgentError):
-        program.run(["sv", "term", f"{paths.services}/cluster-dns"])
+    cluster_dns.begin_anew(paths)
 
 
 def _on_trial(paths: NodePaths) -> bool:

@@ -26,8 +26,9 @@ func TestAFullDatastoreTakesWritesAgain(t *testing.T) {
 	client := v3client.New(server.Server)
 	defer client.Close()
 	big := strings.Repeat("x", 100_000)
+	key := "/key"
 	put := func(i int) error {
-		_, err := client.Put(ctx, "/key", strconv.Itoa(i)+big)
+		_, err := client.Put(ctx, key, strconv.Itoa(i)+big)
 		return err
 	}
 	for i := 0; put(i) == nil; i++ {
@@ -43,5 +44,15 @@ func TestAFullDatastoreTakesWritesAgain(t *testing.T) {
 	}
 	if err := put(1); err != nil {
 		t.Fatalf("it takes no write: %v", err)
+	}
+	// What is not history is kept, and what is full of it stays full.
+	for i := 2; put(i) == nil; i++ {
+		key = "/key" + strconv.Itoa(i)
+	}
+	if err := makeRoom(ctx, server.Server); err == nil || len(server.Server.Alarms()) == 0 {
+		t.Fatalf("it is said to have room: %v", err)
+	}
+	if found, err := client.Get(ctx, "/key2"); err != nil || len(found.Kvs) != 1 {
+		t.Fatalf("what was kept is gone: %v", err)
 	}
 }

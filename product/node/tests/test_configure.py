@@ -36,6 +36,25 @@ def test_a_first_boot_and_the_next(world: NodeWorld) -> None:
     assert world.console == said
 
 
+def test_the_dns_begins_anew_with_a_new_certificate_alone(
+    world: NodeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def record(argv: list[str]) -> tuple[int, str]:
+        asked.append(argv)
+        return 0, ""
+
+    monkeypatch.setattr(program, "run", record)
+    run(world)
+    run(world)
+    # Pods' names are resolved while Kubernetes starts anew.
+    assert asked == []
+    Path(world.paths.pki, "dns.crt").unlink()
+    run(world)
+    assert asked == [["sv", "term", f"{world.paths.services}/cluster-dns"]]
+
+
 def test_the_plan_can_be_followed(world: NodeWorld) -> None:
     """Every file that a component is pointed at exists, and nothing else is readable by others."""
     run(world)
