@@ -34,6 +34,7 @@ from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
 from scenarios import bench_kubernetes
+from scenarios.command_line import guarded
 from scenarios.kubectl import RECIPE
 from scenarios.kubernetes import MACHINE
 from scenarios.local import Bench
@@ -301,8 +302,4 @@ def main(
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(main)
-    try:
-        app()
-    except KubesoloError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(guarded(app))

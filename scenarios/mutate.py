@@ -18,8 +18,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from product.errors import KubesoloError
 from product.image.recipe import Arch
+from scenarios.command_line import guarded
 from scenarios.mutations import document
 from scenarios.mutations.copies import all_scenarios
 from scenarios.mutations.digests import Sources
@@ -234,14 +234,7 @@ def entry() -> int:
     """Errors become two lines and an exit status."""
     # Ended from outside, it still ends pytest and removes the copy.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        app()
-    except KubesoloError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(app, status=2)
 
 
 if __name__ == "__main__":

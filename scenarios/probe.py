@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 
-from product.errors import KubesoloError
 from product.image.build import Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
+from scenarios.command_line import guarded
 from scenarios.local import Bench
 
 
@@ -27,10 +27,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KubesoloError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    sys.exit(guarded(main))

@@ -16,12 +16,12 @@ import typer
 
 from harness.journal.patterns import Pattern
 from harness.qemu.arch import Arch
-from product.errors import KubesoloError
 from product.image import recipe
 from product.image.build import Builder
 from product.image.cache import Cache
 from product.image.payload.upstream import IN_IMAGES, KUBECTL, UpstreamPayload
 from product.image.tools import IMAGES, HostTools, host_arch
+from scenarios.command_line import guarded
 from scenarios.conformance import images
 from scenarios.conformance.programs import TESTS, Programs
 from scenarios.conformance.results import Conditions, Standing, Verdict, page, read
@@ -134,14 +134,7 @@ def _run(
 
 def entry() -> int:
     """Errors become two lines and an exit status."""
-    try:
-        app()
-    except KubesoloError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(app, status=2)
 
 
 if __name__ == "__main__":
