@@ -99,3 +99,33 @@ def test_the_programs_of_every_root_find_their_libraries(
             bad += [(program.name, name) for name, path in found if not path.startswith(str(tree))]
     assert seen > 10
     assert not bad
+
+
+# Programs that people expect of any system, some of which busybox has.
+_USUAL = (
+    "arp bc bunzip2 bzip2 chattr cksum comm cpio crc32 cron curl dos2unix expand fmt fuser getopt "
+    "hd hostid install iostat join killall5 less lsattr lsof lspci lsusb lzma md5sum mkswap nice nl "
+    "nmeter nohup patch pgrep pkill pmap pstree rev rsync script sha1sum split strace sum tac "
+    "telnet tree tsort unexpand uuencode vmstat w whoami xz zip"
+)
+
+
+def test_scripts_of_the_node_ask_for_no_program_that_it_lacks() -> None:
+    there = (IMAGES / "overlay/usr/lib/kubesolo/applets").read_text().split()
+    lacking = "|".join(sorted(set(_USUAL.split()) - set(there)))
+    asked = re.compile(
+        rf"(?:^|[|;&(`]|\b(?:if|while|until|then|do|exec)\s)\s*({lacking})(?=\s)", re.M
+    )
+    scripts = [
+        path
+        for folder in ("overlay", "payload", "extensions")
+        for path in (IMAGES / folder).rglob("*")
+        if path.is_file() and {"services", "stages", "runit"} & set(path.parts)
+    ]
+    assert len(scripts) > 40
+    found = {
+        f"{path.relative_to(IMAGES)}: {one[1]}"
+        for path in scripts
+        for one in asked.finditer(re.sub(r"^\s*#.*$", "", path.read_text(), flags=re.M))
+    }
+    assert found == set()
