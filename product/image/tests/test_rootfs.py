@@ -104,7 +104,7 @@ def test_the_programs_of_every_root_find_their_libraries(
 # Programs that people expect of any system, some of which busybox has.
 _USUAL = (
     "arp bc bunzip2 bzip2 chattr cksum comm cpio crc32 cron curl dos2unix expand fmt fuser getopt "
-    "hd hostid install iostat join killall5 less lsattr lsof lspci lsusb lzma md5sum mkswap nice nl "
+    "hd hostid install iostat join killall5 less lsattr lsof lspci lsusb lzma md5sum mkswap nl "
     "nmeter nohup patch pgrep pkill pmap pstree rev rsync script sha1sum split strace sum tac "
     "telnet tree tsort unexpand uuencode vmstat w whoami xz zip"
 )
