@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import suppress
 
 from product.agent.system import program
 from product.agent.system.files import make_directories, read_bounded
@@ -19,7 +20,8 @@ from product.node.pki import Identity
 from product.node.settings import Settings, known_settings, read_settings
 from product.node.space import require_space
 
-# Remembered from the kubelet's last run, worthless after a reboot, fatal to it when torn.
+# Which CPUs and memory the kubelet gave to which container. Worthless after a reboot; the kubelet
+# refuses to start with one that is torn or was made under other settings.
 _KUBELET_LEFTOVERS = ("cpu_manager_state", "memory_manager_state")
 
 
@@ -41,16 +43,18 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
         settings=settings,
     )
     access = f"{paths.config}/{cluster_dns.KUBECONFIG}"
-    before = _content(access)
+    kubelet = f"{paths.config}/{upstream.KUBELET}"
+    before, kubelet_before = _content(access), _content(kubelet)
     _write_configuration(paths, identity, made)
     if before is not None and before != _content(access):
         # One that runs would go on with the certificate of before.
         cluster_dns.begin_anew(paths)
     for folder in (paths.static_pods, f"{paths.kubelet}/volumeplugins"):
         os.makedirs(folder, exist_ok=True)
-    for name in _KUBELET_LEFTOVERS:
-        if os.path.exists(f"{paths.kubelet}/{name}"):
-            os.unlink(f"{paths.kubelet}/{name}")
+    if kubelet_before != _content(kubelet):
+        for name in _KUBELET_LEFTOVERS:
+            with suppress(FileNotFoundError):
+                os.unlink(f"{paths.kubelet}/{name}")
     for name in (paths.announcement, paths.ready, paths.import_request):
         if os.path.exists(name):
             os.unlink(name)
@@ -65,7 +69,7 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
 def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
     """Make certificates anew that are about to expire, of a node that runs; whether there were any.
 
-    Kubernetes is started again to use them; pods run on meanwhile. Raises NodeError.
+    Kubernetes, where it runs, is started again to use them; pods run on meanwhile. Raises NodeError.
     """
     known = certificates.known_identity(paths.pki)
     if known is None:
@@ -74,7 +78,7 @@ def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
     if not _ensure_certificates(paths, known._replace(sans=sans), reporter):
         return False
     service = f"{paths.services}/{payload.datastore_service}"
-    status, output = program.run(["sv", "-w", "20", "restart", service])
+    status, output = program.run(["sv", "-w", "20", "try-restart", service])
     if status != 0:
         raise ProgramFailedError(f"Kubernetes was not started again ({status}): {output}")
     return True

@@ -29,6 +29,8 @@ READY_SECONDS = 300
 # collected below a limit (see the service's run script): that saves a tenth of a start.
 GC_PERCENT = 60
 DEBUG_LEVEL = "4"
+# The kubelet's configuration, among the files.
+KUBELET = "kubelet.json"
 NO_SETTINGS = Settings({})
 
 
@@ -49,7 +51,7 @@ def configuration(
 ) -> Configuration:
     """Everything for one node; ``datastore`` is etcd's directory."""
     files = {
-        "kubelet.json": _json({**_kubelet(paths, containerd), **_settings_of_kubelet(settings)}),
+        KUBELET: _json({**_kubelet(paths, containerd), **_settings_of_kubelet(settings)}),
         "proxy.json": _json(_proxy(paths, identity)),
         **_kubeconfigs(paths, ("kubelet", "proxy", "controller-manager", "scheduler", "dns")),
     }
@@ -209,7 +211,7 @@ def _load_balancer(paths: NodePaths, identity: pki.Identity, settings: Settings)
 
 def _kubelet_arguments(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
     return {
-        "config": f"{paths.config}/kubelet.json",
+        "config": f"{paths.config}/{KUBELET}",
         "kubeconfig": f"{paths.config}/kubelet.kubeconfig",
         "hostname-override": identity.node,
         "node-ip": identity.address,

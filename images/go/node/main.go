@@ -2,6 +2,7 @@
 //
 //	kubenode all PLAN            those that a plan names, in one process; see plan.go
 //	kubenode COMPONENT ARG...    one component, until a signal
+//	kubectl ARG...               the same program by another name
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -132,5 +134,9 @@ func run() int {
 }
 
 func main() {
+	if filepath.Base(os.Args[0]) == kubectlName {
+		kubectl()
+		return
+	}
 	os.Exit(run())
 }

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from product.image import progress
 from product.image.cache import Cache, digest_of, remove_tree, require_unchanged, tree_digest
@@ -40,6 +41,32 @@ _DAMAGED = re.compile(
 )
 # Raised when the same sources would give another program.
 _REVISION = 1
+
+
+class Change(NamedTuple):
+    """A change of ``file``, named ``MODULE/FILE`` as in ``k8s.io/apiserver/pkg/server/config.go``.
+
+    Each of ``replacements`` is a text of the file, the one that takes its place, and how often the
+    first stands there: another number is an error, as the file is then not the one that was meant.
+    """
+
+    file: str
+    replacements: tuple[tuple[str, str, int], ...]
+
+    def applied(self, text: str) -> str:
+        """``text`` changed. Raises ToolError."""
+        for old, new, times in self.replacements:
+            if (found := text.count(old)) != times:
+                raise self.unfit(f"{old.strip()!r} stands there {found} times instead of {times}")
+            text = text.replace(old, new)
+        return text
+
+    def unfit(self, why: str) -> ToolError:
+        """The error for a file that the change does not fit."""
+        return ToolError(
+            f"the change of {self.file} does not fit: {why}",
+            hint="look at the file in the version that go.mod names",
+        )
 
 
 class GoModule:
@@ -127,13 +154,13 @@ class GoModule:
     def build(
         self, cache: Cache, arch: Arch, package: str, target: Path, *, what: str = "",
         tags: Iterable[str] = (), variables: Iterable[str] = (),
-        overlay: Mapping[str, Path] | None = None,
+        changes: Iterable[Change] = (),
     ) -> None:  # fmt: skip
         """Build ``package`` (``./cmd/x``, or an import path) for ``arch`` into the file ``target``.
 
-        ``variables`` are the linker's NAME=VALUE, ``overlay`` files that take the place of files of
-        modules, named ``MODULE/FILE`` as in ``k8s.io/apiserver/pkg/server/config.go``. The target
-        appears as a whole or not at all. Raises CacheError, DownloadError, LockError, ToolError.
+        ``variables`` are the linker's NAME=VALUE, ``changes`` those of files of the modules that it
+        is made from. The target appears as a whole or not at all. Raises CacheError, DownloadError,
+        LockError, ToolError.
         """
         before = self.digest
         self.download(cache)
@@ -144,8 +171,8 @@ class GoModule:
         with progress.step(f"compile {shown} for {arch}"), cache.scratch("go") as work:
             environment = go.offline(arch, work)
             flags = ["-v", *_REPRODUCIBLE, "-tags", ",".join(tags), "-ldflags", linker]
-            if overlay:
-                environment["GOMODCACHE"] = str(self._overlaid(go, work / "mod", overlay))
+            if changes := tuple(changes):
+                environment["GOMODCACHE"] = str(self._changed(go, work / "mod", changes))
             command = ["build", *flags, "-o", str(part), package]
             ended = self._run(go, command, environment, cwd=self.folder)
             if ended.status:
@@ -161,8 +188,8 @@ class GoModule:
             raise explain(self.attempt(f"read the Go modules of {self.name}"), ended)
         return printed
 
-    def _overlaid(self, go: GoCommand, target: Path, files: Mapping[str, Path]) -> Path:
-        """A cache of modules that has ``files`` in the place of those of their names.
+    def _changed(self, go: GoCommand, target: Path, changes: Iterable[Change]) -> Path:
+        """A cache of modules whose files have the ``changes``, else links to this one.
 
         Go's own ``-overlay`` takes no file of a module that was fetched, and a ``replace`` would
         have the program name the replacement. Raises ToolError.
@@ -173,20 +200,18 @@ class GoModule:
         folders = dict(line.split("\t") for line in rows.splitlines())
         target.mkdir()
         _link_all(go.modules, target)
-        for name, file in files.items():
-            found = [path for path in folders if name.startswith(f"{path}/") and folders[path]]
-            module = max(found, key=len, default="")
+        for change in changes:
+            found = [path for path in folders if change.file.startswith(f"{path}/")]
+            module = max((path for path in found if folders[path]), key=len, default="")
             folder = Path(folders.get(module, "/"))
-            inside = name.removeprefix(f"{module}/")
+            inside = change.file.removeprefix(f"{module}/")
             if not folder.is_relative_to(go.modules) or not (folder / inside).is_file():
                 there = f"{module} has no such file" if module else "go.mod names no such module"
-                raise ToolError(
-                    f"{file} cannot take the place of {name}: {there}",
-                    hint="look where the file lies in the version that go.mod names",
-                )
+                raise change.unfit(there)
             place = _own_copy(folder.relative_to(go.modules), go.modules, target) / inside
+            text = change.applied((folder / inside).read_text())
             place.unlink()
-            shutil.copyfile(file, place)
+            place.write_text(text)
         return target
 
     def _run(

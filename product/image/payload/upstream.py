@@ -22,7 +22,7 @@ from product.image.golang.contents import (
     licence_texts,
     modules_of,
 )
-from product.image.golang.modules import GoModule
+from product.image.golang.modules import Change, GoModule
 from product.image.golang.toolchain import Toolchain
 from product.image.kernel import KernelNeeds
 from product.image.locks import Package
@@ -76,8 +76,32 @@ class Program(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
+# The API server makes a certificate at each start that only this process ever sees. Two RSA keys for
+# it were a seventh of an emulated start; those of its own certificates are of this kind, too.
+_EPHEMERAL_KEYS = Change(
+    "k8s.io/client-go/util/cert/cert.go",
+    (
+        ('\t"crypto/rsa"\n', '\t"crypto/ecdsa"\n\t"crypto/elliptic"\n', 1),
+        (
+            "rsa.GenerateKey(cryptorand.Reader, 2048)",
+            "ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)",
+            2,
+        ),
+        (
+            """\tkeyBuffer := bytes.Buffer{}
+\tif err := pem.Encode(&keyBuffer, &pem.Block{Type: keyutil.RSAPrivateKeyBlockType, Bytes: \
+x509.MarshalPKCS1PrivateKey(priv)}); err != nil {
+""",
+            """\tkeyPEM, err := keyutil.MarshalPrivateKeyToPEM(priv)
+\tkeyBuffer := bytes.NewBuffer(keyPEM)
+\tif err != nil {
+""",
+            1,
+        ),
+    ),
+)
+_CHANGES = {PROGRAM: (_EPHEMERAL_KEYS,)}
 KUBENODE = Program(PROGRAM, "node", ".", NODE_TAGS)
-KUBECTL = Program("kubectl", "node", f"{_KUBERNETES}/cmd/kubectl", NODE_TAGS)
 BESIDE = (
     Program("containerd", "containerd", ".", ("no_systemd", "no_tracing")),
     Program(
@@ -137,7 +161,13 @@ class UpstreamPayload:
     @classmethod
     def of(cls, recipe: Recipe, table: Mapping[str, object]) -> Self:
         """Set up from ``[payload]``. Raises LockError, RecipeError that names the key."""
-        return cls(recipe, read_options(UpstreamOptions, recipe, table))
+        options = read_options(UpstreamOptions, recipe, table)
+        if "pause" not in options.images:
+            raise RecipeError(
+                "payload.images lacks pause, without which no pod starts",
+                hint='add "pause" to payload.images',
+            )
+        return cls(recipe, options)
 
     def _node_module(self, folder: Path) -> GoModule:
         newest = GoModule(folder)
@@ -184,7 +214,7 @@ class UpstreamPayload:
             given = self._given(arch)
             programs = {
                 f"usr/bin/{program.name}": self.program(program, arch, cache)
-                for program in (KUBENODE, KUBECTL, *BESIDE)
+                for program in (KUBENODE, *BESIDE)
                 if given is None or program is not KUBENODE
             }
             if given:
@@ -209,14 +239,15 @@ class UpstreamPayload:
         """One built program, from the cache; minutes for Kubernetes where it is not there."""
         module = self._modules[program.module]
         variables = version_variables(self.version) if program.module == "node" else ()
+        changes = _CHANGES.get(program.name, ())
 
         def build(tree: Path) -> None:
             module.build(
                 cache, arch, program.package, tree / program.name, what=program.name,
-                tags=program.tags, variables=variables,
+                tags=program.tags, variables=variables, changes=changes,
             )  # fmt: skip
 
-        key = digest_of(module.digest, program, variables, arch)
+        key = digest_of(module.digest, program, variables, changes, arch)
         return cache.tree(f"{program.name}-{arch}", key, build) / program.name
 
     def modules(self, arch: Arch, cache: Cache) -> list[LinkedModule]:
@@ -239,7 +270,7 @@ class UpstreamPayload:
     @property
     def _programs(self) -> tuple[Program, ...]:
         inside = (IN_IMAGES[name] for name in self._options.images if name in IN_IMAGES)
-        return (KUBENODE, KUBECTL, *BESIDE, *CNI, *inside)
+        return (KUBENODE, *BESIDE, *CNI, *inside)
 
     def packages(self, arch: Arch) -> tuple[Package, ...]:
         """Those of the container images."""
@@ -297,6 +328,7 @@ class UpstreamPayload:
         for path, program in programs.items():
             made.copy(path, program, 0o755)
         made.link("usr/bin/ctr", "containerd")
+        made.link("usr/bin/kubectl", PROGRAM)
         for name, archive in images.items():
             made.copy(f"{IMAGES_FOLDER}/{name}.tar", archive)
             # What runs the image, where it is one of the cluster's services.

@@ -14,7 +14,7 @@ import pytest
 
 from product.image.cache import Cache
 from product.image.errors import CacheError, DownloadError, ImageError, LockError, ToolError
-from product.image.golang.modules import GoModule
+from product.image.golang.modules import Change, GoModule
 from product.image.golang.toolchain import Toolchain, ToolchainLock
 from product.image.recipe import Arch
 from product.image.tests.go_proxy import GREETING, GoProxy, make_module
@@ -114,29 +114,28 @@ def test_a_modfile_of_another_name_counts(tmp_path: Path, proxy: GoProxy, shelf:
 
 
 def test_a_file_of_a_module_is_replaced(module: GoModule, shelf: Cache, tmp_path: Path) -> None:
-    (tmp_path / "mine.go").write_text('package greeting\n\nvar Text = "mine"\n')
     module.build(
         shelf, host_arch(), ".", tmp_path / "one",
-        overlay={f"{GREETING}/greeting.go": tmp_path / "mine.go"},
+        changes=[Change(f"{GREETING}/greeting.go", (('"hello"', '"mine"', 1),))],
     )  # fmt: skip
     assert said(tmp_path / "one") == "mine none"
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "times", "words"),
     [
-        (f"{GREETING}/gone.go", "has no such file"),
-        ("example.com/none/x.go", "names no such module"),
+        (f"{GREETING}/gone.go", 1, "has no such file"),
+        ("example.com/none/x.go", 1, "names no such module"),
+        (f"{GREETING}/greeting.go", 2, "'\"hello\"' stands there 1 times instead of 2"),
     ],
 )
-def test_what_an_overlay_does_not_fit_is_an_error(
-    module: GoModule, shelf: Cache, tmp_path: Path, name: str, words: str
+def test_a_change_that_does_not_fit_is_an_error(
+    module: GoModule, shelf: Cache, tmp_path: Path, name: str, times: int, words: str
 ) -> None:
-    (tmp_path / "mine.go").write_text("package greeting\n")
-    with pytest.raises(ToolError, match=f"cannot take the place of {name}: .*{words}"):
-        module.build(
-            shelf, host_arch(), ".", tmp_path / "one", overlay={name: tmp_path / "mine.go"}
-        )
+    change = Change(name, (('"hello"', '"mine"', times),))
+    with pytest.raises(ToolError, match=f"the change of {name} does not fit: .*{words}"):
+        module.build(shelf, host_arch(), ".", tmp_path / "one", changes=[change])
+    assert not (tmp_path / "one").exists()
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ OVERLAY = IMAGES / "payload/upstream"
 
 
 def _payload(**options: object) -> UpstreamPayload:
-    return UpstreamPayload.of(Recipe.load(RECIPE), {"kind": "upstream", **options})
+    table = {"kind": "upstream", "images": ["pause"], **options}
+    return UpstreamPayload.of(Recipe.load(RECIPE), table)
 
 
 def test_options_are_checked() -> None:
@@ -34,6 +35,8 @@ def test_options_are_checked() -> None:
     with pytest.raises(RecipeError, match=r"there is no Kubernetes 1\.34 in ") as caught:
         _payload(kubernetes="1.34")
     assert caught.value.hint == "there is 1.36, 1.35"
+    with pytest.raises(RecipeError, match=r"payload\.images lacks pause, without which no pod"):
+        _payload(images=["nginx"])
 
 
 def test_each_minor_version_has_its_list_of_modules() -> None:

@@ -191,6 +191,20 @@ def test_leftovers_of_the_kubelet_go(world: NodeWorld) -> None:
     assert Path(f"{world.paths.kubelet}/pods/x").exists()
 
 
+def test_what_cpus_pods_have_is_remembered_until_the_kubelet_is_told_otherwise(
+    world: NodeWorld,
+) -> None:
+    run(world)
+    state = Path(f"{world.paths.kubelet}/cpu_manager_state")
+    world.write(str(state), "pods that run have these CPUs")
+    run(world)
+    assert state.exists()
+    settings = {"cpu-manager-policy": "static", "system-reserved": {"cpu": "100m"}}
+    world.write(world.paths.settings, json.dumps({"schema": 1, "settings": settings}))
+    run(world)
+    assert not state.exists()
+
+
 def test_a_release_without_a_date_stops_nothing(world: NodeWorld) -> None:
     world.write(world.paths.release, "{")
     before = time.time()
@@ -230,7 +244,7 @@ def test_a_running_node_renews_in_time(world: NodeWorld, monkeypatch: pytest.Mon
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 300 * 86400)
     assert renew(world.paths, world.payload, world.reporter)
-    assert restarts == [["sv", "-w", "20", "restart", f"{world.paths.services}/kubernetes"]]
+    assert restarts == [["sv", "-w", "20", "try-restart", f"{world.paths.services}/kubernetes"]]
     assert "apiserver (soon to expire)" in world.console
     assert not renew(world.paths, world.payload, world.reporter)
 

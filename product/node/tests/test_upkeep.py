@@ -117,7 +117,7 @@ def node(tmp_path: Path) -> Node:
     return Node(tmp_path)
 
 
-RESTART = "sv -w 20 restart /run/service/kubernetes"
+RESTART = "sv -w 20 try-restart /run/service/kubernetes"
 DAY = 24 * 60
 
 
