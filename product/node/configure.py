@@ -69,7 +69,7 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
 def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
     """Make certificates anew that are about to expire, of a node that runs; whether there were any.
 
-    Kubernetes, where it runs, is started again to use them; pods run on meanwhile. Raises NodeError.
+    Kubernetes, where it runs, is started again to use them; pods run on. Raises NodeError.
     """
     known = certificates.known_identity(paths.pki)
     if known is None:

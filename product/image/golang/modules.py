@@ -39,6 +39,8 @@ _DAMAGED = re.compile(
     r"(?:checksum mismatch|dir has been modified|zip has been modified|missing ziphash)",
     re.M,
 )
+# A module that go.mod requires, in a line of its own or in a block.
+_REQUIRED = re.compile(r"^(?:require)?\s+(\S+) v\S+(?: // indirect)?$", re.M)
 # Raised when the same sources would give another program.
 _REVISION = 1
 
@@ -194,20 +196,19 @@ class GoModule:
         Go's own ``-overlay`` takes no file of a module that was fetched, and a ``replace`` would
         have the program name the replacement. Raises ToolError.
         """
-        rows = self.query(
-            go, "list", "-m", "-f", "{{.Path}}\t{{.Dir}}", "all", environment=go.offline()
-        )
-        folders = dict(line.split("\t") for line in rows.splitlines())
+        named = _REQUIRED.findall(self.modfile.read_text())
         target.mkdir()
         _link_all(go.modules, target)
         for change in changes:
-            found = [path for path in folders if change.file.startswith(f"{path}/")]
-            module = max((path for path in found if folders[path]), key=len, default="")
-            folder = Path(folders.get(module, "/"))
+            found = [path for path in named if change.file.startswith(f"{path}/")]
+            if not found:
+                raise change.unfit("go.mod names no such module")
+            module = max(found, key=len)
+            where = self.query(go, "list", "-m", "-f", "{{.Dir}}", module, environment=go.offline())
+            folder = Path(where.strip())
             inside = change.file.removeprefix(f"{module}/")
             if not folder.is_relative_to(go.modules) or not (folder / inside).is_file():
-                there = f"{module} has no such file" if module else "go.mod names no such module"
-                raise change.unfit(there)
+                raise change.unfit(f"{module} has no such file")
             place = _own_copy(folder.relative_to(go.modules), go.modules, target) / inside
             text = change.applied((folder / inside).read_text())
             place.unlink()

@@ -76,8 +76,8 @@ class Program(NamedTuple):
     tags: tuple[str, ...] = ()
 
 
-# The API server makes a certificate at each start that only this process ever sees. Two RSA keys for
-# it were a seventh of an emulated start; those of its own certificates are of this kind, too.
+# The API server makes a certificate at each start that only this process ever sees. Two RSA keys
+# for it were a seventh of an emulated start; all certificates of the node have keys of this kind.
 _EPHEMERAL_KEYS = Change(
     "k8s.io/client-go/util/cert/cert.go",
     (

@@ -1,4 +1,4 @@
-"""The script that decides when Kubernetes is started again: the image's, under this host's shell."""
+"""What decides when Kubernetes is started again: the image's script, under this host's shell."""
 
 from __future__ import annotations
 
