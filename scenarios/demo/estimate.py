@@ -82,8 +82,7 @@ def _compiled(arch: Arch, cache: Cache, recipe: Path) -> bool:
     asked = _Asked(cache.root)
     try:
         payload.program(KUBENODE, arch, asked)
-        for one in {arch, host_arch()}:
-            payload.program(KUBECTL, one, asked)
+        payload.program(KUBECTL, host_arch(), asked)
     except _NotBuilt:
         return False
     return True

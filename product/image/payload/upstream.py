@@ -102,6 +102,8 @@ x509.MarshalPKCS1PrivateKey(priv)}); err != nil {
 )
 _CHANGES = {PROGRAM: (_EPHEMERAL_KEYS,)}
 KUBENODE = Program(PROGRAM, "node", ".", NODE_TAGS)
+# For hosts that ask a node; on the node kubenode is called by this name.
+KUBECTL = Program("kubectl", "node", f"{_KUBERNETES}/cmd/kubectl", NODE_TAGS)
 BESIDE = (
     Program("containerd", "containerd", ".", ("no_systemd", "no_tracing")),
     Program(
