@@ -18,7 +18,7 @@ const kubectlName = "kubectl"
 // nearly all of its code is here, and another program would be 15 MB of the image.
 func kubectl() {
 	// Before the command is made, which may log; it reads the flags only later.
-	_ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
+	_, _ = logs.GlogSetter(cmd.GetLogVerbosity(os.Args))
 	if err := cli.RunNoErrOutput(cmd.NewDefaultKubectlCommand()); err != nil {
 		util.CheckErr(err)
 	}
