@@ -63,8 +63,8 @@ def test_an_empty_cache_is_told_what_it_costs() -> None:
     first, second, stop = Estimate(True, True, 2).lines(kubernetes=True)
     assert first == "first, without Kubernetes: about 4 minutes"
     assert second == (
-        "then, with Kubernetes: about 4 minutes, after it is compiled: "
-        "about 20 minutes on 2 cores, once"
+        "then, with Kubernetes: about 9 minutes, after it is compiled: "
+        "about 12 minutes on 2 cores, once"
     )
     assert stop == (
         "Ctrl-C in the second part keeps what the first has shown, and what is compiled"
@@ -85,7 +85,7 @@ def test_without_the_second_part_nothing_is_said_of_it() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "words"),
-    [(1, "about 40 minutes on 1 core, once"), (4, "about 10 minutes on 4 cores, once"),
+    [(1, "about 24 minutes on 1 core, once"), (4, "about 6 minutes on 4 cores, once"),
      (64, "about 5 minutes on 64 cores, once")],
 )  # fmt: skip
 def test_more_cores_compile_sooner(cores: int, words: str) -> None:
