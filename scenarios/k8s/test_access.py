@@ -168,7 +168,7 @@ def test_a_support_bundle_holds_no_secret(node: Node, tmp_path: Path) -> None:
         "commands/mounts.txt": "/var/log",
         "kubernetes/nodes.json": '"kubeletVersion": "v1.',
         "kubernetes/pods.json": '"chatty"',
-        "kubernetes/events.json": "Started container",
+        "kubernetes/events.json": '"reason": "Started"',
         "pods/default/chatty.txt": "nothing secret",
         "README.txt": "Nothing is missing.",
     }.items():
