@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import Connections, TransientError
-from product.agent.sources.http import new_connections, open_url
+from product.agent.sources.exchange import new_connections, open_url
 from product.agent.system import program
 from product.agent.system.files import (
     make_directories,

@@ -9,7 +9,7 @@ import pytest
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import Connections
-from product.agent.sources.http import new_connections
+from product.agent.sources.exchange import new_connections
 from product.agent.tests.support_http import Server, serve, status
 from product.cloudinit.errors import CloudInitError
 from product.cloudinit.fetch import fetch, fetch_patiently, main
