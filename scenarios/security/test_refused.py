@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from harness.journal.journal import Source
@@ -11,7 +11,7 @@ from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
 from harness.target.node import Node, State
 from product.release.repository import Overrides, utc_now
-from scenarios.releases import Releases
+from scenarios.releases import Releases, monday
 from scenarios.steps import FAILED, REFUSED, Update, offer
 
 if TYPE_CHECKING:
@@ -81,12 +81,21 @@ def test_wrong_architecture(
 
 @scenario()
 def test_old_metadata_again(node: Node, releases: Releases, serve: Serve) -> None:
-    """A server, or somebody before it, that hands out what was valid before the last release."""
+    """A server, or somebody before it, that hands out what was valid before the last release.
+
+    That one is older than a cache may be behind.
+    """
     node.at(State.READY, slot="A")
-    first = releases.sign("replayed", releases.good.slot)
+
+    def before() -> datetime:
+        return monday() - timedelta(days=2)
+
+    first = releases.sign("replayed", releases.good.slot, clock=before)
     old = serve(first)
     newer = releases.publish_next(
-        releases.sign("replayed-newer", releases.good.slot), releases.newer.slot
+        releases.sign("replayed-newer", releases.good.slot, clock=before),
+        releases.newer.slot,
+        clock=before,
     )
     serve(newer).check(exit=10)
     offer(node, first, old.server)

@@ -84,6 +84,17 @@ def test_it_tries_until_the_network_is_there_and_says_each_failure_once(
     assert "503" in lines[0]
 
 
+@pytest.mark.parametrize("code", [404, 401, 503])
+def test_a_login_is_sent_and_not_said(node: FakeNode, server: Server, code: int) -> None:
+    server.misbehave("user-data", status(code), times=1)
+    lines: list[str] = []
+    url = server.url.replace("//", "//me:word@")
+    fetch_patiently(url, node, lines.append, lambda seconds: None)
+    assert {headers.get("authorization") for headers in server.headers} == {"Basic bWU6d29yZA=="}
+    assert len(lines) == 1
+    assert "word" not in lines[0]
+
+
 def run(node: FakeNode, server: Server, monkeypatch: pytest.MonkeyPatch) -> bool:
     """The service; whether it rebooted."""
     rebooted: list[object] = []
