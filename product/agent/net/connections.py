@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from product.agent.errors import AgentError
-from product.agent.net.sockets import Patience, Permit, dial
+from product.agent.net.sockets import SLICE, Patience, Permit, dial
 from product.agent.net.urls import Origin, parse_url, without_login
 
 if TYPE_CHECKING:
@@ -179,6 +179,14 @@ class Connections:
     ) -> None:
         for connection in self._open.values():
             connection.close()
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises what interrupts."""
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0:
+            if self._interrupt is not None:
+                self._interrupt()
+            sleep(min(left, SLICE))
 
     def learn_login(self, url: str) -> None:
         """Send the login that ``url`` names, if it names one, to its origin from now on."""

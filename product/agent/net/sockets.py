@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 # How often a wait looks whether it was interrupted: seconds.
-_SLICE = 0.5
+SLICE = 0.5
 
 # Gets the host as it was asked for, the port, and the address that it has; raises what forbids it.
 Permit = Callable[[str, int, str], None]
@@ -52,7 +52,7 @@ class Patience:
         quiet = since + self.silence - monotonic()
         if quiet <= 0:
             raise TimeoutError(f"timed out: silent for {self.silence:.0f} s")
-        return self.left(min(quiet, _SLICE))
+        return self.left(min(quiet, SLICE))
 
 
 class Timed:
@@ -133,7 +133,7 @@ def resolve(host: str, port: int, patience: Patience) -> list[Any]:
             done.release()
 
     _thread.start_new_thread(ask, ())
-    while not done.acquire(timeout=patience.left(_SLICE)):
+    while not done.acquire(timeout=patience.left(SLICE)):
         pass
     [answer] = answers
     if isinstance(answer, Exception):

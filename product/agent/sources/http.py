@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from product.manifest import Artifact
 
 _CHUNK = 256 * 1024
-# How often a wait looks whether it was interrupted: seconds.
-_SLICE = 0.5
 
 
 def fetch_artifact(
@@ -193,16 +191,10 @@ class _Fetch:
                     code=error.code,
                     hint=error.hint or "check the network; the next try goes on from there",
                 )
-            self._pause(wait)
+            connections.pause(wait)
 
     def _state(self) -> str:
         return f"{self._done} of {self._artifact.size} bytes of {self._artifact.name}"
-
-    def _pause(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._interrupt()
-            time.sleep(min(left, _SLICE))
 
     def _request(self, connections: Connections) -> None:
         headers = {}

@@ -71,13 +71,11 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def test_a_check_of_a_slow_server_keeps_nobody_waiting(
     site: Site, monkeypatch: pytest.MonkeyPatch, behaviour: http.Behaviour
 ) -> None:
-    monkeypatch.setattr("product.agent.trust.fetcher.FILE_SECONDS", 4.0)
+    monkeypatch.setattr("product.agent.trust.fetcher.FILE_SECONDS", 8.0)
     site.server.misbehave("", behaviour)
     with site.running("check") as codes:
-        began = time.monotonic()
         assert site.world.run("rollback") == 0
-        assert time.monotonic() - began < 3
-        assert codes == []
+        assert codes == [], "the rollback waited for it"
     assert codes == [1]
     assert site.world.env()["active_slot"] == "B"
 
@@ -85,7 +83,7 @@ def test_a_check_of_a_slow_server_keeps_nobody_waiting(
 def test_a_pods_check_of_one_keeps_nobody_waiting_either(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("product.agent.trust.fetcher.FILE_SECONDS", 3.0)
+    monkeypatch.setattr("product.agent.trust.fetcher.FILE_SECONDS", 8.0)
     place = site.server.url.removeprefix("http://")
     site.configure(f"server=http://127.0.0.1:1/\npod_servers={place}\n")
     folder = Path(site.world.paths.data) / "requests"
@@ -96,14 +94,16 @@ def test_a_pods_check_of_one_keeps_nobody_waiting_either(
     thread.start()
     while not site.server.seen:
         time.sleep(0.01)
-    began = time.monotonic()
     assert site.world.run("rollback") == 0
-    assert time.monotonic() - began < 3
-    thread.join(20)
+    assert thread.is_alive(), "the rollback waited for it"
+    thread.join(30)
     assert "timed out" in (folder / "pod.reply").read_text()
 
 
-@pytest.mark.parametrize("behaviour", SLOW)
+WAITS = [*SLOW, pytest.param(http.retry_after(503, "45"), id="Retry-After")]
+
+
+@pytest.mark.parametrize("behaviour", WAITS)
 def test_a_rollback_goes_before_an_update_that_waits_for_a_server(
     site: Site, behaviour: http.Behaviour
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_rollback_goes_before_an_update_that_waits_for_a_server(
     with site.running("apply") as codes:
         began = time.monotonic()
         assert site.world.run("rollback") == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     assert codes == [1]
     assert site.world.env()["active_slot"] == "B"
     assert site.world.env()["boot_success"] == "1"
@@ -132,7 +132,7 @@ def test_a_rollback_ends_a_download(site: Site, capsys: pytest.CaptureFixture[st
         time.sleep(0.5)
         began = time.monotonic()
         assert site.world.run("rollback") == 1
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     assert codes == [1]
     assert "slot B holds no release that could be booted" in capsys.readouterr().err
     assert site.world.env()["active_slot"] == "A"

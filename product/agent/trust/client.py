@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -135,7 +134,7 @@ def _refreshed(
                     ) from None
                 raise
         download.fresh = True
-        time.sleep(wait_before(policy, tries, None))
+        download.pause(wait_before(policy, tries, None))
 
 
 def _may_be_a_cache(store: str, reference: datetime) -> bool:

@@ -57,7 +57,11 @@ class Download:
                 late = time.monotonic() + wait > end
                 if tries >= self._policy.tries or late:
                     raise
-                time.sleep(wait)
+                self.pause(wait)
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises what interrupts."""
+        self._connections.pause(seconds)
 
     def _try(self, url: str, most: int, end: float) -> bytes:
         headers = {"Cache-Control": "no-cache", "Pragma": "no-cache"} if self.fresh else {}

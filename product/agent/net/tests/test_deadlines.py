@@ -22,7 +22,7 @@ from product.agent.sources.exchange import open_url
 from product.agent.tests import support_http as http
 
 # What the deadlines below may be missed by on a busy host.
-SLACK = 3.0
+SLACK = 10.0
 SLOW = [
     pytest.param(http.silent, id="silence"),
     pytest.param(http.dripping_headers, id="a header that drips"),
