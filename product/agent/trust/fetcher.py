@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FILE_SECONDS = 60.0
 # A publisher's root may have many versions, and each may take its time.
 ALL_SECONDS = 300.0
+# An operator waits for the answer.
+_TRIES = 3
 _CHUNK = 64 * 1024
 # Enough of a file to tell a page from metadata.
 _BEGINNING = 64
@@ -55,7 +57,7 @@ class Download:
             except TransientError as error:
                 wait = wait_before(self._policy, tries, error.retry_after)
                 late = time.monotonic() + wait > end
-                if tries >= self._policy.tries or late:
+                if tries >= min(self._policy.tries, _TRIES) or late:
                     raise
                 self.pause(wait)
 
