@@ -1,4 +1,4 @@
-"""The agent's HTTP client: GET over connections that are used again, with time limits that hold.
+"""The agent's HTTP client: GET and POST over connections that are used again, in limited time.
 
 urllib3 would do the same, at half a CPU second of imports on an emulated node. Knows nothing of
 redirects or of what an answer should be. One deadline counts for all of an exchange: the name, the
@@ -123,21 +123,29 @@ class Connection(http.client.HTTPConnection):
             raw.close()
             raise
 
-    def ask(self, target: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        """The answer to a GET, its body unread. Raises OSError, HTTPException, ValueError."""
+    def ask(
+        self, target: str, headers: dict[str, str], body: bytes | None = None
+    ) -> http.client.HTTPResponse:
+        """The answer to a GET, or to a POST of ``body``, its own body unread.
+
+        Raises OSError, HTTPException, ValueError.
+        """
         used = self.sock is not None
         try:
-            return self.ask_once(target, headers)
+            return self.ask_once(target, headers, body)
         except ConnectionError:
             if not used:
                 raise
             # The server closed it since, as servers do with idle ones.
-            return self.ask_once(target, headers)
+            return self.ask_once(target, headers, body)
 
-    def ask_once(self, target: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    def ask_once(
+        self, target: str, headers: dict[str, str], body: bytes | None = None
+    ) -> http.client.HTTPResponse:
         """The same by the connection that there is, if there is one."""
+        headers = {"Host": self.origin.header} | headers
         try:
-            self.request("GET", target, headers={"Host": self.origin.header} | headers)
+            self.request("GET" if body is None else "POST", target, body, headers)
             return self.getresponse()
         except BaseException:
             self.close()
@@ -199,6 +207,15 @@ class Connections:
 
         Raises TransientError; ValueError for no URL.
         """
+        return self._exchange(url, headers, None, until)
+
+    def post(self, url: str, headers: dict[str, str], body: bytes, until: float) -> Response:
+        """The same for a POST of ``body``."""
+        return self._exchange(url, headers, body, until)
+
+    def _exchange(
+        self, url: str, headers: dict[str, str], body: bytes | None, until: float | None
+    ) -> Response:
         origin, target, login = parse_url(url)
         if login := login or self._logins.get(origin):
             headers = headers | {"Authorization": login}
@@ -209,7 +226,7 @@ class Connections:
             if connection is None:
                 connection = self._open[origin] = self._new(origin)
             connection.patience.allow(seconds)
-            raw = connection.ask(target, headers)
+            raw = connection.ask(target, headers, body)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise TransientError(
                 f"cannot reach {url}: {_reason(error)}",

@@ -79,6 +79,8 @@ class Handler(BaseHTTPRequestHandler):
             part = data[start:]
             self.answer(206, part, {"Content-Range": content_range(start, part, data)})
 
+    do_POST = do_GET
+
     def answer(
         self,
         status: int,

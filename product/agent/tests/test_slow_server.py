@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from product.agent.services.requests import main
+from product.agent.slots.writer import Fetch, SlotWriter
+from product.agent.system.lock import exclusive
 from product.agent.tests import support_http as http
 from product.agent.tests.test_end_to_end import Publisher
 from product.agent.tests.world import FakeRelease, World
+from product.manifest import Artifact
 
 SLOW = [
     pytest.param(http.silent, id="silence"),
@@ -142,6 +145,30 @@ def test_a_rollback_ends_a_download(site: Site, capsys: pytest.CaptureFixture[st
     site.server.misbehaviours.clear()
     assert site.world.run("apply") == 0
     assert site.world.run("activate") == 0
+
+
+def test_a_rollback_ends_an_update_between_two_artifacts(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is asked of a server, as with a stick, or what the running slot has too."""
+    site.publish(FakeRelease("0.2.0"))
+    real = SlotWriter.place
+    placed: list[str] = []
+    claim = exclusive(f"{site.world.paths.lock}.urgent")
+
+    def place(writer: SlotWriter, artifact: Artifact, fetch: Fetch) -> bool:
+        placed.append(artifact.name)
+        done = real(writer, artifact, fetch)
+        if len(placed) == 1:
+            claim.__enter__()
+        return done
+
+    monkeypatch.setattr(SlotWriter, "place", place)
+    assert site.world.run("apply") == 1
+    claim.__exit__(None, None, None)
+    assert len(placed) == 1
+    assert str(site.world.state()["last_error"]).startswith("gave-way: ")
+    assert site.world.run("apply") == 0
 
 
 @pytest.mark.parametrize("behaviour", SLOW)

@@ -204,6 +204,7 @@ class Attempt:
         return left
 
     def _place(self, writer: SlotWriter, artifact: Artifact, fetch: Fetch) -> None:
+        self._give_way()
         slot = self._node.boot.passive
         if writer.place(artifact, fetch):
             self._say(f"{artifact.name}: {artifact.size} bytes written to slot {slot}")

@@ -107,6 +107,24 @@ def test_an_unread_rest_is_not_taken_for_the_next_answer(
     assert len(opened) == 2
 
 
+def test_a_post_brings_its_body_and_its_login(
+    server: support.Server, connections: Connections
+) -> None:
+    got: list[tuple[str, bytes]] = []
+
+    def take(handler: support.Handler, data: bytes, start: int) -> None:
+        length = int(handler.headers["Content-Length"])
+        got.append((handler.headers["Authorization"], handler.rfile.read(length)))
+        handler.answer(204, b"")
+
+    server.misbehave("hook", take)
+    url = f"{server.url.replace('//', '//me:word@')}/hook"
+    response = connections.post(url, {}, b"{}", time.monotonic() + 5)
+    response.close()
+    assert response.status == 204
+    assert got == [("Basic bWU6d29yZA==", b"{}")]
+
+
 @pytest.mark.parametrize("sent", [0, 5000])
 def test_an_early_end_is_no_end(
     server: support.Server, connections: Connections, sent: int
