@@ -6,12 +6,10 @@ JSON output. The message is for people and may change.
 
 from __future__ import annotations
 
-import re
-
 from product.errors import KubesoloError
 
 # A user and a password before a URL's host.
-_LOGIN = re.compile(r"//[^/?#\s]{1,2048}@")
+_LOGIN = r"//[^/?#\s]{1,2048}@"
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -23,12 +21,16 @@ EXIT_BUSY = 12
 
 def has_login(text: str) -> bool:
     """Whether a URL in ``text`` names a user, a token or a password."""
-    return _LOGIN.search(text) is not None
+    return hide_logins(text) != text
 
 
 def hide_logins(text: str) -> str:
     """``text`` without the logins of its URLs."""
-    return _LOGIN.sub("//***@", text)
+    if "@" not in text:
+        return text
+    import re
+
+    return re.sub(_LOGIN, "//***@", text)
 
 
 class AgentError(KubesoloError):

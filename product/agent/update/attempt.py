@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
 from product.agent.errors import AgentError, ConfigError, RefusedError, as_state_error
-from product.agent.net.guard import permit_for
 from product.agent.node import Node
 from product.agent.records.state import Phase
 from product.agent.slots.store import SlotStore
@@ -212,6 +211,7 @@ class Attempt:
             self._say(f"{artifact.name}: already in slot {slot}")
 
     def _fetch(self, artifact: Artifact, path: str) -> int:
+        from product.agent.net.guard import permit_for
         from product.agent.sources import http as sources
 
         assert self._config.server is not None
