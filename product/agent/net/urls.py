@@ -39,6 +39,8 @@ def parse_url(url: str) -> Url:
     """Raises ValueError where ``url`` is no usable http or https URL."""
     parts = urlsplit(url)
     host = unquote(parts.hostname or "")
+    if not host.isascii():
+        host = host.encode("idna").decode()
     port = PORTS.get(parts.scheme) if parts.port is None else parts.port
     if not port or not host or parts.scheme not in PORTS:
         raise ValueError(f"{without_login(url)!r} is no HTTP URL")

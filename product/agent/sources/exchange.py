@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from product.agent.errors import AgentError, hide_logins
 from product.agent.net.connections import Connections, Response, TransientError
-from product.agent.net.urls import without_login
+from product.agent.net.urls import parse_url, without_login
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ def server_url(server: str | None, path: str) -> str:
     if server.startswith("disk:"):
         return f"{server.rstrip('/')}/{path}"
     try:
-        parts = urlsplit(server)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        parse_url(server)
+        usable = not any(mark in server for mark in "?#")
     except ValueError:
         usable = False
-    if not usable or parts.query or parts.fragment:
+    if not usable:
         raise AgentError(
             f"{hide_logins(server)!r} is not the address of a release server",
             code="no-server",
@@ -117,8 +117,7 @@ def open_url(
 def _follow(current: str, location: str, scheme: str) -> str:
     try:
         following = without_login(urljoin(current, location))
-        parts = urlsplit(following)
-        usable = parts.scheme == scheme and bool(parts.hostname) and parts.port != 0
+        usable = parse_url(following).origin.scheme == scheme
     except ValueError:
         following, usable = location, False
     if usable:

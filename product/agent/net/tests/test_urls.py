@@ -41,6 +41,7 @@ from product.agent.tests import support_http as http
         ("http://[fe80::1%25eth0]:8080/", "fe80::1%eth0", 8080, "[fe80::1]:8080"),
         ("http://[::ffff:10.0.0.7]/", "::ffff:10.0.0.7", 80, "[::ffff:10.0.0.7]"),
         ("http://me:word@[::1]/", "::1", 80, "[::1]"),
+        ("http://b\u00fccher.example/", "xn--bcher-kva.example", 80, "xn--bcher-kva.example"),
         ("http://me:word@[::1]:8080/", "::1", 8080, "[::1]:8080"),
     ],
 )
@@ -52,7 +53,7 @@ def test_every_address_leads_to_its_own_place(url: str, host: str, port: int, he
 @pytest.mark.parametrize(
     "url",
     ["", "x", "ftp://host/", "http://", "http:///x", "http://h:0/", "http://h:x/", "http://::1/",
-     "http://h:99999/", "http://me:p@ss:word@/"],
+     "http://h:99999/", "http://\u00e4..b/", "http://" + "\u00e4" * 70 + "/", "http://me:p@ss:word@/"],
 )  # fmt: skip
 def test_what_leads_nowhere_is_refused_without_its_login(url: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011
