@@ -79,27 +79,34 @@ def test_wrong_architecture(
     )
 
 
-@scenario()
-def test_old_metadata_again(node: Node, releases: Releases, serve: Serve) -> None:
-    """A server, or somebody before it, that hands out what was valid before the last release.
-
-    That one is older than a cache may be behind.
-    """
-    node.at(State.READY, slot="A")
-
-    def before() -> datetime:
-        return monday() - timedelta(days=2)
-
-    first = releases.sign("replayed", releases.good.slot, clock=before)
+def _replay(
+    node: Node, releases: Releases, serve: Serve, name: str, clock: Callable[[], datetime]
+) -> Update:
+    """An update whose server hands out what was valid before a release that the node has seen,
+    both of which were signed by ``clock``."""
+    first = releases.sign(name, releases.good.slot, clock=clock)
     old = serve(first)
-    newer = releases.publish_next(
-        releases.sign("replayed-newer", releases.good.slot, clock=before),
-        releases.newer.slot,
-        clock=before,
-    )
+    signed = releases.sign(f"{name}-newer", releases.good.slot, clock=clock)
+    newer = releases.publish_next(signed, releases.newer.slot, clock=clock)
     serve(newer).check(exit=10)
     offer(node, first, old.server)
+    return old
+
+
+@scenario()
+def test_old_metadata_again(node: Node, releases: Releases, serve: Serve) -> None:
+    """A server, or somebody before it, that goes on with what was valid days ago."""
+    node.at(State.READY, slot="A")
+    old = _replay(node, releases, serve, "replayed", lambda: monday() - timedelta(days=2))
     old.refused("metadata-rollback", exit=FAILED)
+
+
+@scenario()
+def test_a_cache_that_is_behind(node: Node, releases: Releases, serve: Serve) -> None:
+    """What was valid until a moment ago is a cache's, and no attack."""
+    node.at(State.READY, slot="A")
+    old = _replay(node, releases, serve, "cached", utc_now)
+    old.refused("metadata-stale", exit=FAILED)
 
 
 @scenario()
