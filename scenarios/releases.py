@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -148,10 +149,11 @@ class Releases:
         channel: str = "stable",
         overrides: Overrides | None = None,
         min_compatible_version: str | None = None,
+        clock: Callable[[], datetime] = monday,
     ) -> Release:
         """Publish ``slot`` into a new repository; whatever is not given is as usual."""
         signers = keys or self._keys
-        repository = Repository.create(self._folder / name, signers, clock=monday)
+        repository = Repository.create(self._folder / name, signers, clock=clock)
         repository.publish(
             slot.folder,
             channel=channel,
@@ -164,9 +166,11 @@ class Releases:
         pubkey = self._keys.public_pem("root")
         return Release(slot.version, repository.directory, pubkey, slot)
 
-    def publish_next(self, release: Release, slot: Slot) -> Release:
+    def publish_next(
+        self, release: Release, slot: Slot, clock: Callable[[], datetime] = monday
+    ) -> Release:
         """Replace the release of a repository by another, as a publisher does."""
-        repository = Repository.open(release.repository, self._keys, clock=monday)
+        repository = Repository.open(release.repository, self._keys, clock=clock)
         repository.publish(slot.folder, channel="stable", notes="the next one", allow_drift=True)
         return Release(slot.version, release.repository, release.pubkey, slot)
 

@@ -36,7 +36,8 @@ class Config(NamedTuple):
     ``datastore_restore`` says when a slot puts back its own copy of Kubernetes' datastore: minor,
     where a newer minor version wrote the present one; always, where any other newer release did;
     never. ``check_interval`` is how many minutes lie between two looks for updates that nobody asks
-    for; 0: there are none.
+    for; 0: there are none. ``pod_servers`` are servers of the node or its link that a pod may name
+    all the same, by host or host:port; ``server_from_pod``: a pod named ``server``.
     """
 
     server: str | None = None
@@ -51,6 +52,8 @@ class Config(NamedTuple):
     healthcheck_deadline: int | None = None
     datastore_restore: str = "minor"
     check_interval: int = 0
+    pod_servers: str = ""
+    server_from_pod: bool = False
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     window_unknown: str | None = None

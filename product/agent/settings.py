@@ -17,6 +17,7 @@ TEXT_KEYS = (
     "maintenance_window",
     "pubkey",
     "healthcheck_url",
+    "pod_servers",
 )
 
 
@@ -44,7 +45,12 @@ _REGISTRY = r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _CHANNEL = r"[a-z0-9][a-z0-9._-]{0,63}"
 
-_LOGIN = re.compile(r"//[^/?#\s]{1,2048}@")
+# The value may be no URL, and its password then holds what a URL's cannot.
+_ANY_LOGIN = re.compile(r"//.{1,2048}@", re.DOTALL)
+
+# Hosts as a URL names them, with a port or without, behind blanks or commas.
+_PLACE = r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?"
+_PLACES = rf"{_PLACE}(?:[ ,]+{_PLACE}){{0,63}}"
 
 # Each key's pattern, and what a value is not that does not match it.
 _PATTERNS = {
@@ -52,6 +58,7 @@ _PATTERNS = {
     "healthcheck_url": (_URL, "not an http or https URL"),
     "registry": (_REGISTRY, "not a repository like registry.example.com/kubesolo-os"),
     "tag": (_TAG, "not a tag"),
+    "pod_servers": (_PLACES, "not hosts like 127.0.0.1:8080, localhost"),
     "channel": (_CHANNEL, "not a channel: small letters, digits, dots and dashes"),
 }
 
@@ -124,14 +131,9 @@ def _without_prefixes(text: str) -> list[str]:
     return found
 
 
-def has_login(text: str) -> bool:
-    """Whether a URL in ``text`` names a user, a token or a password."""
-    return _LOGIN.search(text) is not None
-
-
 def shown(text: str) -> str:
     """``text`` in quotes, short, without a URL's login or anything that a terminal obeys."""
-    text = _LOGIN.sub("//***@", text)
+    text = _ANY_LOGIN.sub("//***@", text)
     return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
 
 

@@ -17,7 +17,8 @@ from product.cloudinit.errors import Faults, Problem
 T = TypeVar("T", bound=BaseModel)
 # Similar names are looked for this often in a file: it takes a millisecond each.
 _MAX_GUESSES = 20
-_LOGIN = re.compile(r"//[^/@\s]{1,500}@")
+# A password may hold what no URL can: then the value is refused, and not shown either.
+_LOGIN = re.compile(r"//.{1,500}@", re.DOTALL)
 _TRUE = ("true", "yes", "on")
 _FALSE = ("false", "no", "off")
 

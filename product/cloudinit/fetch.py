@@ -11,9 +11,9 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 
-from product.agent.errors import AgentError
+from product.agent.errors import AgentError, hide_logins
 from product.agent.net.connections import Connections, TransientError
-from product.agent.sources.http import new_connections, open_url
+from product.agent.sources.exchange import new_connections, open_url
 from product.agent.system import program
 from product.agent.system.files import (
     make_directories,
@@ -86,7 +86,7 @@ def fetch_patiently(
                 fetch(url, where, connections)
             return
         except (CloudInitError, AgentError, OSError, ValueError) as error:
-            text = str(error)
+            text = hide_logins(str(error))
             if text != said:
                 say(f"configuration: cannot fetch the seed yet: {text}")
             said = text

@@ -71,6 +71,7 @@ class Updates(Model):
         Annotated[str, _as_agent("maintenance_window"), BeforeValidator(_window)] | None
     ) = None
     healthcheck_url: Annotated[str, _as_agent("healthcheck_url")] | None = None
+    pod_servers: Annotated[str, _as_agent("pod_servers")] | None = None
     healthcheck_deadline: Annotated[int, between(*NUMBER_KEYS["healthcheck_deadline"])] | None = (
         None
     )

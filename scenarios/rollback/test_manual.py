@@ -7,7 +7,7 @@ from collections.abc import Callable
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
 from scenarios.releases import Releases
-from scenarios.steps import REFUSED, Update, boot_menu, read_data, write_data
+from scenarios.steps import APPLY_SECONDS, FAILED, REFUSED, Update, boot_menu, read_data, write_data
 
 Begin = Callable[..., Update]
 
@@ -30,6 +30,21 @@ def test_an_operator_returns_to_the_former_slot(
     assert status.update.last_error == "manual rollback"
     assert read_data(node) == "kept"
     node.fail(["kubesolo-update", "apply"], exit=REFUSED)
+
+
+@scenario()
+def test_an_operator_goes_before_an_update_that_waits_for_a_server(
+    node: Node, releases: Releases, begin_after: Begin
+) -> None:
+    update = begin_after(Update.install, releases.good)
+    held = update.server.hold("/metadata/timestamp.json", after=1, times=None)
+    running = node.start(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
+    held.wait_fired(node.machine.deadline(90))
+    node.succeed(["kubesolo-update", "rollback"], seconds=30)
+    done = running.wait(node.machine.deadline(30))
+    held.release()
+    assert done.exit == FAILED, done
+    assert node.status().environment.active_slot == "A"
 
 
 @scenario()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from harness.journal.journal import Source
@@ -11,7 +11,7 @@ from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
 from harness.target.node import Node, State
 from product.release.repository import Overrides, utc_now
-from scenarios.releases import Releases
+from scenarios.releases import Releases, monday
 from scenarios.steps import FAILED, REFUSED, Update, offer
 
 if TYPE_CHECKING:
@@ -79,18 +79,34 @@ def test_wrong_architecture(
     )
 
 
-@scenario()
-def test_old_metadata_again(node: Node, releases: Releases, serve: Serve) -> None:
-    """A server, or somebody before it, that hands out what was valid before the last release."""
-    node.at(State.READY, slot="A")
-    first = releases.sign("replayed", releases.good.slot)
+def _replay(
+    node: Node, releases: Releases, serve: Serve, name: str, clock: Callable[[], datetime]
+) -> Update:
+    """An update whose server hands out what was valid before a release that the node has seen,
+    both of which were signed by ``clock``."""
+    first = releases.sign(name, releases.good.slot, clock=clock)
     old = serve(first)
-    newer = releases.publish_next(
-        releases.sign("replayed-newer", releases.good.slot), releases.newer.slot
-    )
+    signed = releases.sign(f"{name}-newer", releases.good.slot, clock=clock)
+    newer = releases.publish_next(signed, releases.newer.slot, clock=clock)
     serve(newer).check(exit=10)
     offer(node, first, old.server)
+    return old
+
+
+@scenario()
+def test_old_metadata_again(node: Node, releases: Releases, serve: Serve) -> None:
+    """A server, or somebody before it, that goes on with what was valid days ago."""
+    node.at(State.READY, slot="A")
+    old = _replay(node, releases, serve, "replayed", lambda: monday() - timedelta(days=2))
     old.refused("metadata-rollback", exit=FAILED)
+
+
+@scenario()
+def test_a_cache_that_is_behind(node: Node, releases: Releases, serve: Serve) -> None:
+    """What was valid until a moment ago is a cache's, and no attack."""
+    node.at(State.READY, slot="A")
+    old = _replay(node, releases, serve, "cached", utc_now)
+    old.refused("metadata-stale", exit=FAILED)
 
 
 @scenario()

@@ -44,7 +44,8 @@ def _starts(update: Update) -> list[int]:
     """The bytes that the answered requests for the largest artifact began at, in their order."""
     asked = [r for r in update.server.requests if r.path == _path(update)]
     asked.sort(key=lambda request: request.time)
-    return [int(r.range.removeprefix("bytes=").rstrip("-")) if r.range else 0 for r in asked]
+    spans = [request.range or "bytes=0-" for request in asked]
+    return [int(span.removeprefix("bytes=").partition("-")[0]) for span in spans]
 
 
 @scenario(tier="core", core_arch="aarch64")

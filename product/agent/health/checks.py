@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from product.agent.config import Config
-from product.agent.errors import AgentError
+from product.agent.errors import AgentError, hide_logins
 from product.agent.node import Node
 from product.agent.system.files import make_directories, write_all
 from product.agent.system.isolation import IsolatedRunner, NoAnswerError
@@ -254,13 +254,14 @@ def _probe_url(context: HealthContext, limit: float) -> Answer:
         return NOT_APPLICABLE, "no healthcheck_url is set"
     from product.agent.health.probe import ProbeError, get_status
 
+    shown = hide_logins(url)
     try:
         status = get_status(url, limit)
     except ProbeError as error:
-        return FAIL, error.message, (url,)
+        return FAIL, error.message, (shown,)
     if status == 200:
-        return PASS, f"{url} answered 200"
-    return FAIL, f"{url} answered {status}, not 200", (url,)
+        return PASS, f"{shown} answered 200"
+    return FAIL, f"{shown} answered {status}, not 200", (shown,)
 
 
 # The subject of kube_system is the pod's workload, that of probe_url the URL; node_ready and

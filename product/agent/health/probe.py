@@ -6,10 +6,11 @@ about the probed service.
 
 from __future__ import annotations
 
-import http.client
-from urllib.parse import urlsplit
+from time import monotonic
 
 from product.agent.errors import AgentError
+from product.agent.net.connections import Connections, TransientError
+from product.agent.net.urls import parse_url, without_login
 
 
 class ProbeError(AgentError):
@@ -19,23 +20,18 @@ class ProbeError(AgentError):
 
 
 def get_status(url: str, seconds: float) -> int:
-    """The HTTP status of a GET. Raises ProbeError."""
+    """The HTTP status of a GET, all of which may take ``seconds``. Raises ProbeError."""
+    shown = without_login(url)
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise ProbeError(f"healthcheck_url {url!r} is not a URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ProbeError(f"healthcheck_url {url!r} is not an http or https URL")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    connection = None
+        parse_url(url)
+    except ValueError:
+        raise ProbeError(f"healthcheck_url {shown!r} is not an http or https URL") from None
+    headers = {"User-Agent": "kubesolo-update"}
     try:
-        connection = kind(parts.hostname, port, timeout=seconds)
-        connection.request("GET", target, headers={"User-Agent": "kubesolo-update"})
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ProbeError(f"{url} gave no answer: {error}") from None
-    finally:
-        if connection is not None:
-            connection.close()
+        with Connections(connect=seconds, silence=seconds) as connections:
+            response = connections.get(url, headers, monotonic() + seconds)
+            response.close()
+            return response.status
+    except TransientError as error:
+        reason = error.message.removeprefix(f"cannot reach {shown}: ")
+        raise ProbeError(f"{shown} gave no answer: {reason}") from None

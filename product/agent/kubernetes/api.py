@@ -15,10 +15,14 @@ from product.agent.kubernetes.kubeconfig import Access
 
 if TYPE_CHECKING:
     import ssl
-    from http.client import HTTPSConnection
+
+    from product.agent.net.connections import Connection
+    from product.agent.net.sockets import Patience
 
 # A list of all pods of kube-system is some 10 kB a pod.
 MAX_BYTES = 16 * 1024 * 1024
+# Connecting, TLS and the answer may each take a wait of its own on a node that is still starting.
+WAITS = 3
 
 
 class ApiError(AgentError):
@@ -42,13 +46,15 @@ class ApiClient:
 
     def __init__(self, access: Access) -> None:
         self._access = access
-        self._connection: HTTPSConnection | None = None
+        self._connection: Connection | None = None
+        self._patience: Patience | None = None
         self._context: ssl.SSLContext | None = None
 
     @property
     def address(self) -> str:
         """``host:port``."""
-        return f"{self._access.host}:{self._access.port}"
+        host = f"[{self._access.host}]" if ":" in self._access.host else self._access.host
+        return f"{host}:{self._access.port}"
 
     def close(self) -> None:
         """Drop the connection."""
@@ -57,7 +63,7 @@ class ApiClient:
             self._connection = None
 
     def get_json(self, path: str, seconds: float) -> dict[str, object]:
-        """The object at ``path``; ``seconds`` limit every single wait for the server."""
+        """The object at ``path``; for ``seconds`` see ``get``."""
         body = self.get(path, seconds)
         try:
             document = json.loads(body.decode())
@@ -68,21 +74,31 @@ class ApiClient:
         return document
 
     def get(self, path: str, seconds: float) -> bytes:
-        """The body of a 200 answer. Raises ApiRefusedError for another status."""
+        """The body of a 200 answer. Raises ApiRefusedError for another status.
+
+        ``seconds`` limit every single wait for the server, and ``WAITS`` times as many all of it.
+        """
+        from product.agent.net.sockets import Patience
+
+        if self._patience is None:
+            self._patience = Patience(seconds)
+        patience = self._patience
+        patience.silence = seconds
+        patience.allow(WAITS * seconds)
         fresh = self._connection is None
         if fresh:
-            self._require_reachable(seconds)
+            self._require_reachable(patience)
         from http.client import HTTPException
 
         try:
-            status, body = self._ask(path, seconds)
+            status, body = self._ask(path, patience)
         except (OSError, HTTPException, ValueError) as error:
             self.close()
             if fresh or isinstance(error, TimeoutError):
                 raise self._unreachable(error) from None
             # The server closes connections as it likes, and when it starts anew.
             try:
-                status, body = self._ask(path, seconds)
+                status, body = self._ask(path, patience)
             except (OSError, HTTPException, ValueError) as error:
                 self.close()
                 raise self._unreachable(error) from None
@@ -93,33 +109,32 @@ class ApiClient:
             raise ApiRefusedError(f"{path} answered {status}: {text:.300}", status)
         return body
 
-    def _ask(self, path: str, seconds: float) -> tuple[int, bytes]:
-        connection = self._connection
-        if connection is None:
-            from http.client import HTTPSConnection
+    def _ask(self, path: str, patience: Patience) -> tuple[int, bytes]:
+        if self._connection is None:
+            from product.agent.net.connections import Connection
+            from product.agent.net.urls import Origin
 
-            host, port = self._access.host, self._access.port
-            connection = HTTPSConnection(host, port, timeout=seconds, context=self._tls())
-            self._connection = connection
+            origin = Origin("https", self._access.host, self._access.port)
+            self._connection = Connection(
+                origin, patience, connect=patience.silence, context=self._tls
+            )
         headers = {"User-Agent": "kubesolo-update", "Accept": "application/json"}
         if self._access.token:
             headers["Authorization"] = f"Bearer {self._access.token}"
-        if connection.sock is not None:
-            connection.sock.settimeout(seconds)
-        connection.request("GET", path, headers=headers)
-        response = connection.getresponse()
+        response = self._connection.ask_once(path, headers)
         body = response.read(MAX_BYTES + 1)
         if len(body) > MAX_BYTES:
             raise ValueError(f"{path} is larger than {MAX_BYTES} bytes")
         return response.status, body
 
-    def _require_reachable(self, seconds: float) -> None:
+    def _require_reachable(self, patience: Patience) -> None:
         """A connection for nothing, before TLS and HTTP are loaded."""
-        import socket
+        from product.agent.net.sockets import dial
 
+        host, port = self._access.host, self._access.port
         try:
-            socket.create_connection((self._access.host, self._access.port), seconds).close()
-        except OSError as error:
+            dial(host, port, patience, connect=patience.silence).close()
+        except (OSError, ValueError) as error:
             raise self._unreachable(error) from None
 
     def _tls(self) -> ssl.SSLContext:

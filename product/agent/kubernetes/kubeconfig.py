@@ -109,6 +109,8 @@ def _address(server: object) -> tuple[str, int]:
     host, colon, port = place.rpartition(":")
     if not colon or host.startswith("[") != host.endswith("]"):
         host, port = place, "443"
+    if ":" in host and not host.startswith("["):
+        raise ValueError(f"server is {server!r:.100}: an IPv6 address stands in brackets")
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f"server is {server!r:.100}, which names no host and port")
     return host.strip("[]"), int(port)

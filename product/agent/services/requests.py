@@ -20,6 +20,7 @@ from product.agent.errors import (
     EXIT_FAILED,
     EXIT_REFUSED,
     EXIT_USAGE,
+    hide_logins,
 )
 from product.agent.node import Node
 from product.agent.services.request_directory import Reply, Request, RequestDirectory, opened, plain
@@ -66,6 +67,7 @@ def _serve_one(node: Node, directory: RequestDirectory, file: str) -> None:
     except Exception as error:
         # The pod is told, and the next one is served.
         reply = Reply(EXIT_FAILED, "failed", f"the agent failed: {type(error).__name__}: {error}")
+    reply = reply._replace(text=hide_logins(reply.text))
     print(f"{name}: {reply.outcome} ({reply.exit}) {plain(reply.text)}", flush=True)
     try:
         directory.reply(name, reply, owner)
@@ -81,6 +83,7 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
     Raises KubesoloError and OSError, as the operations do.
     """
     config = load_config(node.paths.config, {"server": request.server})
+    config = config._replace(server_from_pod=request.server is not None)
     for note in config.unknown:
         _log(f"note: {note}")
     if request.action == "check":

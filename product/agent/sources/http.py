@@ -2,10 +2,12 @@
 
 What the server says is never trusted: the size and SHA-256 of an artifact come from the signed
 manifest, and every way of answering that does not lead to exactly those bytes is an error with a
-name. Knows nothing of TUF; ``open_url`` is what the trust layer fetches metadata with.
+name. Because the size is signed, a rest is asked for by its first and last byte: many servers
+refuse a range without an end. One that refuses ranges at all is asked for the whole file, of which
+what is there already is passed over, so that no answer takes away what has come.
 
-Codes of the errors: ``no-server``, ``server-unreachable`` (also: refuses, breaks off, too slow),
-``bad-redirect``, ``captive-portal``, ``size-mismatch``, ``digest-mismatch``, ``no-space``,
+Codes of the errors: those of product.agent.sources.exchange, ``server-unreachable`` also for one
+that breaks off or is too slow; ``size-mismatch``, ``digest-mismatch``, ``no-space``,
 ``write-failed``.
 """
 
@@ -17,113 +19,32 @@ import hashlib
 import os
 import time
 import zlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import Connections, Response, TransientError
-from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy, Progress
+from product.agent.sources.exchange import (
+    check_status,
+    new_connections,
+    open_url,
+    page_error,
+    says_page,
+    server_url,
+)
+from product.agent.sources.protocol import (
+    DEFAULT_POLICY,
+    FetchPolicy,
+    Progress,
+    wait_before,
+)
 from product.agent.system.direct_io import Writeback
 
 if TYPE_CHECKING:
+    from product.agent.net.sockets import Permit
     from product.manifest import Artifact
 
-MAX_REDIRECTS = 5
 _CHUNK = 256 * 1024
-_REDIRECTS = (301, 302, 303, 307, 308)
-# Answers that another try may better: time-outs, too many requests, and every server error.
-_TRANSIENT = (408, 425, 429)
-
-
-class HttpStatusError(AgentError):
-    """The server answered, but not with the file; ``status`` is its HTTP status."""
-
-    code = "server-unreachable"
-
-    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.status = status
-
-
-def server_url(server: str | None, path: str) -> str:
-    """``path`` under the configured ``server``; raises AgentError unless that is HTTP or HTTPS, or
-    a volume (product.agent.sources.volume)."""
-    if not server:
-        raise AgentError(
-            "no release server is configured",
-            code="no-server",
-            hint="set server= in update.conf, or pass --server",
-        )
-    if server.startswith("disk:"):
-        return f"{server.rstrip('/')}/{path}"
-    try:
-        parts = urlsplit(server)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or parts.query or parts.fragment:
-        raise AgentError(
-            f"{server!r} is not the address of a release server",
-            code="no-server",
-            hint="it must look like https://releases.example.com/kubesolo",
-        )
-    return f"{server.rstrip('/')}/{path}"
-
-
-def new_connections(policy: FetchPolicy = DEFAULT_POLICY, url: str = "") -> Connections:
-    """Connections as patient as ``policy``, for what ``url`` is; use as a context manager."""
-    if url.startswith("disk:"):
-        from product.agent.sources.volume import VolumeConnections
-
-        return VolumeConnections(connect=policy.connect, silence=policy.silence)
-    return Connections(connect=policy.connect, silence=policy.silence)
-
-
-def open_url(connections: Connections, url: str, headers: dict[str, str] | None = None) -> Response:
-    """GET ``url`` with its body unread, following redirects that keep the scheme.
-
-    Raises TransientError where the server cannot be reached and AgentError ``bad-redirect``; any
-    other status than a redirect is returned. The caller closes the response.
-    """
-    scheme = urlsplit(url).scheme
-    asked = {"Accept-Encoding": "identity", "User-Agent": "kubesolo-update"} | (headers or {})
-    current = url
-    for _ in range(MAX_REDIRECTS + 1):
-        response = connections.get(current, asked)
-        location = response.header("Location")
-        if response.status not in _REDIRECTS or location is None:
-            return response
-        response.close()
-        current = _follow(current, location, scheme)
-    raise AgentError(f"{url} redirects more than {MAX_REDIRECTS} times", code="bad-redirect")
-
-
-def _follow(current: str, location: str, scheme: str) -> str:
-    try:
-        following = urljoin(current, location)
-        parts = urlsplit(following)
-        usable = parts.scheme == scheme and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        following, usable = location, False
-    if usable:
-        return following
-    raise AgentError(
-        f"{current} redirects to {following!r}, and only {scheme} is followed from there",
-        code="bad-redirect",
-        hint="set server= to the address that the releases really have",
-    )
-
-
-def check_status(response: Response, url: str) -> None:
-    """Raise HttpStatusError, or TransientError where waiting may help, for an error status."""
-    status = response.status
-    if status < 400 and status not in _REDIRECTS:
-        return
-    if status >= 500 or status in _TRANSIENT:
-        raise TransientError(f"{url} answered {status}", hint="try again later")
-    raise HttpStatusError(
-        f"{url} answered {status}", status=status, hint="check server= in update.conf"
-    )
 
 
 def fetch_artifact(
@@ -134,20 +55,26 @@ def fetch_artifact(
     progress: Progress | None = None,
     rate_limit: int | None = None,
     policy: FetchPolicy = DEFAULT_POLICY,
+    permit: Permit | None = None,
+    interrupt: Callable[[], None] | None = None,
 ) -> int:
     """Bring ``artifact`` to ``dest``, going on from what an earlier fetch left there.
 
-    ``progress(done, total)`` is called in bytes; ``rate_limit`` is in bytes a second. Returns the
-    CRC-32 of what was written, after it had the manifest's size and SHA-256 and the disk was told
-    to keep it; reading it back is the caller's. Raises AgentError: after ``size-mismatch`` and
-    ``digest-mismatch`` the file is gone, after every other code what has come so far stays for
-    the next fetch.
+    ``progress(done, total)`` is called in bytes; ``rate_limit`` is in bytes a second; ``permit``
+    and ``interrupt``: see product.agent.net.connections. Returns the CRC-32 of what was written,
+    after it had the manifest's size and SHA-256 and the disk was told to keep it; reading it back
+    is the caller's. Raises AgentError: after ``digest-mismatch`` the file is gone, after every
+    other code what has come so far stays for the next fetch.
     """
     url = server_url(server, f"artifacts/{artifact.sha256}")
     try:
         descriptor = os.open(dest, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            checksum = _Fetch(url, artifact, descriptor, progress, rate_limit, policy).run()
+            fetch = _Fetch(url, artifact, descriptor, progress, rate_limit, policy, interrupt)
+            with new_connections(
+                policy, server or "", permit=permit, interrupt=interrupt
+            ) as connections:
+                checksum = fetch.run(connections)
             os.fsync(descriptor)
             return checksum
         finally:
@@ -158,7 +85,7 @@ def fetch_artifact(
             f"cannot write {artifact.name} to {dest}: {error.strerror}", code=code
         ) from None
     except AgentError as error:
-        if error.code in ("size-mismatch", "digest-mismatch"):
+        if error.code == "digest-mismatch":
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(dest)
         raise
@@ -175,6 +102,7 @@ class _Fetch:
         progress: Progress | None,
         rate_limit: int | None,
         policy: FetchPolicy,
+        interrupt: Callable[[], None] | None,
     ) -> None:
         self._url = url
         self._artifact = artifact
@@ -182,6 +110,7 @@ class _Fetch:
         self._progress = progress
         self._rate_limit = rate_limit
         self._policy = policy
+        self._interrupt = interrupt or (lambda: None)
         self._deadline = time.monotonic() + policy.total
         self._done = 0
         self._hash = hashlib.sha256()
@@ -189,14 +118,18 @@ class _Fetch:
         self._writeback = Writeback(descriptor)
         # Bytes that came from an earlier fetch, whose fault a wrong digest may be.
         self._inherited = 0
+        # Whether this server's answers to a range can be used, as far as is known.
+        self._ranges = True
+        # Bytes of all bodies, also of what is there already.
+        self._received = 0
 
-    def run(self) -> int:
+    def run(self, connections: Connections) -> int:
         """Fetch, and where a wrong digest may be an earlier fetch's fault, fetch once more."""
         self._take_over()
-        self._complete()
+        self._complete(connections)
         if not self._matches() and self._inherited:
             self._restart()
-            self._complete()
+            self._complete(connections)
         if self._matches():
             return self._checksum
         raise AgentError(
@@ -232,80 +165,77 @@ class _Fetch:
         self._checksum = zlib.crc32(data, self._checksum)
         self._done += len(data)
 
-    def _complete(self) -> None:
+    def _complete(self, connections: Connections) -> None:
         """Ask until all bytes are here, within the policy's bounds."""
-        fruitless = 0
-        requests = 0
-        with new_connections(self._policy, self._url) as connections:
-            while self._done < self._artifact.size:
-                before = self._done
-                requests += 1
-                try:
-                    self._request(connections)
-                    error = TransientError(f"{self._url} broke off: {self._state()}")
-                except TransientError as caught:
-                    error = caught
-                if self._done > before:
-                    fruitless = 0
-                    if self._done == self._artifact.size:
-                        return
-                else:
-                    fruitless += 1
-                wait = min(
-                    self._policy.first_wait * 2 ** max(fruitless - 1, 0), self._policy.longest_wait
+        fruitless = requests = 0
+        while self._done < self._artifact.size:
+            before = self._done
+            requests += 1
+            try:
+                self._request(connections)
+                error = TransientError(f"{self._url} broke off: {self._state()}")
+            except TransientError as caught:
+                error = caught
+            if self._done == self._artifact.size:
+                return
+            fruitless = 0 if self._done > before else fruitless + 1
+            wait = wait_before(self._policy, fruitless, error.retry_after)
+            if (
+                fruitless >= self._policy.tries
+                or requests >= self._policy.requests
+                or (error.retry_after or 0) > self._policy.heed
+                or time.monotonic() + wait > self._deadline
+            ):
+                raise AgentError(
+                    f"{error.message}; gave up after {requests} requests with {self._state()}",
+                    code=error.code,
+                    hint=error.hint or "check the network; the next try goes on from there",
                 )
-                if (
-                    fruitless >= self._policy.tries
-                    or requests >= self._policy.requests
-                    or time.monotonic() + wait > self._deadline
-                ):
-                    raise AgentError(
-                        f"{error.message}; gave up after {requests} requests with {self._state()}",
-                        code=error.code,
-                        hint=error.hint or "check the network; the next try goes on from there",
-                    )
-                time.sleep(wait)
+            connections.pause(wait)
 
     def _state(self) -> str:
         return f"{self._done} of {self._artifact.size} bytes of {self._artifact.name}"
 
     def _request(self, connections: Connections) -> None:
-        headers = {"Range": f"bytes={self._done}-"} if self._done else {}
-        response = open_url(connections, self._url, headers)
+        headers = {}
+        if self._done and self._ranges:
+            headers["Range"] = f"bytes={self._done}-{self._artifact.size - 1}"
+        until = min(self._deadline, time.monotonic() + self._policy.answer)
+        response = open_url(connections, self._url, headers, until=until)
         try:
-            if not self._accept(response):
-                return
-            self._stream(response)
+            passed_over = self._accept(response, bool(headers))
+            if passed_over is not None:
+                self._stream(response, passed_over)
         finally:
             response.close()
 
-    def _accept(self, response: Response) -> bool:
-        """Make ready for the body of ``response``; False where the next request begins anew."""
-        if response.status == 416 and self._done:
+    def _accept(self, response: Response, ranged: bool) -> int | None:
+        """How many bytes of the body of ``response`` are here already; None where it is of no use,
+        and the next request asks for the whole file."""
+        if response.status == 416 and ranged:
             total = _content_range(response)[1]
             if total is not None:
                 self._check_size(total)
-            self._restart()
-            return False
+            self._ranges = False
+            return None
         check_status(response, self._url)
-        if response.status == 206 and self._done:
+        if response.status == 206 and ranged:
             start, total = _content_range(response)
             if total is not None:
                 self._check_size(total)
             if start != self._done:
-                # It does not say truly what it sends, so a whole file is asked for instead.
-                self._restart()
-                return False
-            return True
+                # It does not say truly what it sends.
+                self._ranges = False
+                return None
+            return 0
         if response.status != 200:
             raise TransientError(f"{self._url} answered {response.status} to a plain request")
-        self._refuse_portal(response)
         length = _length(response)
+        if says_page(response) and length != self._artifact.size:
+            raise page_error(self._url)
         if length is not None:
             self._check_size(length)
-        if self._done:
-            self._restart()
-        return True
+        return self._done
 
     def _check_size(self, size: int) -> None:
         if size != self._artifact.size:
@@ -316,36 +246,24 @@ class _Fetch:
                 hint="the server's copy is damaged or was tampered with; tell whoever publishes it",
             )
 
-    def _refuse_portal(self, response: Response) -> None:
-        kind = (response.header("Content-Type") or "").partition(";")[0].strip().lower()
-        if kind in ("text/html", "application/xhtml+xml") and (
-            _length(response) != self._artifact.size
-        ):
-            raise AgentError(
-                f"{self._url} answered with a web page instead of the file",
-                code="captive-portal",
-                hint="a login page of the network may be in between; else check server=",
-            )
-
-    def _stream(self, response: Response) -> None:
+    def _stream(self, response: Response, passed_over: int) -> None:
+        """Keep the body, but for its first bytes, which are here already."""
         began = window_began = time.monotonic()
         received = window_received = 0
         slowest = self._policy.slowest
         if self._rate_limit:
             slowest = min(slowest, self._rate_limit // 2)
         while True:
+            self._interrupt()
+            response.allow(self._policy.silence)
             chunk = response.read1(_CHUNK)
             if not chunk:
                 return
-            if self._done + len(chunk) > self._artifact.size:
-                raise AgentError(
-                    f"{self._url} sends more than the {self._artifact.size} bytes that the "
-                    f"release's {self._artifact.name} has",
-                    code="size-mismatch",
-                )
-            self._keep(chunk)
+            self._count_received(len(chunk))
             received += len(chunk)
             window_received += len(chunk)
+            self._keep(memoryview(chunk)[passed_over:])
+            passed_over = max(passed_over - len(chunk), 0)
             if self._rate_limit:
                 ahead = received / self._rate_limit - (time.monotonic() - began)
                 if ahead > 0:
@@ -361,8 +279,24 @@ class _Fetch:
                     )
                 window_began, window_received = now, 0
 
-    def _keep(self, chunk: bytes) -> None:
-        view = memoryview(chunk)
+    def _count_received(self, count: int) -> None:
+        self._received += count
+        if self._received > self._policy.multiple * self._artifact.size:
+            raise AgentError(
+                f"{self._url} was sent {self._policy.multiple} times over, and there are "
+                f"{self._state()}",
+                code="server-unreachable",
+                hint="the connection breaks, and the server cannot go on where it did: it ought to "
+                "answer to ranges; the next try goes on from there",
+            )
+
+    def _keep(self, view: memoryview) -> None:
+        if self._done + len(view) > self._artifact.size:
+            raise AgentError(
+                f"{self._url} sends more than the {self._artifact.size} bytes that the "
+                f"release's {self._artifact.name} has",
+                code="size-mismatch",
+            )
         while view:
             # Hashed piece by piece, so that hash and file agree even where the disk fills up.
             written = os.write(self._descriptor, view)

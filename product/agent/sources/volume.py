@@ -8,13 +8,17 @@ answers as a server would. What lies there is trusted no more than what a server
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import Connections, Response, TransientError
 from product.agent.system import mounts, program
 from product.disk.labels import Volume, read_volume
+
+if TYPE_CHECKING:
+    from product.agent.net.sockets import Permit
 
 PREFIX = "disk:"
 # A folder for each connection, ``PROCESS.NUMBER``.
@@ -52,6 +56,9 @@ class FileResponse(Response):
         except OSError as error:
             raise TransientError(f"{self._name} cannot be read: {error.strerror}") from None
 
+    def allow(self, seconds: float) -> None:
+        """A disk takes the time that it takes."""
+
     def close(self) -> None:
         """Close the file."""
         if self._file:
@@ -61,8 +68,16 @@ class FileResponse(Response):
 class VolumeConnections(Connections):
     """Connections to servers and to volumes; ``root`` moves /sys, /dev and /run, for tests."""
 
-    def __init__(self, *, connect: float, silence: float, root: str = "/") -> None:
-        super().__init__(connect=connect, silence=silence)
+    def __init__(
+        self,
+        *,
+        connect: float,
+        silence: float,
+        permit: Permit | None = None,
+        interrupt: Callable[[], None] | None = None,
+        root: str = "/",
+    ) -> None:
+        super().__init__(connect=connect, silence=silence, permit=permit, interrupt=interrupt)
         self._root = root
         self._mounted: dict[str, str] = {}
 
@@ -72,15 +87,15 @@ class VolumeConnections(Connections):
         self._mounted.clear()
         super().__exit__(None, None, None)
 
-    def get(self, url: str, headers: dict[str, str]) -> Response:
+    def get(self, url: str, headers: dict[str, str], until: float | None = None) -> Response:
         """The same for files of a volume. Raises AgentError where there is no such volume."""
         if not url.startswith(PREFIX):
-            return super().get(url, headers)
+            return super().get(url, headers, until)
         label, _, path = url.removeprefix(PREFIX).partition("/")
         if label not in self._mounted:
             self._mounted[label] = self._mount(label)
         parts = [part for part in path.split("/") if part]
-        start = headers.get("Range", "").removeprefix("bytes=").rstrip("-")
+        start = headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
         try:
             if ".." in parts:
                 raise FileNotFoundError

@@ -27,6 +27,10 @@ class Server(ThreadingHTTPServer):
         self.misbehaviours: list[tuple[re.Pattern[str], Behaviour, list[int]]] = []
         # (path, first byte asked for or None) of every request.
         self.seen: list[tuple[str, int | None]] = []
+        # Their headers.
+        self.headers: list[dict[str, str]] = []
+        # Bytes of all bodies.
+        self.sent = 0
         # Set when the test is over, so that an endless answer ends.
         self.over = threading.Event()
 
@@ -48,12 +52,16 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     server: Server
+    # Whether a range without an end was asked for.
+    open_range = False
 
     def do_GET(self) -> None:
         span = self.headers.get("Range")
-        match = re.fullmatch(r"bytes=(\d+)-", span) if span else None
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", span) if span else None
         start = int(match[1]) if match else None
+        self.open_range = bool(match and not match[2])
         self.server.seen.append((self.path, start))
+        self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
         file = self.server.directory / self.path.lstrip("/")
         data = file.read_bytes() if file.is_file() else b""
         for pattern, behaviour, left in self.server.misbehaviours:
@@ -70,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             part = data[start:]
             self.answer(206, part, {"Content-Range": content_range(start, part, data)})
+
+    do_POST = do_GET
 
     def answer(
         self,
@@ -90,6 +100,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body) if length == -1 else length))
         self.end_headers()
         self.wfile.write(body)
+        self.server.sent += len(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the tests' output clean."""
@@ -134,6 +145,33 @@ def tampered(handler: Handler, data: bytes, start: int) -> None:
     handler.answer(200, data[:-1] + bytes([data[-1] ^ 1]))
 
 
+def retry_after(code: int, value: str) -> Behaviour:
+    """Answer ``code`` and ask to wait."""
+    return lambda handler, data, start: handler.answer(code, b"", {"Retry-After": value})
+
+
+def unsatisfied(size: int) -> Behaviour:
+    """Answer 416 as of a file of ``size`` bytes."""
+    return lambda handler, data, start: handler.answer(
+        416, b"", {"Content-Range": f"bytes */{size}"}
+    )
+
+
+def unannounced_text(body: bytes) -> Behaviour:
+    """Answer 200 with another body whose length is not said."""
+    return lambda handler, data, start: handler.answer(200, body, length=None)
+
+
+def whole_cut_after(count: int) -> Behaviour:
+    """Announce the whole file whatever was asked, send ``count`` bytes of it and hang up."""
+
+    def behave(handler: Handler, data: bytes, start: int) -> None:
+        handler.answer(200, data[:count], length=len(data))
+        handler.close_connection = True
+
+    return behave
+
+
 def range_ignored(handler: Handler, data: bytes, start: int) -> None:
     """Answer 200 with everything whatever was asked."""
     handler.answer(200, data)
@@ -172,6 +210,60 @@ def endless(handler: Handler, data: bytes, start: int) -> None:
     with contextlib.suppress(OSError):
         while not handler.server.over.is_set():
             handler.wfile.write(bytes(65536))
+
+
+def closed_ranges_alone(handler: Handler, data: bytes, start: int) -> None:
+    """Refuse a range without an end, and break off after 60 % of what was asked for."""
+    if handler.open_range:
+        handler.answer(416, b"")
+        return
+    cut_after(-(-(len(data) - start) * 6 // 10))(handler, data, start)
+
+
+def dripping_headers(handler: Handler, data: bytes, start: int) -> None:
+    """Send a byte of an endless header every 20 ms."""
+    _drip(handler, b"HTTP/1.1 200 OK\r\nX-Slow: ", b"a")
+
+
+def continuing(handler: Handler, data: bytes, start: int) -> None:
+    """Promise an answer every 20 ms."""
+    _drip(handler, b"", b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def dripping_chunks(handler: Handler, data: bytes, start: int) -> None:
+    """Announce a chunk, and send a byte of its size's extension every 20 ms."""
+    _drip(handler, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"a")
+
+
+def dripping_trailers(handler: Handler, data: bytes, start: int) -> None:
+    """Send the file in chunks, and a line behind its end every 20 ms."""
+    begin = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{len(data):x}\r\n".encode()
+    _drip(handler, begin + data + b"\r\n0\r\n", b"X-Slow: a\r\n")
+
+
+def _drip(handler: Handler, begin: bytes, drop: bytes) -> None:
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        handler.wfile.write(begin)
+        while not handler.server.over.wait(0.02):
+            handler.wfile.write(drop)
+            handler.wfile.flush()
+
+
+def silent(handler: Handler, data: bytes, start: int) -> None:
+    """Take the request and answer nothing."""
+    handler.close_connection = True
+    handler.server.over.wait(60)
+
+
+def slow_redirects(seconds: float) -> Behaviour:
+    """Redirect to the same place after ``seconds``."""
+
+    def behave(handler: Handler, data: bytes, start: int) -> None:
+        handler.server.over.wait(seconds)
+        handler.answer(302, b"", {"Location": handler.path})
+
+    return behave
 
 
 def dripping(handler: Handler, data: bytes, start: int) -> None:

@@ -376,7 +376,7 @@ class World:
             raise self.server_error
         return self.offered
 
-    def _fetch(self, server: str, artifact: Artifact, dest: str, *, progress: object) -> int:
+    def _fetch(self, server: str, artifact: Artifact, dest: str, **_: object) -> int:
         assert self.offered is not None
         error = self.fetch_errors.pop(len(self.fetched) + 1, None)
         if error:

@@ -5,8 +5,8 @@ signed), ``root.json``, ``timestamp.json``, ``snapshot.json`` and ``targets.json
 needs protection from loss: what is missing or damaged is fetched and verified again.
 
 Codes of the errors: ``no-server``, ``no-pubkey``, ``no-release``, ``server-unreachable``,
-``bad-redirect``, ``untrusted-signature``, ``expired``, ``metadata-rollback``, ``size-mismatch``,
-``digest-mismatch``, ``bad-metadata``.
+``bad-redirect``, ``captive-portal``, ``server-refused``, ``untrusted-signature``, ``expired``,
+``metadata-stale``, ``metadata-rollback``, ``size-mismatch``, ``digest-mismatch``, ``bad-metadata``.
 
 tuf and what it needs are imported inside functions: on the node they cost more than most commands
 take.
@@ -16,22 +16,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from product.agent.errors import AgentError
-from product.agent.sources.http import (
-    HttpStatusError,
-    check_status,
-    new_connections,
-    open_url,
-    server_url,
-)
-from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
+from product.agent.net.guard import permit_for
+from product.agent.sources.exchange import new_connections, server_url
+from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy, wait_before
 from product.agent.system.files import make_directories, write_atomic
 from product.agent.trust import standins
+from product.agent.trust.fetcher import Download, as_fetcher
 from product.agent.trust.floor import TIME_FORMAT, proven_moments, refuse_expired
 from product.agent.trust.pin import ensure_anchor, read_pinned_keys
 from product.manifest import MANIFEST_NAME, Manifest, ManifestError
@@ -42,13 +37,11 @@ if TYPE_CHECKING:
     from tuf.ngclient.updater import Updater
 
     from product.agent.config import Config
-    from product.agent.net.connections import Connections, Response
 
 RELEASE_FILE = "/usr/lib/kubesolo/release.json"
 
-# Metadata is small; a server that takes longer than this for one file is not serving it.
-_METADATA_SECONDS = 60.0
-_CHUNK = 64 * 1024
+# How long after the newest timestamp was signed an older one may be a cache's, and no attack.
+_CACHES = timedelta(days=1)
 
 
 class TrustedRelease(NamedTuple):
@@ -77,24 +70,30 @@ def find_release(
     release_file: str = RELEASE_FILE,
     known_time: str | None = None,
     policy: FetchPolicy = DEFAULT_POLICY,
+    interrupt: Callable[[], None] | None = None,
 ) -> TrustedRelease:
     """The release that the server of ``config`` has for its channel and ``architecture``.
 
     ``now`` is the node's clock where it is not the system's; ``release_file`` gives the build
     date of the running image, before which no clock is believed, and ``known_time`` what time the
-    node last knew. Raises AgentError.
+    node last knew; ``interrupt``: see product.agent.net.connections. Raises AgentError.
     """
     base = server_url(config.server, "")
     pinned = read_pinned_keys(config.pubkey)
     clock = now or datetime.now(UTC)
     standins.install()
-    with new_connections(policy, base) as connections, _named_errors(base, clock):
-        fetcher = _new_fetcher(connections)
+    with (
+        new_connections(
+            policy, config.server or "", permit=permit_for(config), interrupt=interrupt
+        ) as connections,
+        _named_errors(base, clock),
+    ):
+        download = Download(connections, policy)
+        fetcher = as_fetcher(download)
         make_directories(metadata_dir)
         ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)
         reference = max([clock, *proven_moments(metadata_dir, release_file, known_time)])
-        updater = _new_updater(metadata_dir, base, fetcher, reference)
-        updater.refresh()
+        updater = _refreshed(metadata_dir, base, download, reference, policy)
         # The timestamp just verified may prove that the clock is further behind than was known.
         proved = max([reference, *proven_moments(metadata_dir, release_file, known_time)])
         refuse_expired(metadata_dir, proved)
@@ -102,13 +101,46 @@ def find_release(
         target = updater.get_targetinfo(path)
         if target is None:
             raise AgentError(
-                f"{config.server} has no release of the channel {config.channel!r} for "
-                f"{architecture}",
+                f"{base} has no release of the channel {config.channel!r} for {architecture}",
                 code="no-release",
                 hint="check channel= in update.conf",
             )
         data = _fetch_target(fetcher, base, target)
         return _release(config.channel, target, data)
+
+
+def _refreshed(
+    store: str, base: str, download: Download, reference: datetime, policy: FetchPolicy
+) -> Updater:
+    """An updater with the server's newest metadata; older than that of ``store`` is asked for
+    again, because a cache in between may be a moment behind."""
+    from tuf.api.exceptions import BadVersionNumberError
+
+    tries = 0
+    while True:
+        tries += 1
+        updater = _new_updater(store, base, as_fetcher(download), reference)
+        try:
+            updater.refresh()
+            return updater
+        except BadVersionNumberError as error:
+            if tries >= policy.tries:
+                if _may_be_a_cache(store, reference):
+                    raise AgentError(
+                        f"{base} serves older metadata than this node has seen, as a cache does "
+                        f"for a while: {error}",
+                        code="metadata-stale",
+                        hint="try again later; if it lasts for a day, look at what is between",
+                    ) from None
+                raise
+        download.fresh = True
+        download.pause(wait_before(policy, tries, None))
+
+
+def _may_be_a_cache(store: str, reference: datetime) -> bool:
+    """Whether the newest timestamp that was seen is so young that a cache may not have it."""
+    signed = proven_moments(store, "")
+    return bool(signed) and reference - max(signed) < _CACHES
 
 
 def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: datetime) -> Updater:
@@ -127,43 +159,6 @@ def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: da
     updater = NodeUpdater(store, f"{base}metadata/", fetcher=fetcher)
     updater._trusted_set.reference_time = reference
     return updater
-
-
-def _new_fetcher(connections: Connections) -> FetcherInterface:
-    from tuf.api.exceptions import DownloadHTTPError, SlowRetrievalError
-    from tuf.ngclient.fetcher import FetcherInterface
-
-    class Fetcher(FetcherInterface):
-        """Downloads by the rules of ``sources.open_url``; the caller bounds the size."""
-
-        def _fetch(self, url: str) -> Iterator[bytes]:
-            response = open_url(connections, url)
-            try:
-                check_status(response, url)
-            except HttpStatusError as error:
-                response.close()
-                raise DownloadHTTPError(error.message, error.status) from None
-            except AgentError:
-                response.close()
-                raise
-            return self._stream(response, url)
-
-        def fetch(self, url: str) -> Iterator[bytes]:
-            # tuf's own would hide an AgentError's code behind a DownloadError.
-            return self._fetch(url)
-
-        @staticmethod
-        def _stream(response: Response, url: str) -> Iterator[bytes]:
-            deadline = time.monotonic() + _METADATA_SECONDS
-            try:
-                while chunk := response.read1(_CHUNK):
-                    yield chunk
-                    if time.monotonic() > deadline:
-                        raise SlowRetrievalError(f"{url} took over {_METADATA_SECONDS:.0f} s")
-            finally:
-                response.close()
-
-    return Fetcher()
 
 
 @contextlib.contextmanager

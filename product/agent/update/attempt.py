@@ -14,6 +14,7 @@ from product.agent.node import Node
 from product.agent.records.state import Phase
 from product.agent.slots.store import SlotStore
 from product.agent.slots.writer import Fetch, SlotWriter
+from product.agent.system.lock import give_way
 from product.agent.update.baseline import take_baseline
 from product.agent.update.gates import (
     GATES,
@@ -42,10 +43,13 @@ class Offer(NamedTuple):
     verdicts: list[Verdict]
 
 
-def find_release(node: Node, config: Config) -> TrustedRelease | None:
+def find_release(
+    node: Node, config: Config, metadata: str, interrupt: Callable[[], None] | None = None
+) -> TrustedRelease | None:
     """The channel's release for this node; None where it has none, or the running one.
 
-    Raises AgentError by the name of what is wrong with the network or the metadata.
+    ``metadata`` is the folder of what was proved so far; ``interrupt`` is called while the server
+    is waited for. Raises AgentError by the name of what is wrong with the network or the metadata.
     """
     if not config.server:
         raise ConfigError("no server is configured", hint="set server= in update.conf, or --server")
@@ -56,22 +60,31 @@ def find_release(node: Node, config: Config) -> TrustedRelease | None:
     release = trust.find_release(
         config,
         architecture=node.release.architecture,
-        metadata_dir=node.paths.metadata,
+        metadata_dir=metadata,
         release_file=node.paths.release,
         known_time=node.paths.known_time,
+        interrupt=interrupt,
     )
     if release is None or parse_version(release.version) == parse_version(node.release.version):
         return None
     return release
 
 
+def find_unlocked(node: Node, config: Config) -> TrustedRelease | None:
+    """The same for whoever does not hold the lock: no server keeps an update waiting."""
+    from product.agent.trust.borrow import borrowed
+
+    with borrowed(node.paths.metadata, node.paths.run, node.paths.lock) as metadata:
+        return find_release(node, config, metadata)
+
+
 def check(node: Node, config: Config) -> Offer | None:
-    """What is offered, without changing or recording anything.
+    """What is offered, without the lock, and without changing or recording anything.
 
     Only the gates that judge the release itself are asked, all of them.
     """
     config.require_usable()
-    release = find_release(node, config)
+    release = find_unlocked(node, config)
     if release is None:
         return None
     context = GateContext(node, config, release=release)
@@ -80,7 +93,10 @@ def check(node: Node, config: Config) -> Offer | None:
 
 
 class Attempt:
-    """``kubesolo-update apply``; the caller holds the lock."""
+    """``kubesolo-update apply``; the caller holds the lock, but for ``rehearse``.
+
+    While a server is waited for, and before anything is written, a rollback ends it.
+    """
 
     def __init__(self, node: Node, config: Config, *, force: bool, say: Say) -> None:
         self._node = node
@@ -101,7 +117,7 @@ class Attempt:
         context = GateContext(self._node, self._config, self._force)
         verdicts = evaluate([gate for gate in GATES if not gate.needs_release], context)
         require(verdicts)
-        release = find_release(self._node, self._config)
+        release = find_unlocked(self._node, self._config)
         if release is None:
             return None
         context = context._replace(release=release)
@@ -136,7 +152,8 @@ class Attempt:
     def _stage(self, record: Record, env: Environment) -> TrustedRelease | None:
         context = GateContext(self._node, self._config, self._force)
         self._pass([gate for gate in GATES if not gate.needs_release], context, record)
-        release = find_release(self._node, self._config)
+        paths = self._node.paths
+        release = find_release(self._node, self._config, paths.metadata, self._give_way)
         if release is None:
             record.save(record.state.to(Phase.IDLE)._replace(attempt_count=0))
             record.note("apply", "up-to-date", bypassed=record.state.bypassed)
@@ -146,6 +163,7 @@ class Attempt:
         self._pass(gates, context._replace(release=release), record)
         passive, trial = self._node.boot.passive, os.urandom(4).hex()
         take_baseline(self._node, self._config, trial, self._say)
+        self._give_way()
         record.save(record.state.to(Phase.DOWNLOADING)._replace(to_slot=passive, trial=trial))
         self._write(passive, env, release)
         record.save(record.state.to(Phase.STAGED))
@@ -185,6 +203,7 @@ class Attempt:
         return left
 
     def _place(self, writer: SlotWriter, artifact: Artifact, fetch: Fetch) -> None:
+        self._give_way()
         slot = self._node.boot.passive
         if writer.place(artifact, fetch):
             self._say(f"{artifact.name}: {artifact.size} bytes written to slot {slot}")
@@ -192,11 +211,21 @@ class Attempt:
             self._say(f"{artifact.name}: already in slot {slot}")
 
     def _fetch(self, artifact: Artifact, path: str) -> int:
+        from product.agent.net.guard import permit_for
         from product.agent.sources import http as sources
 
         assert self._config.server is not None
-        progress = _Progress(artifact.name, self._say)
-        return sources.fetch_artifact(self._config.server, artifact, path, progress=progress)
+        return sources.fetch_artifact(
+            self._config.server,
+            artifact,
+            path,
+            progress=_Progress(artifact.name, self._say),
+            permit=permit_for(self._config),
+            interrupt=self._give_way,
+        )
+
+    def _give_way(self) -> None:
+        give_way(self._node.paths.lock)
 
 
 class _Progress:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from product.agent.config import Config
-from product.agent.errors import AgentError
+from product.agent.errors import AgentError, hide_logins
 from product.agent.health.checks import CHECKS, FAIL, KNOWN, HealthContext, Result
 from product.agent.health.report import read_report
 from product.agent.health.runner import run_until
@@ -127,7 +127,8 @@ def _fault(kept: dict[str, Any]) -> Result:
         str(kept["name"]),
         FAIL,
         str(kept["reason"]),
-        tuple(map(str, kept["subjects"])),
+        # An older agent kept a URL's login.
+        tuple(hide_logins(str(subject)) for subject in kept["subjects"]),
         limit=None if limit is None else float(limit),
     )
 

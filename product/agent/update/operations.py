@@ -1,7 +1,7 @@
 """An operator's or a pod's operations, each with a result that commands print and services send.
 
-Each takes the agent's lock and raises BusyError where another agent holds it, RefusedError where a
-gate refuses, AgentError and OSError for what fails.
+What changes the node takes the agent's lock and raises BusyError where another agent holds it. Each
+raises RefusedError where a gate refuses, AgentError and OSError for what fails.
 """
 
 from __future__ import annotations
@@ -100,16 +100,14 @@ class ActivateResult(NamedTuple):
 
 
 def check_for_release(node: Node, config: Config) -> CheckResult:
-    """Look for a release; the lock is taken for the metadata that this renews."""
-    with exclusive(node.paths.lock):
-        return CheckResult(node.release.version, check(node, config))
+    """Look for a release."""
+    return CheckResult(node.release.version, check(node, config))
 
 
 def rehearse(node: Node, config: Config, *, force: bool, say: Say) -> CheckResult:
     """Everything up to the first write, recording nothing."""
-    with exclusive(node.paths.lock):
-        offer = Attempt(node, config, force=force, say=say).rehearse()
-        return CheckResult(node.release.version, offer)
+    offer = Attempt(node, config, force=force, say=say).rehearse()
+    return CheckResult(node.release.version, offer)
 
 
 def apply_release(node: Node, config: Config, *, force: bool, say: Say) -> ApplyResult:

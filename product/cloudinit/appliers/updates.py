@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from product.agent.settings import has_login
+from product.agent.errors import has_login
 from product.cloudinit.planned import Part, text_file
 from product.cloudinit.updates import KEY_FILE, Updates
 

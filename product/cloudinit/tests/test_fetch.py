@@ -9,7 +9,7 @@ import pytest
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import Connections
-from product.agent.sources.http import new_connections
+from product.agent.sources.exchange import new_connections
 from product.agent.tests.support_http import Server, serve, status
 from product.cloudinit.errors import CloudInitError
 from product.cloudinit.fetch import fetch, fetch_patiently, main
@@ -82,6 +82,17 @@ def test_it_tries_until_the_network_is_there_and_says_each_failure_once(
     assert pauses == [5.0, 10.0, 20.0]
     assert len(lines) == 1
     assert "503" in lines[0]
+
+
+@pytest.mark.parametrize("code", [404, 401, 503])
+def test_a_login_is_sent_and_not_said(node: FakeNode, server: Server, code: int) -> None:
+    server.misbehave("user-data", status(code), times=1)
+    lines: list[str] = []
+    url = server.url.replace("//", "//me:word@")
+    fetch_patiently(url, node, lines.append, lambda seconds: None)
+    assert {headers.get("authorization") for headers in server.headers} == {"Basic bWU6d29yZA=="}
+    assert len(lines) == 1
+    assert "word" not in lines[0]
 
 
 def run(node: FakeNode, server: Server, monkeypatch: pytest.MonkeyPatch) -> bool:

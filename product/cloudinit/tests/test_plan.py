@@ -108,6 +108,8 @@ def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> N
         ('server: "http://x/\\nserver=http://evil/"', "server", "has a blank"),
         ("server: 'http://x/?a=b'", "server", "is not an address like https://"),
         ("server: 'http://me:secret@x/?a=b'", "server", "'http://***@x/?a=b' is not an address"),
+        ("server: 'http://me:sec/ret@x/'", "server", "'http://***@x/' is not an address"),
+        ("server: 'http://me:sec@ret@x/'", "server", "'http://***@x/' is not an address"),
         ("server: 'http://x:99999/'", "server", "is not an address like https://"),
         ("server: 'http://[x/'", "server", "is not an address like https://"),
         ("server: 'http://a.b/', registry: a.b/os", "registry", "and server are both there"),

@@ -22,8 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(node: Node, options: argparse.Namespace) -> int:
-    """With --reboot, outside the window nothing is changed either."""
-    with exclusive(node.paths.lock):
+    """With --reboot, outside the window nothing is changed either.
+
+    It goes before an update that waits for a server, which ends.
+    """
+    with exclusive(node.paths.lock, urgent=True):
         if options.reboot:
             require([WINDOW_GATE.evaluate(GateContext(node, options.config, options.force))])
         record = Record(node)

@@ -14,6 +14,7 @@ import pytest
 
 from product.agent.cli.parser import COMMANDS
 from product.agent.kubernetes.tests.test_payload import GOOD
+from product.agent.system import lock
 from product.agent.system.lock import exclusive
 from product.agent.tests.support_cluster import Authority, kubeconfig
 from product.agent.tests.support_datastore import Store
@@ -64,13 +65,19 @@ def test_exit_codes(world: World, argv: list[str], code: int) -> None:
     assert world.run(*argv) == code
 
 
-def test_the_second_agent_is_busy(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_second_agent_is_busy(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "URGENT_SECONDS", 0.1)
     world.offered = FakeRelease("0.2.0")
     with exclusive(world.paths.lock):
-        for command in ("check", "apply", "activate", "rollback"):
+        for command in ("apply", "activate", "rollback"):
             assert world.run(command) == 12
         assert "is at work (process" in capsys.readouterr().err
+        # What only looks needs no lock.
         assert world.run("status") == 0
+        assert world.run("check") == 10
+        assert world.run("apply", "--dry-run") == 10
     assert world.run("apply") == 0
 
 

@@ -58,6 +58,7 @@ def test_a_token_instead_of_a_certificate(tmp_path: Path, document: dict[str, An
         ("https://10.0.2.15:6443", ("10.0.2.15", 6443)),
         ("https://node", ("node", 443)),
         ("https://[::1]:6443/", ("::1", 6443)),
+        ("https://[fd00::7]", ("fd00::7", 443)),
         ("https://[fe80::1]", ("fe80::1", 443)),
     ],
 )
@@ -79,6 +80,8 @@ USER = ("users", 0, "user")
     [
         ((*CLUSTER, "server"), "http://127.0.0.1:6443", "not an https address"),
         ((*CLUSTER, "server"), "https://:6443", "names no host and port"),
+        ((*CLUSTER, "server"), "https://::1", "stands in brackets"),
+        ((*CLUSTER, "server"), "https://fd00::7:6443", "stands in brackets"),
         ((*CLUSTER, "server"), "https://a:b", "names no host and port"),
         ((*CLUSTER, "server"), "https://a:70000", "names no host and port"),
         ((*CLUSTER, "server"), None, "server is None"),

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import ssl
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.x509.oid import NameOID
 
-from product.agent.net.connections import Connections, TransientError
+from product.agent.net.connections import Connection, Connections, TransientError
+from product.agent.net.tests.support_tls import certificate
 from product.agent.tests import support_http as support
 
 CONTENT = bytes(range(256)) * 1000
@@ -41,13 +35,13 @@ def connections() -> Iterator[Connections]:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The host of every connection that was opened."""
     hosts: list[str] = []
-    real = http.client.HTTPConnection.connect
+    real = Connection.connect
 
-    def connect(connection: http.client.HTTPConnection) -> None:
+    def connect(connection: Connection) -> None:
         hosts.append(connection.host)
         real(connection)
 
-    monkeypatch.setattr(http.client.HTTPConnection, "connect", connect)
+    monkeypatch.setattr(Connection, "connect", connect)
     return hosts
 
 
@@ -113,6 +107,24 @@ def test_an_unread_rest_is_not_taken_for_the_next_answer(
     assert len(opened) == 2
 
 
+def test_a_post_brings_its_body_and_its_login(
+    server: support.Server, connections: Connections
+) -> None:
+    got: list[tuple[str, bytes]] = []
+
+    def take(handler: support.Handler, data: bytes, start: int) -> None:
+        length = int(handler.headers["Content-Length"])
+        got.append((handler.headers["Authorization"], handler.rfile.read(length)))
+        handler.answer(204, b"")
+
+    server.misbehave("hook", take)
+    url = f"{server.url.replace('//', '//me:word@')}/hook"
+    response = connections.post(url, {}, b"{}", time.monotonic() + 5)
+    response.close()
+    assert response.status == 204
+    assert got == [("Basic bWU6d29yZA==", b"{}")]
+
+
 @pytest.mark.parametrize("sent", [0, 5000])
 def test_an_early_end_is_no_end(
     server: support.Server, connections: Connections, sent: int
@@ -155,37 +167,6 @@ def test_whatever_a_path_holds_is_asked_for(
 def test_a_host_that_there_is_not_is_named(connections: Connections, host: str) -> None:
     with pytest.raises(TransientError, match=f"cannot reach http://{host}/"):
         connections.get(f"http://{host}/", {})
-
-
-def certificate(folder: Path) -> Path:
-    """Key and certificate of an authority of its own, for 127.0.0.1."""
-    key = generate_private_key(SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return path
 
 
 def test_https_is_believed_only_with_a_certificate_that_is_trusted(

@@ -188,15 +188,16 @@ def test_total_time_is_bounded(server: http.Server, dest: Path) -> None:
     ("behaviour", "code", "kept"),
     [
         pytest.param(http.tampered, "digest-mismatch", False, id="tampered"),
-        pytest.param(http.replaced(CONTENT[:-1]), "size-mismatch", False, id="too short"),
-        pytest.param(http.replaced(CONTENT + b"x"), "size-mismatch", False, id="too long"),
-        pytest.param(http.endless, "size-mismatch", False, id="endless"),
+        pytest.param(http.replaced(CONTENT[:-1]), "size-mismatch", True, id="too short"),
+        pytest.param(http.replaced(CONTENT + b"x"), "size-mismatch", True, id="too long"),
+        pytest.param(http.endless, "size-mismatch", True, id="endless"),
         pytest.param(
             http.replaced(b"<html>please log in</html>", "text/html; charset=utf-8"),
             "captive-portal",
             True,
             id="captive portal",
         ),
+        pytest.param(http.status(511), "captive-portal", True, id="511"),
         pytest.param(http.status(404), "server-unreachable", True, id="404"),
         pytest.param(http.status(503), "server-unreachable", True, id="503"),
         pytest.param(http.status(204), "server-unreachable", True, id="204"),
@@ -204,6 +205,9 @@ def test_total_time_is_bounded(server: http.Server, dest: Path) -> None:
         pytest.param(http.redirect("https://127.0.0.1:1/"), "bad-redirect", True, id="to https"),
         pytest.param(http.redirect("http://["), "bad-redirect", True, id="to no URL"),
         pytest.param(http.redirect("http://host:port/"), "bad-redirect", True, id="to no port"),
+        pytest.param(http.redirect("http://%C3%A4..b/"), "bad-redirect", True, id="to no name"),
+        pytest.param(http.redirect("http://%0d%0a/"), "server-unreachable", True, id="to a break"),
+        pytest.param(http.redirect("http://%00/"), "server-unreachable", True, id="to a NUL"),
         pytest.param(http.redirect("http:///path"), "bad-redirect", True, id="to no host"),
         pytest.param(http.redirect("artifacts"), "bad-redirect", True, id="redirects for ever"),
     ],
@@ -216,16 +220,155 @@ def test_refusals_have_names(
     assert error.code == code
     assert dest.exists() is kept
     # Nothing is written that was not part of the artifact's size, let alone without bound.
-    assert not kept or dest.stat().st_size == 0
+    assert not kept or CONTENT.startswith(dest.read_bytes())
 
 
-def test_a_wrong_size_is_seen_in_a_partial_answer(server: http.Server, dest: Path) -> None:
+def test_a_wrong_size_is_seen_in_a_partial_answer_and_costs_nothing(
+    server: http.Server, dest: Path
+) -> None:
     (server.directory / "artifacts" / ARTIFACT.sha256).write_bytes(CONTENT[:-5])
-    dest.write_bytes(CONTENT[:1000])
-    assert failure(server, dest).code == "size-mismatch"
-    dest.write_bytes(CONTENT[:-2])
-    assert failure(server, dest).code == "size-mismatch"
+    for begun in (CONTENT[:1000], CONTENT[:-2]):
+        dest.write_bytes(begun)
+        assert failure(server, dest).code == "size-mismatch"
+        assert dest.read_bytes() == begun
     assert ranges(server) == [1000, len(CONTENT) - 2]
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(http.replaced(CONTENT[:-1]), id="200 of another length"),
+        pytest.param(http.replaced(b"gone"), id="a short 200"),
+        pytest.param(http.unannounced_text(b"gone"), id="a short 200 without a length"),
+        pytest.param(http.unsatisfied(7), id="416 of another length"),
+        pytest.param(http.status(416), id="416 to all"),
+        pytest.param(http.status(404), id="404"),
+        pytest.param(http.cut_after(0), id="nothing"),
+        pytest.param(http.whole_cut_after(100), id="200 that breaks off"),
+    ],
+)
+def test_no_answer_takes_away_what_has_come(
+    server: http.Server, dest: Path, behaviour: http.Behaviour
+) -> None:
+    """A download of 90 % is what a link of days has brought."""
+    begun = CONTENT[:270_000]
+    dest.write_bytes(begun)
+    server.misbehave("artifacts", behaviour)
+    failure(server, dest)
+    assert dest.read_bytes() == begun
+    assert server.sent <= 4 * len(CONTENT)
+    server.misbehaviours.clear()
+    fetch(server, dest)
+    assert ranges(server)[-1] == 270_000
+
+
+def test_a_server_that_takes_closed_ranges_alone_brings_the_file_once(
+    server: http.Server, dest: Path
+) -> None:
+    server.misbehave("artifacts", http.closed_ranges_alone)
+    fetch(server, dest)
+    assert dest.read_bytes() == CONTENT
+    assert server.sent == len(CONTENT)
+    assert None not in ranges(server)[1:]
+
+
+def test_a_server_without_ranges_on_a_link_that_breaks_takes_a_small_multiple(
+    server: http.Server, dest: Path
+) -> None:
+    """Each answer brings a little more than the one before, so no try is fruitless."""
+    for count in range(100_000, 290_000, 1000):
+        server.misbehave("artifacts", http.whole_cut_after(count), times=1)
+    error = failure(server, dest)
+    assert error.code == "server-unreachable"
+    assert "4 times over" in error.message
+    assert server.sent <= 4 * len(CONTENT) + 256 * 1024
+    kept = dest.stat().st_size
+    assert kept > 100_000
+    assert dest.read_bytes() == CONTENT[:kept]
+    server.misbehaviours.clear()
+    fetch(server, dest)
+    assert ranges(server)[-1] == kept
+
+
+def test_a_server_without_ranges_is_gone_on_with(server: http.Server, dest: Path) -> None:
+    dest.write_bytes(CONTENT[:100_000])
+    server.misbehave("artifacts", http.status(416), times=1)
+    server.misbehave("artifacts", http.whole_cut_after(200_000), times=1)
+    server.misbehave("artifacts", http.range_ignored)
+    fetch(server, dest)
+    assert dest.read_bytes() == CONTENT
+    assert ranges(server) == [100_000, None, None]
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        pytest.param(http.silent, id="silence"),
+        pytest.param(http.dripping_headers, id="a header that drips"),
+        pytest.param(http.continuing, id="100 Continue without end"),
+        pytest.param(http.slow_redirects(0.2), id="slow redirects"),
+        pytest.param(http.dripping_chunks, id="a chunk's size that drips"),
+    ],
+)
+def test_a_server_that_takes_its_time_is_given_up(
+    server: http.Server, dest: Path, behaviour: http.Behaviour
+) -> None:
+    server.misbehave("artifacts", behaviour)
+    began = time.monotonic()
+    error = failure(server, dest, answer=0.5, silence=0.5, tries=2)
+    assert error.code == "server-unreachable"
+    assert "timed out" in error.message
+    assert time.monotonic() - began < 15
+
+
+def test_a_download_may_take_longer_than_an_answer(server: http.Server, dest: Path) -> None:
+    fetch_policy = POLICY._replace(answer=0.3)
+    sources.fetch_artifact(server.url, ARTIFACT, str(dest), rate_limit=400_000, policy=fetch_policy)
+    assert dest.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("code", [503, 429])
+def test_retry_after_is_heard(server: http.Server, dest: Path, code: int) -> None:
+    server.misbehave("artifacts", http.retry_after(code, "1"), times=1)
+    began = time.monotonic()
+    fetch(server, dest)
+    assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize(
+    "value", ["86400", "Sun, 06 Nov 2094 08:49:37 GMT"], ids=["seconds", "date"]
+)
+def test_a_server_that_wants_a_long_rest_gets_it_another_day(
+    server: http.Server, dest: Path, value: str
+) -> None:
+    server.misbehave("artifacts", http.retry_after(503, value))
+    began = time.monotonic()
+    assert "asked to wait" in failure(server, dest).message
+    assert time.monotonic() - began < 15
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("value", ["", "soon", "-5", "9" * 400, "Mon, 99 Nov 9999 08:49:37 GMT"])
+def test_a_retry_after_that_is_none_counts_for_nothing(
+    server: http.Server, dest: Path, value: str
+) -> None:
+    server.misbehave("artifacts", http.retry_after(503, value), times=1)
+    fetch(server, dest)
+
+
+def test_a_download_is_interrupted_and_what_has_come_stays(server: http.Server, dest: Path) -> None:
+    server.misbehave("artifacts", http.dripping)
+    end = time.monotonic() + 0.3
+
+    def interrupt() -> None:
+        if time.monotonic() > end:
+            raise AgentError("enough", code="gave-way")
+
+    with pytest.raises(AgentError, match="enough"):
+        sources.fetch_artifact(server.url, ARTIFACT, str(dest), policy=POLICY, interrupt=interrupt)
+    assert time.monotonic() < end + 15
+    assert dest.stat().st_size > 0
+    assert CONTENT.startswith(dest.read_bytes())
 
 
 def test_redirects_within_the_scheme_are_followed(server: http.Server, dest: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import Connections
-from product.agent.sources import http, volume
+from product.agent.sources import exchange, http, volume
 from product.agent.sources.volume import VolumeConnections
 from product.agent.system import program
 from product.image.seed import seed_image
@@ -69,7 +69,7 @@ def test_it_is_mounted_once_and_read_only(computer: Computer) -> None:
     (computer.shown / "one").write_bytes(b"1")
     with computer.connections() as connections:
         for _ in range(2):
-            response = http.open_url(connections, "disk:releases/one")
+            response = exchange.open_url(connections, "disk:releases/one")
             assert (response.status, response.read1(10), response.read1(10)) == (200, b"1", b"")
             response.close()
     assert len(computer.calls) == 2
@@ -81,7 +81,7 @@ def test_it_is_mounted_once_and_read_only(computer: Computer) -> None:
 def test_each_fetch_has_a_mount_of_its_own(computer: Computer) -> None:
     with computer.connections() as one, computer.connections() as other:
         for connections, label in ((one, "RELEASES"), (other, "RELEASES"), (one, "KSOLOEFI")):
-            http.open_url(connections, f"disk:{label}/none")
+            exchange.open_url(connections, f"disk:{label}/none")
         points = [call[-1] for call in computer.calls if call[0] == "mount"]
         assert len(set(points)) == 3
     assert sorted(call[-1] for call in computer.calls if call[0] == "umount") == sorted(points)
@@ -96,7 +96,7 @@ def test_what_a_killed_fetch_left_is_unmounted(computer: Computer) -> None:
         (folder / name).rmdir()
         (folder / name).symlink_to(computer.shown)
     with computer.connections() as connections:
-        http.open_url(connections, "disk:RELEASES/none")
+        exchange.open_url(connections, "disk:RELEASES/none")
     assert [path.name for path in folder.iterdir()] == [f"{os.getppid()}.0"]
     (folder / f"{os.getppid()}.0").unlink()
 
@@ -105,14 +105,14 @@ def test_what_a_killed_fetch_left_is_unmounted(computer: Computer) -> None:
 def test_what_is_no_file_of_it_is_not_there(computer: Computer, path: str) -> None:
     (computer.shown / "one").write_bytes(b"1")
     with computer.connections() as connections:
-        assert http.open_url(connections, f"disk:RELEASES/{path}").status == 404
+        assert exchange.open_url(connections, f"disk:RELEASES/{path}").status == 404
 
 
 def test_an_artifact_is_fetched_and_gone_on_with(
     computer: Computer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def connections(policy: object, url: str) -> Connections:
-        assert url.startswith("disk:RELEASES/os/")
+    def connections(policy: object, server: str, **_: object) -> Connections:
+        assert server == "disk:RELEASES/os"
         return computer.connections()
 
     monkeypatch.setattr(http, "new_connections", connections)
@@ -136,11 +136,11 @@ def test_the_volume_must_be_one(computer: Computer, label: str, reason: str) -> 
     for name in ("sdc", "sdd"):
         computer.disk(name, "TWICE")
     with computer.connections() as connections, pytest.raises(AgentError, match=reason) as raised:
-        http.open_url(connections, f"disk:{label}/one")
+        exchange.open_url(connections, f"disk:{label}/one")
     assert raised.value.code == "server-unreachable"
 
 
 def test_servers_are_asked_as_before() -> None:
-    assert type(http.new_connections()) is Connections
-    assert isinstance(http.new_connections(url="disk:A/"), volume.VolumeConnections)
-    assert http.server_url("disk:A/os/", "metadata/") == "disk:A/os/metadata/"
+    assert type(exchange.new_connections()) is Connections
+    assert isinstance(exchange.new_connections(server="disk:A/"), volume.VolumeConnections)
+    assert exchange.server_url("disk:A/os/", "metadata/") == "disk:A/os/metadata/"

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.sources.http import fetch_artifact
+from product.agent.sources.protocol import FetchPolicy
 from product.agent.system.files import write_atomic
 from product.agent.tests import support_http as http
 from product.agent.trust import client as trust
@@ -33,6 +34,8 @@ from product.release.state import State
 from product.release.tests.slotfiles import make_slot
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+# Without the waits of the real thing.
+POLICY = FetchPolicy(tries=3, first_wait=0.001, longest_wait=0.002, silence=5.0)
 
 
 class Publisher:
@@ -82,6 +85,7 @@ class NodeSide:
             now=self.now,
             release_file=str(self.release_file),
             known_time=str(self.known_time),
+            policy=POLICY,
         )
 
     def refusal(self) -> AgentError:
@@ -402,7 +406,7 @@ def test_what_is_kept_is_written_atomically_and_synced(
         pytest.param("timestamp.json", http.endless, "size-mismatch", id="endless timestamp"),
         pytest.param("manifest.json", http.endless, "size-mismatch", id="endless manifest"),
         pytest.param(
-            "", http.replaced(b"<html>log in</html>", "text/html"), "bad-metadata", id="portal"
+            "", http.replaced(b"<html>log in</html>", "text/html"), "captive-portal", id="portal"
         ),
         pytest.param(
             "1.root.json", http.replaced(b"[" * 100_000), "bad-metadata", id="deep nesting"

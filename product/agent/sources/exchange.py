@@ -1,0 +1,194 @@
+"""One question to a release server: its address, redirects, and what an answer's status means.
+
+Codes of the errors: ``no-server``, ``server-unreachable``, ``bad-redirect``, ``captive-portal``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
+
+from product.agent.errors import AgentError, hide_logins
+from product.agent.net.connections import Connections, Response, TransientError
+from product.agent.net.urls import parse_url, without_login
+from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
+
+if TYPE_CHECKING:
+    from product.agent.net.sockets import Permit
+
+MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+# Answers that another try may better: time-outs, too many requests, and every server error.
+_TRANSIENT = (408, 425, 429)
+# RFC 6585: a login page is in between, and says so.
+_LOGIN_REQUIRED = 511
+_PAGES = ("text/html", "application/xhtml+xml")
+
+
+class HttpStatusError(AgentError):
+    """The server answered, but not with the file; ``status`` is its HTTP status."""
+
+    code = "server-unreachable"
+
+    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+def server_url(server: str | None, path: str) -> str:
+    """``path`` under the configured ``server``, without the login that this may name.
+
+    Raises AgentError unless that is HTTP or HTTPS, or a volume (product.agent.sources.volume).
+    """
+    if not server:
+        raise AgentError(
+            "no release server is configured",
+            code="no-server",
+            hint="set server= in update.conf, or pass --server",
+        )
+    if server.startswith("disk:"):
+        return f"{server.rstrip('/')}/{path}"
+    try:
+        parse_url(server)
+        usable = not any(mark in server for mark in "?#")
+    except ValueError:
+        usable = False
+    if not usable:
+        raise AgentError(
+            f"{hide_logins(server)!r} is not the address of a release server",
+            code="no-server",
+            hint="it must look like https://releases.example.com/kubesolo",
+        )
+    return f"{without_login(server).rstrip('/')}/{path}"
+
+
+def new_connections(
+    policy: FetchPolicy = DEFAULT_POLICY,
+    server: str = "",
+    *,
+    permit: Permit | None = None,
+    interrupt: Callable[[], None] | None = None,
+) -> Connections:
+    """Connections as patient as ``policy``, for what ``server`` is, which get the login that it
+    names; use as a context manager. ``permit`` and ``interrupt``: see Connections."""
+    if server.startswith("disk:"):
+        from product.agent.sources.volume import VolumeConnections
+
+        return VolumeConnections(
+            connect=policy.connect, silence=policy.silence, permit=permit, interrupt=interrupt
+        )
+    connections = Connections(
+        connect=policy.connect, silence=policy.silence, permit=permit, interrupt=interrupt
+    )
+    if server:
+        connections.learn_login(server)
+    return connections
+
+
+def open_url(
+    connections: Connections,
+    url: str,
+    headers: dict[str, str] | None = None,
+    *,
+    until: float | None = None,
+) -> Response:
+    """GET ``url`` with its body unread, following redirects that keep the scheme.
+
+    All of them end at ``until``, a moment on the monotonic clock (without one, 60 s from now).
+    Raises TransientError where the server cannot be reached and AgentError ``bad-redirect``; any
+    other status than a redirect is returned. The caller closes the response.
+    """
+    scheme = urlsplit(url).scheme
+    until = monotonic() + DEFAULT_POLICY.answer if until is None else until
+    asked = {"Accept-Encoding": "identity", "User-Agent": "kubesolo-update"} | (headers or {})
+    current = url
+    for _ in range(MAX_REDIRECTS + 1):
+        response = connections.get(current, asked, until)
+        location = response.header("Location")
+        if response.status not in _REDIRECTS or location is None:
+            return response
+        response.close()
+        current = _follow(current, location, scheme)
+    raise AgentError(f"{url} redirects more than {MAX_REDIRECTS} times", code="bad-redirect")
+
+
+def _follow(current: str, location: str, scheme: str) -> str:
+    try:
+        following = without_login(urljoin(current, location))
+        usable = parse_url(following).origin.scheme == scheme
+    except ValueError:
+        following, usable = location, False
+    if usable:
+        return following
+    raise AgentError(
+        f"{current} redirects to {hide_logins(following)!r}, and only {scheme} is followed from "
+        "there",
+        code="bad-redirect",
+        hint="set server= to the address that the releases really have; or a login page of the "
+        "network is in between",
+    )
+
+
+def check_status(response: Response, url: str) -> None:
+    """Raise HttpStatusError, TransientError where waiting may help, or AgentError
+    ``captive-portal``, for an error status."""
+    status = response.status
+    if status < 400 and status not in _REDIRECTS:
+        return
+    if status == _LOGIN_REQUIRED:
+        raise AgentError(
+            f"{url} answered 511: the network asks for a login",
+            code="captive-portal",
+            hint="log in to the network, or let this node through without it",
+        )
+    if status >= 500 or status in _TRANSIENT:
+        wait = _retry_after(response)
+        asked = "" if wait is None else f" and asked to wait {wait:.0f} s"
+        raise TransientError(
+            f"{url} answered {status}{asked}", hint="try again later", retry_after=wait
+        )
+    raise HttpStatusError(
+        f"{url} answered {status}", status=status, hint="check server= in update.conf"
+    )
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds, from ``Retry-After: 120`` or a date; None where it says nothing that is usable."""
+    text = (response.header("Retry-After") or "").strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return float(text)
+    if not text:
+        return None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        # By the server's own clock, if it says it: the node's may be wrong.
+        now = parsedate_to_datetime(response.header("Date") or "")
+        return max((parsedate_to_datetime(text) - now).total_seconds(), 0.0)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def is_page(response: Response, beginning: bytes) -> bool:
+    """Whether a body that begins so is a web page; no metadata begins like one."""
+    first = beginning.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    return first == b"<" or (says_page(response) and first not in (b"{", b"["))
+
+
+def says_page(response: Response) -> bool:
+    """Whether the server calls the body a web page."""
+    kind = (response.header("Content-Type") or "").partition(";")[0].strip().lower()
+    return kind in _PAGES
+
+
+def page_error(url: str) -> AgentError:
+    """What to raise for a web page in place of a file."""
+    return AgentError(
+        f"{url} answered with a web page instead of the file",
+        code="captive-portal",
+        hint="a login page of the network may be in between; else the web server answers with a "
+        "page for files that it does not have (a fallback rule), and must answer 404; else check "
+        "server=",
+    )
