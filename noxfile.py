@@ -21,7 +21,7 @@ REQUIREMENTS = HERE / "requirements" / "dev.txt"
 # none of them takes the others.
 TESTED = (
     "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
-    "scenarios/conformance",
+    "scenarios/conformance", "scenarios/fuzz",
 )  # fmt: skip
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
@@ -50,10 +50,12 @@ def cache_root() -> Path:
     return (Path(base) if base else Path("~/.cache").expanduser()) / "kubesolo-os"
 
 
-def project_python(session: nox.Session) -> str:
-    """The shared environment's interpreter, made if it is not there."""
+def project_python(session: nox.Session, *more: Path) -> str:
+    """The shared environment's interpreter, made if it is not there; ``more`` needs another one."""
     digest = hashlib.sha256(sys.version.encode() + sys.executable.encode())
-    digest.update(REQUIREMENTS.read_bytes())
+    requirements = (REQUIREMENTS, *more)
+    for path in requirements:
+        digest.update(path.read_bytes())
     environment = cache_root() / "venv" / digest.hexdigest()[:16]
     python = environment / "bin" / "python"
     ready = environment / "ready"
@@ -61,9 +63,10 @@ def project_python(session: nox.Session) -> str:
         session.log("preparing the project's virtual environment (once)")
         shutil.rmtree(environment, ignore_errors=True)
         session.run(sys.executable, "-m", "venv", str(environment), external=True, silent=True)
+        listed = [word for path in requirements for word in ("-r", str(path))]
         session.run(
             str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check",
-            "--require-hashes", "-r", str(REQUIREMENTS), external=True,
+            "--require-hashes", *listed, external=True,
         )  # fmt: skip
         ready.touch()
     session.env["PYTHONPATH"] = str(HERE)
@@ -203,6 +206,15 @@ def mutate(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed each reader of foreign bytes a million inputs (-- -k NAME, --runs N, --minutes N)."""
+    interpreter = project_python(session, HERE / "requirements" / "fuzz.txt")
+    session.run(
+        interpreter, "-m", "scenarios.fuzz", *session.posargs, external=True, interrupt_timeout=0.3
+    )
+
+
+@nox.session
 def image(session: nox.Session) -> None:
     """Build the disk image (-- --arch aarch64 --version 1.2.3 --output disk.img --allow-drift)."""
     python(session, "-m", "product.image", "build", *session.posargs)
@@ -245,6 +257,7 @@ def requirements(session: nox.Session) -> None:
     for source, target, extra in (
         ("requirements/nox.in", "requirements/nox.txt", []),
         ("pyproject.toml", "requirements/dev.txt", ["--extra", "dev"]),
+        ("requirements/fuzz.in", "requirements/fuzz.txt", []),
     ):
         python(
             session, "-m", "piptools", "compile", "--upgrade", "--quiet", "--generate-hashes",

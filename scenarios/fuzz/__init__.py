@@ -1,0 +1,1 @@
+"""Fuzzing: every reader of bytes that others wrote, fed with inputs that coverage leads to."""

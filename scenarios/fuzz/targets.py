@@ -1,0 +1,413 @@
+"""The readers of foreign bytes, each as a function that ends well for any input.
+
+A reader may refuse, by the errors that its docstring names; anything else that leaves it is a
+fault. Where something follows from what was read, it is asserted here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from product.errors import KubesoloError
+from product.image.recipe import Arch
+from product.image.tools import IMAGES
+
+_KIB = 1024
+_EXAMPLES = IMAGES.parent / "docs/examples"
+_MANIFEST = {
+    "schema": 1,
+    "version": "1.2.3-rc.1",
+    "architecture": "x86_64",
+    "artifacts": [{"name": "kernel", "size": 5, "sha256": "a" * 64}],
+    "kubernetes": "1.36.3",
+}
+_STATE = {"phase": "staged", "attempt_count": 2, "to_version": "1.2.3", "last_error": None}
+_INTERFACE = {
+    "id": "eth0",
+    "name": "eth0",
+    "dhcp4": False,
+    "addresses": ["192.0.2.7/24"],
+    "routes": [{"to": "default", "via": "192.0.2.1"}],
+}
+_KUBECONFIG = """apiVersion: v1
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", certificate-authority-data: QQ==}}]
+users: [{name: u, user: {client-certificate-data: QQ==, client-key-data: QQ==}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A reader; ``seeds`` are inputs that it accepts, ``longest`` the bytes of a fuzzed one."""
+
+    name: str
+    run: Callable[[bytes], None]
+    seeds: tuple[bytes, ...]
+    longest: int = 4 * _KIB
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+@contextmanager
+def _file(data: bytes, name: str = "input") -> Iterator[str]:
+    """``data`` as a file in memory, one for each process."""
+    folder = Path(tempfile.gettempdir(), f"kubesolo-fuzz-{os.getpid()}")
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_bytes(data)
+    try:
+        yield str(path)
+    finally:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+# The boot loader's and the agent's own records.
+
+
+def _boot_environment(data: bytes) -> None:
+    from product.agent.bootloader.grubenv import format_block, parse_block
+
+    try:
+        block = parse_block(data)
+    except ValueError:
+        return
+    own = {"active_slot": "A", "boot_counter": "3", "boot_success": "0"}
+    again = parse_block(format_block(own, block.variables)).variables
+    for name, value in own.items():
+        assert again[name.encode()] == value.encode(), f"{name} does not come back"
+
+
+def _update_state(data: bytes) -> None:
+    from product.agent.records.state import load_state
+
+    with _file(data) as path:
+        loaded = load_state(path)
+    json.dumps(loaded.state._asdict()).encode()
+
+
+def _history(data: bytes) -> None:
+    from product.agent.records.history import History
+
+    with _file(data) as path:
+        json.dumps(History(path).entries())
+
+
+def _quarantine(data: bytes) -> None:
+    from product.agent.records.quarantine import Quarantine
+
+    with _file(data) as path, suppress(KubesoloError):
+        Quarantine(path).entries()
+
+
+def _manifest(data: bytes) -> None:
+    from product.manifest import Manifest
+
+    with suppress(KubesoloError):
+        manifest = Manifest.parse(data)
+        again = Manifest.parse(manifest.to_bytes())
+        assert again.artifacts == manifest.artifacts, "what is written is not what was read"
+
+
+def _version(data: bytes) -> None:
+    from product.agent.version import parse_version
+
+    with suppress(KubesoloError):
+        assert all(number >= 0 for number in parse_version(data.decode("utf-8", "replace")))
+
+
+def _root_metadata(data: bytes) -> None:
+    from tuf.api.exceptions import RepositoryError
+
+    from product.agent.trust.pin import parse_root
+
+    with suppress(RepositoryError):
+        parse_root(data)
+
+
+# What people and other programs write.
+
+
+def _update_conf(data: bytes) -> None:
+    from product.agent.config import load_config
+
+    with _file(data) as path:
+        load_config(path)
+
+
+def _window(data: bytes) -> None:
+    from product.agent.window import next_opening, window_is_open
+
+    text = data.decode("utf-8", "replace")
+    with suppress(KubesoloError):
+        window_is_open(text, 721)
+        next_opening(text, 1_800_000_000.0, lambda at: int(at) // 60 % 1440)
+
+
+def _user_data(data: bytes) -> None:
+    from product.cloudinit.load import load_user_data
+
+    with suppress(KubesoloError):
+        load_user_data(data)
+
+
+def _network_config(data: bytes) -> None:
+    from product.cloudinit.load import load_network
+
+    with suppress(KubesoloError):
+        load_network(data)
+
+
+def _meta_data(data: bytes) -> None:
+    from product.cloudinit.load import load_meta_data
+
+    with suppress(KubesoloError):
+        load_meta_data(data)
+
+
+def _network_file(data: bytes) -> None:
+    from product.netconf.document import parse
+
+    with suppress(KubesoloError):
+        parse(data)
+
+
+def _kubernetes_settings(data: bytes) -> None:
+    from product.node.machine import Machine
+    from product.node.settings import read_settings
+
+    machine = Machine(frozenset({0, 1}), {"cpu": 2.0, "memory": 2.0 * (1 << 30)})
+    with _file(data) as path:
+        json.dumps(read_settings(path, None, machine).values)
+
+
+def _pod_request(data: bytes) -> None:
+    from product.agent.services.request_directory import _parse
+
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    with suppress(KubesoloError):
+        _parse(document)
+
+
+def _kubeconfig(data: bytes) -> None:
+    from product.agent.kubernetes.kubeconfig import read_kubeconfig
+
+    with _file(data) as path, suppress(KubesoloError):
+        read_kubeconfig(path)
+
+
+def _certificate_index(data: bytes) -> None:
+    from product.node import index
+
+    with _file(data, index.NAME) as path:
+        index.read_index(os.path.dirname(path))
+
+
+# Disks, firmware, kernel.
+
+
+def _partition_table(data: bytes) -> None:
+    from product.disk.gpt import Disk, is_whole, read_table
+
+    with _file(data) as path:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            disk = Disk(descriptor, "disk")
+            with suppress(KubesoloError, OSError):
+                read_table(disk)
+            is_whole(disk)
+        finally:
+            os.close(descriptor)
+
+
+def _volume_label(data: bytes) -> None:
+    from product.disk.labels import read_volume
+
+    with _file(data) as path:
+        read_volume(path)
+
+
+def _folder_exchange(data: bytes) -> None:
+    from product.disk.fat import exchange
+
+    with _file(data) as path:
+        with suppress(KubesoloError):
+            exchange(path, "KUBESOLO", "INCOMING")
+        assert os.path.getsize(path) == len(data), "a write changed the size of the file system"
+
+
+def _signed_program(data: bytes) -> None:
+    from product.disk.pe import is_signed
+
+    is_signed(data)
+
+
+def _loader_record(data: bytes) -> None:
+    from product.disk.loader import parse_record
+
+    with suppress(KubesoloError):
+        parse_record(data, "a record")
+
+
+def _firmware_strings(data: bytes) -> None:
+    from product.channel.credential import oem_strings
+
+    assert sum(map(len, oem_strings(data))) <= len(data), "more than there is"
+
+
+def _kernel_addresses(data: bytes) -> None:
+    from product.agent.net.interfaces import _address, _messages
+
+    for _, body in _messages(data):
+        _address(body)
+
+
+def _name_servers(data: bytes) -> None:
+    from product.agent.net.configured import name_servers
+
+    with _file(data) as path:
+        name_servers(path)
+
+
+def _crash_dump(data: bytes) -> None:
+    from product.agent.logs.boots import reason_in
+
+    reason_in(data.decode("utf-8", "replace"))
+
+
+def _log_line(data: bytes) -> None:
+    from product.agent.logs.lines import parse_line
+
+    parse_line("kernel", data.decode("utf-8", "replace"))
+
+
+# Between host and guest, and what a build host is given.
+
+
+def _channel_frames(data: bytes) -> None:
+    from product.channel.framing import Decoder, encode
+
+    whole = Decoder().feed(data)
+    split = Decoder()
+    parts = [message for byte in data for message in split.feed(bytes([byte]))]
+    assert parts == whole, "what arrives in pieces is read differently"
+    for message in whole:
+        assert Decoder().feed(encode(message)) == [message], "a message does not come back"
+
+
+def _image_archive(data: bytes) -> None:
+    from product.node.images import image_names
+
+    with _file(data) as path, suppress(KubesoloError):
+        image_names(path)
+
+
+def _program_file(data: bytes) -> None:
+    from product.image.payload.kubesolo_elf import check_program
+
+    with _file(data) as path, suppress(KubesoloError):
+        check_program(Path(path), Arch.X86_64, "the program")
+
+
+def _planted(data: bytes) -> None:
+    # Four comparisons, which nobody guesses and coverage finds one by one.
+    if data[:1] == b"K" and data[1:2] == b"S" and data[2:3] == b"O" and data[3:4] == b"L":
+        raise RuntimeError("the planted fault")
+
+
+def _examples(*, network: bool) -> tuple[bytes, ...]:
+    found = sorted(_EXAMPLES.glob("*.yaml"))
+    return tuple(
+        path.read_bytes() for path in found if path.name.startswith("network-config") == network
+    )
+
+
+def _gpt() -> bytes:
+    import uuid
+
+    from product.disk.gpt import Disk, Table, write_table
+
+    with _file(bytes(512 * 128)) as path:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            write_table(Disk(descriptor, "disk"), Table(uuid.UUID(int=1), 34, {}))
+        finally:
+            os.close(descriptor)
+        return Path(path).read_bytes()
+
+
+_ALL: tuple[Target, ...] = (
+    Target(
+        "boot-environment",
+        _boot_environment,
+        (
+            b"# GRUB Environment Block\nactive_slot=A\nboot_counter=3\nboot_success=0\n"
+            + b"#" * 200,
+        ),
+        1200,
+    ),
+    Target("update-state", _update_state, (_json(_STATE),)),
+    Target("history", _history, (_json({"at": "x", "event": "apply"}) + b"\n",)),
+    Target(
+        "quarantine",
+        _quarantine,
+        (_json({"a" * 64: {"version": "1.2.3", "reason": "bad", "since": "now"}}),),
+    ),
+    Target("manifest", _manifest, (_json(_MANIFEST),)),
+    Target("version", _version, (b"1.2.3", b"v1.2.3-rc.1+build"), 128),
+    Target(
+        "root-metadata", _root_metadata, (_json({"signatures": [], "signed": {"_type": "root"}}),)
+    ),
+    Target("update-conf", _update_conf, (b"server=http://updates.example/\nchannel=beta\n# x\n",)),
+    Target("maintenance-window", _window, (b"22:00-04:00",), 64),
+    Target("user-data", _user_data, _examples(network=False)),
+    Target("network-config", _network_config, _examples(network=True)),
+    Target("meta-data", _meta_data, (b"instance-id: edge-07\nlocal-hostname: edge-07\n",), 512),
+    Target("network-file", _network_file, (_json({"schema": 1, "interfaces": [_INTERFACE]}),)),
+    Target(
+        "kubernetes-settings",
+        _kubernetes_settings,
+        (_json({"schema": 1, "settings": {"mtu": 1400, "reserved-cpus": "0-1", "debug": True}}),),
+    ),
+    Target(
+        "pod-request", _pod_request, (_json({"action": "apply", "server": "http://a.b/"}),), 1024
+    ),
+    Target("kubeconfig", _kubeconfig, (_KUBECONFIG.encode(),)),
+    Target("certificate-index", _certificate_index, (_json({"schema": 1}),)),
+    Target("partition-table", _partition_table, (_gpt(),), 80 * _KIB),
+    Target("volume-label", _volume_label, (bytes(64 * _KIB),), 80 * _KIB),
+    Target("folder-exchange", _folder_exchange, (bytes(8 * _KIB),), 16 * _KIB),
+    Target("signed-program", _signed_program, (b"MZ" + bytes(58) + b"@\0\0\0PE\0\0" + bytes(200),)),
+    Target("loader-record", _loader_record, (_json({"version": "1.2.3", "files": {"a": "b"}}),)),
+    Target(
+        "firmware-strings", _firmware_strings, (b"\x0b\x05\0\0\1kubesolo\0\0\x7f\4\0\0\0\0",), 512
+    ),
+    Target("kernel-addresses", _kernel_addresses, (bytes.fromhex("1c00000014000000" + "00" * 20),)),
+    Target("name-servers", _name_servers, (b"nameserver 192.0.2.1\nsearch site.example\n",), 512),
+    Target("crash-dump", _crash_dump, (b"<0>[   1.0] Kernel panic - not syncing: no init\n",)),
+    Target("log-line", _log_line, (b"2026-12-01_10:00:00.12345 kern.err: <3>[    1.0] text",), 512),
+    Target("channel-frames", _channel_frames, (b'\x1e{"a": [1, "b"]}\n\x1e{}\n',), 512),
+    Target("image-archive", _image_archive, (), 8 * _KIB),
+    Target(
+        "program-file",
+        _program_file,
+        ((b"\x7fELF\2\1\1" + bytes(9) + b"\2\0>\0" + bytes(60)),),
+        1024,
+    ),
+)
+# Has a fault, which each session must find before it is believed about others.
+PLANTED = Target("planted", _planted, (b"kubesolo",), 16)
+TARGETS = {target.name: target for target in _ALL}
