@@ -35,6 +35,7 @@ from product.agent.trust import standins
 from product.agent.trust.floor import TIME_FORMAT, proven_moments, refuse_expired
 from product.agent.trust.pin import ensure_anchor, read_pinned_keys
 from product.manifest import MANIFEST_NAME, Manifest, ManifestError
+from product.terms import Terms, TermsError
 
 if TYPE_CHECKING:
     from tuf.api._payload import TargetFile
@@ -66,6 +67,7 @@ class TrustedRelease(NamedTuple):
     min_compatible_version: str | None
     release_date: str | None
     notes: str
+    terms: Terms = Terms()
 
 
 def find_release(
@@ -269,7 +271,15 @@ def _release(channel: str, target: TargetFile, data: bytes) -> TrustedRelease:
         _optional_text(custom, "min_compatible_version"),
         _optional_text(custom, "release_date"),
         _optional_text(custom, "notes") or "",
+        _terms(custom),
     )
+
+
+def _terms(custom: dict[str, object]) -> Terms:
+    try:
+        return Terms.parse(custom)
+    except TermsError as error:
+        raise AgentError(error.message, code="bad-metadata") from None
 
 
 def _optional_text(custom: dict[str, object], field: str) -> str | None:
