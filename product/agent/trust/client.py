@@ -4,9 +4,9 @@
 signed), ``root.json``, ``timestamp.json``, ``snapshot.json`` and ``targets.json``. Nothing there
 needs protection from loss: what is missing or damaged is fetched and verified again.
 
-Codes of the errors: ``no-server``, ``no-pubkey``, ``no-release``, ``server-unreachable``,
-``bad-redirect``, ``untrusted-signature``, ``expired``, ``metadata-rollback``, ``size-mismatch``,
-``digest-mismatch``, ``bad-metadata``.
+Codes of the errors: ``no-server``, ``no-pubkey``, ``no-release``, ``delegated``,
+``server-unreachable``, ``bad-redirect``, ``untrusted-signature``, ``expired``,
+``metadata-rollback``, ``size-mismatch``, ``digest-mismatch``, ``bad-metadata``.
 
 tuf and what it needs are imported inside functions: on the node they cost more than most commands
 take.
@@ -32,8 +32,8 @@ from product.agent.sources.http import (
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 from product.agent.system.files import make_directories, write_atomic
 from product.agent.trust import standins
-from product.agent.trust.floor import TIME_FORMAT, proven_moments, refuse_expired
-from product.agent.trust.pin import ensure_anchor, read_pinned_keys
+from product.agent.trust.floor import TIME_FORMAT, known_moments, refuse_expired, signing_moments
+from product.agent.trust.pin import MAX_ROOTS, ensure_anchor, read_pinned_keys
 from product.manifest import MANIFEST_NAME, Manifest, ManifestError
 from product.terms import Terms, TermsError
 
@@ -50,6 +50,7 @@ RELEASE_FILE = "/usr/lib/kubesolo/release.json"
 # Metadata is small; a server that takes longer than this for one file is not serving it.
 _METADATA_SECONDS = 60.0
 _CHUNK = 64 * 1024
+_ROLES = ("root", "timestamp", "snapshot", "targets")
 
 
 class TrustedRelease(NamedTuple):
@@ -94,26 +95,39 @@ def find_release(
         fetcher = _new_fetcher(connections)
         make_directories(metadata_dir)
         ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)
-        reference = max([clock, *proven_moments(metadata_dir, release_file, known_time)])
+        reference = max([clock, *known_moments(release_file, known_time)])
         updater = _new_updater(metadata_dir, base, fetcher, reference)
         updater.refresh()
-        # The timestamp just verified may prove that the clock is further behind than was known.
-        proved = max([reference, *proven_moments(metadata_dir, release_file, known_time)])
-        refuse_expired(metadata_dir, proved)
+        # What the timestamp of before proved is not asked: this one is as new, or newer.
+        refuse_expired(metadata_dir, max([reference, *signing_moments(metadata_dir)]))
         path = f"{config.channel}/{architecture}/{MANIFEST_NAME}"
         target = updater.get_targetinfo(path)
         if target is None:
-            raise AgentError(
-                f"{config.server} has no release of the channel {config.channel!r} for "
-                f"{architecture}",
-                code="no-release",
-                hint="check channel= in update.conf",
-            )
+            raise _no_release(config, architecture, updater)
         data = _fetch_target(fetcher, base, target)
         return _release(config.channel, target, data)
 
 
+def _no_release(config: Config, architecture: str, updater: Updater) -> AgentError:
+    delegations = updater._trusted_set.targets.delegations
+    if delegations is not None and delegations.roles:
+        names = ", ".join(repr(name[:64]) for name in list(delegations.roles)[:5])
+        return AgentError(
+            f"{config.server} delegates the release of the channel {config.channel!r} to {names}, "
+            "and nodes follow no delegation",
+            code="delegated",
+            hint="the publisher must use kubesolo-release, which delegates nothing",
+        )
+    return AgentError(
+        f"{config.server} has no release of the channel {config.channel!r} for {architecture}",
+        code="no-release",
+        hint="check channel= in update.conf",
+    )
+
+
 def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: datetime) -> Updater:
+    from tuf.api.exceptions import RepositoryError
+    from tuf.ngclient.config import UpdaterConfig
     from tuf.ngclient.updater import Updater
 
     class NodeUpdater(Updater):
@@ -124,9 +138,13 @@ def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: da
         """
 
         def _persist_metadata(self, rolename: str, data: bytes) -> None:
+            # The name of a delegated role is the server's, and may be a path.
+            if rolename not in _ROLES:
+                raise RepositoryError(f"nobody follows the delegation to {rolename!r}")
             write_atomic(f"{store}/{rolename}.json", data, mode=0o644)
 
-    updater = NodeUpdater(store, f"{base}metadata/", fetcher=fetcher)
+    rules = UpdaterConfig(max_root_rotations=MAX_ROOTS, max_delegations=0)
+    updater = NodeUpdater(store, f"{base}metadata/", fetcher=fetcher, config=rules)
     updater._trusted_set.reference_time = reference
     return updater
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -19,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     generate_private_key,
 )
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from tuf.api._payload import DelegatedRole, Delegations, MetaFile, Targets
+from tuf.api.metadata import Metadata
 
 from product.agent.config import Config
 from product.agent.errors import AgentError
@@ -305,6 +308,21 @@ def test_a_clock_before_the_newest_signing_does_not_revive_the_expired(
     assert node.find().version == "0.3.0"
 
 
+def test_a_publisher_whose_clock_ran_ahead_once_locks_nobody_out(
+    node: NodeSide, publisher: Publisher
+) -> None:
+    publisher.now = NOW + timedelta(days=60)
+    publisher.repository.refresh()
+    assert node.find().version == "0.2.0"
+    publisher.now = NOW
+    publisher.publish("0.3.0")
+    assert node.find().version == "0.3.0"
+    # What the corrected timestamp proves counts.
+    node.now = datetime(1970, 1, 1, tzinfo=UTC)
+    publisher.repository.refresh(roles=["targets"], expires=NOW - timedelta(hours=1))
+    assert node.refusal().code == "expired"
+
+
 @pytest.mark.parametrize(
     ("known", "code"),
     [
@@ -510,3 +528,87 @@ def test_importing_the_modules_brings_no_library_in() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert result.stdout.strip() == "[]"
+
+
+# What nobody asked for.
+
+
+@pytest.mark.parametrize("name", ["../state", "../../escaped", "anchor", "?", "x" * 300])
+def test_a_delegated_role_is_not_followed_and_writes_nothing(
+    node: NodeSide,
+    publisher: Publisher,
+    server: http.Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    node.find()
+    anchor = (node.store / "anchor.json").read_bytes()
+    delegate(publisher, monkeypatch, name)
+    outside = sorted(path for path in tmp_path.rglob("*") if publisher.base not in path.parents)
+    # What lies in the top-level targets is found, whatever is delegated beside it.
+    assert node.find().version == "0.2.0"
+    node.config = node.config._replace(channel="beta")
+    error = node.refusal()
+    assert error.code == "delegated"
+    assert repr(name[:64]) in error.message
+    assert sorted(p for p in tmp_path.rglob("*") if publisher.base not in p.parents) == outside
+    assert (node.store / "anchor.json").read_bytes() == anchor
+
+
+def delegate(publisher: Publisher, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Sign targets that leave everything to a role, and serve that role under every spelling."""
+    real = Repository._write
+    (signer,) = publisher.keys.signers("targets")
+    role = Targets(version=1, expires=NOW + timedelta(days=9))
+    data = Metadata(role)
+    data.sign(signer)
+
+    def delegating(repository: Repository, current: State, *rest: Any) -> None:
+        delegated = DelegatedRole(name, [signer.public_key.keyid], 1, False, ["*/*/*"])
+        keys = {signer.public_key.keyid: signer.public_key}
+        current.targets.delegations = Delegations(keys, {name: delegated})
+        current.snapshot.meta[f"{name}.json"] = MetaFile(1)
+        real(repository, current, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "_write", delegating)
+        publisher.publish("0.2.0")
+    quoted = quote(f"1.{name}.json", safe="")
+    if len(quoted) < 255:
+        (publisher.directory / "metadata" / quoted).write_bytes(data.to_bytes())
+
+
+def test_what_is_delegated_is_kept_nowhere(node: NodeSide, tmp_path: Path) -> None:
+    """Should a later tuf follow delegations after all."""
+    from tuf.api.exceptions import RepositoryError
+
+    node.find()
+    with trust.new_connections(trust.DEFAULT_POLICY, node.config.server) as connections:
+        fetcher = trust._new_fetcher(connections)
+        updater = trust._new_updater(str(node.store), node.config.server, fetcher, NOW)
+        with pytest.raises(RepositoryError, match="nobody follows"):
+            updater._persist_metadata("../state", b"{}")
+    assert not (tmp_path / "state.json").exists()
+
+
+def test_a_root_of_a_high_version_can_be_pinned(node: NodeSide, publisher: Publisher) -> None:
+    for _ in range(68):
+        publisher.repository.refresh(roles=["root"])
+    publisher.repository.rotate("root")
+    publisher.pubkey.write_bytes(publisher.keys.public_pem("root"))
+    assert node.find().version == "0.2.0"
+    assert json.loads((node.store / "anchor.json").read_text())["signed"]["version"] == 70
+
+
+def test_endless_roots_end(
+    node: NodeSide, publisher: Publisher, server: http.Server, tmp_path: Path
+) -> None:
+    """A server that has ever another root by keys that nobody pinned."""
+    thief = Publisher(tmp_path / "thief")
+    first = (thief.directory / "metadata/1.root.json").read_bytes()
+    padded = first + b" " * (500_000 - len(first))
+    server.misbehave(r"[0-9]+\.root\.json", http.replaced(padded))
+    assert node.refusal().code == "size-mismatch"
+    asked = [path for path, _ in server.seen if "root.json" in path]
+    assert len(asked) < 50
