@@ -15,8 +15,12 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from securesystemslib.signer._crypto_signer import CryptoSigner
+from securesystemslib.signer._key import SSlibKey
 
 from product.release.errors import KeyFileError
 from product.release.storage import sync_directory
@@ -132,6 +136,19 @@ class KeyDirectory:
 def load_signer(file: Path) -> CryptoSigner:
     """The Ed25519 private key in ``file``; raises KeyFileError for anything else."""
     return CryptoSigner(_load(file))
+
+
+def load_public_key(file: Path) -> SSlibKey:
+    """The Ed25519 public key in a PEM file; raises KeyFileError for anything else."""
+    try:
+        key = serialization.load_pem_public_key(file.read_bytes())
+    except OSError as error:
+        raise KeyFileError(f"cannot read the key {file}: {error.strerror}") from None
+    except (ValueError, TypeError) as error:
+        raise KeyFileError(f"{file} is not a PEM public key: {error}") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyFileError(f"{file} holds {type(key).__name__}, only Ed25519 keys are used")
+    return SSlibKey.from_crypto(key)
 
 
 def _file_name(role: str, number: int, infix: str = "") -> str:

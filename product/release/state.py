@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tuf.api._payload import MetaFile, Root, Snapshot, T, Targets, Timestamp
+from tuf.api._payload import MetaFile, Root, Snapshot, T, TargetFile, Targets, Timestamp
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import Metadata
 
+from product.manifest import Manifest, ManifestError
 from product.release.errors import RepositoryError
 
 
@@ -33,7 +36,7 @@ def read_state(directory: Path) -> State:
             f"{directory} is not a release repository: it has no metadata/1.root.json",
             hint=f"make one: kubesolo-release init {directory}",
         )
-    root = _newest_root(metadata)
+    root = _roots(metadata)[-1]
     timestamp = _load(root, Timestamp, metadata / "timestamp.json", None)
     snapshot_meta = timestamp.snapshot_meta
     snapshot = _load(
@@ -54,10 +57,59 @@ def check_signatures(root: Root, metadata: Metadata[T], role: str) -> None:
         ) from None
 
 
-def _newest_root(metadata: Path) -> Root:
+def former_targets(directory: Path) -> Iterator[Targets]:
+    """What was served before, newest first: each targets file that a root of here vouches for.
+
+    The present one is left out. Raises RepositoryError as ``read_state`` does.
+    """
+    metadata = directory / "metadata"
+    roots = _roots(metadata)
+    present = read_state(directory).targets.version
+    for version in sorted(versions_of(metadata, "targets"), reverse=True):
+        if version >= present:
+            continue
+        with contextlib.suppress(RepositoryError):
+            found = _parse(Targets, metadata / f"{version}.targets.json")
+            if found.signed.version == version and _is_vouched(roots, found):
+                yield found.signed
+
+
+def versions_of(metadata: Path, role: str) -> list[int]:
+    """The versions of the files ``N.ROLE.json``, in no order."""
+    stems = [file.name.removesuffix(f".{role}.json") for file in metadata.glob(f"*.{role}.json")]
+    return [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
+
+
+def read_manifest(directory: Path, target: TargetFile) -> Manifest:
+    """The manifest of a release, as it was signed. Raises RepositoryError."""
+    (prefixed,) = target.get_prefixed_paths()
+    path = directory / "targets" / prefixed
+    try:
+        data = path.read_bytes()
+        target.verify_length_and_hashes(data)
+        return Manifest.parse(data, origin=str(path))
+    except OSError as error:
+        raise RepositoryError(f"cannot read {path}: {error.strerror}") from None
+    except TufError as error:
+        raise RepositoryError(f"{path} is not what was signed: {error}") from None
+    except ManifestError as error:
+        raise RepositoryError(error.message) from None
+
+
+def _is_vouched(roots: list[Root], targets: Metadata[Targets]) -> bool:
+    for root in roots:
+        with contextlib.suppress(RepositoryError):
+            check_signatures(root, targets, "targets")
+            return True
+    return False
+
+
+def _roots(metadata: Path) -> list[Root]:
+    """All roots, oldest first, each signed as it and the one before ask."""
     first = _parse(Root, metadata / "1.root.json")
     check_signatures(first.signed, first, "root")
     root = first.signed
+    roots = [root]
     while (following := metadata / f"{root.version + 1}.root.json").is_file():
         successor = _parse(Root, following)
         check_signatures(root, successor, "root")
@@ -65,7 +117,8 @@ def _newest_root(metadata: Path) -> Root:
         if successor.signed.version != root.version + 1:
             raise RepositoryError(f"{following} calls itself version {successor.signed.version}")
         root = successor.signed
-    return root
+        roots.append(root)
+    return roots
 
 
 def _load(root: Root, kind: type[T], path: Path, meta: MetaFile | None) -> T:

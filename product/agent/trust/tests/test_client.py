@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     generate_private_key,
 )
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from securesystemslib.signer._key import Key
 from tuf.api._payload import DelegatedRole, Delegations, MetaFile, Targets
 from tuf.api.metadata import Metadata
 
@@ -31,9 +32,11 @@ from product.agent.tests import support_http as http
 from product.agent.trust import client as trust
 from product.agent.trust import pin
 from product.release.keys import KeyDirectory
+from product.release.marks import Marks
 from product.release.repository import Overrides, Repository
 from product.release.state import State
 from product.release.tests.slotfiles import make_slot
+from product.terms import Terms
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -49,11 +52,20 @@ class Publisher:
         if online_keys is not None:
             for role in ("targets", "snapshot", "timestamp"):
                 shutil.copy(online_keys / f"{role}.pem", base / "keys")
-        self.repository = Repository.create(self.directory, self.keys, clock=lambda: self.now)
+        self.repository = Repository.create(
+            self.directory, self.keys, clock=lambda: self.now, clock_is_right=True
+        )
         self.pubkey = base / "pin.pem"
         self.pubkey.write_bytes(self.keys.public_pem("root"))
 
-    def publish(self, version: str, architecture: str = "x86_64", **chosen: Any) -> None:
+    def publish(
+        self,
+        version: str,
+        architecture: str = "x86_64",
+        *,
+        terms: Terms | None = None,
+        **chosen: Any,
+    ) -> None:
         slot = self.base / f"slot-{version}-{architecture}"
         if not slot.exists():
             make_slot(slot, version, architecture)
@@ -63,6 +75,7 @@ class Publisher:
             channel="stable",
             notes=f"notes of {version}",
             min_compatible_version="0.1.0",
+            terms=terms,
             overrides=overrides,
         )
 
@@ -126,6 +139,13 @@ def test_a_release_is_found_with_every_signed_field(
         assert (tmp_path / artifact.name).read_bytes() == (slot / artifact.name).read_bytes()
 
 
+def test_the_signed_terms_are_found(node: NodeSide, publisher: Publisher) -> None:
+    assert node.find().terms == Terms()
+    terms = Terms(True, True, 25, NOW, "it reboots too often")
+    publisher.publish("0.3.0", terms=terms)
+    assert node.find().terms == terms
+
+
 def test_a_newer_release_and_the_same_again_are_found(node: NodeSide, publisher: Publisher) -> None:
     assert node.find().version == "0.2.0"
     assert node.find().version == "0.2.0"
@@ -142,7 +162,7 @@ def test_a_release_for_another_architecture_is_left_to_the_gate(
 
 def test_a_downgrade_is_left_to_the_gate(node: NodeSide, publisher: Publisher) -> None:
     node.find()
-    publisher.publish("0.1.5")
+    publisher.publish("0.1.5", terms=Terms(allow_downgrade=True))
     assert node.find().version == "0.1.5"
 
 
@@ -363,6 +383,26 @@ def test_replayed_old_metadata_is_refused(
     assert node.refusal().code == "metadata-rollback"
 
 
+def test_a_publisher_restored_from_a_backup_is_followed(
+    node: NodeSide, publisher: Publisher, tmp_path: Path
+) -> None:
+    marks = Marks(publisher.keys.path)
+    for number in range(3):
+        opened = Repository.open(
+            publisher.directory, publisher.keys, clock=lambda: NOW, marks=marks
+        )
+        if number == 1:
+            shutil.copytree(publisher.directory, tmp_path / "backup")
+        opened.publish(publisher.base / "slot-0.2.0-x86_64", channel="stable")
+        assert node.find().version == "0.2.0"
+    shutil.rmtree(publisher.directory)
+    (tmp_path / "backup").rename(publisher.directory)
+    assert node.refusal().code == "metadata-rollback"
+    opened = Repository.open(publisher.directory, publisher.keys, clock=lambda: NOW, marks=marks)
+    opened.publish(make_slot(tmp_path / "slot", "0.3.0"), channel="stable")
+    assert node.find().version == "0.3.0"
+
+
 def test_replay_is_refused_even_after_the_stored_root_was_torn(
     node: NodeSide, publisher: Publisher, server: http.Server, tmp_path: Path
 ) -> None:
@@ -451,7 +491,15 @@ def test_an_unreachable_server_is_named(node: NodeSide) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("channel", "beta"), ("version", "9.9.9"), ("architecture", "aarch64"), ("notes", 7)],
+    [
+        ("channel", "beta"),
+        ("version", "9.9.9"),
+        ("architecture", "aarch64"),
+        ("notes", 7),
+        ("rollout", "all"),
+        ("paused", 1),
+        ("allow_downgrade", "yes"),
+    ],
 )
 def test_signed_fields_that_contradict_the_manifest_are_refused(
     node: NodeSide,
@@ -566,7 +614,7 @@ def delegate(publisher: Publisher, monkeypatch: pytest.MonkeyPatch, name: str) -
 
     def delegating(repository: Repository, current: State, *rest: Any) -> None:
         delegated = DelegatedRole(name, [signer.public_key.keyid], 1, False, ["*/*/*"])
-        keys = {signer.public_key.keyid: signer.public_key}
+        keys: dict[str, Key] = {signer.public_key.keyid: signer.public_key}
         current.targets.delegations = Delegations(keys, {name: delegated})
         current.snapshot.meta[f"{name}.json"] = MetaFile(1)
         real(repository, current, *rest)
@@ -584,11 +632,10 @@ def test_what_is_delegated_is_kept_nowhere(node: NodeSide, tmp_path: Path) -> No
     from tuf.api.exceptions import RepositoryError
 
     node.find()
-    with trust.new_connections(trust.DEFAULT_POLICY, node.config.server) as connections:
-        fetcher = trust._new_fetcher(connections)
-        updater = trust._new_updater(str(node.store), node.config.server, fetcher, NOW)
-        with pytest.raises(RepositoryError, match="nobody follows"):
-            updater._persist_metadata("../state", b"{}")
+    nobody: Any = object()
+    updater = trust._new_updater(str(node.store), "http://nowhere/", nobody, NOW)
+    with pytest.raises(RepositoryError, match="nobody follows"):
+        updater._persist_metadata("../state", b"{}")
     assert not (tmp_path / "state.json").exists()
 
 
