@@ -90,6 +90,10 @@ def keys(
 def init(
     repository: RepositoryPath,
     keys: KeysOption,
+    root_keys: Annotated[
+        list[Path] | None,
+        typer.Option(help="A directory with another root key, such as a stick; may be repeated."),
+    ] = None,
     threshold: Annotated[
         list[str] | None, typer.Option(help="ROLE=N: ask for N signatures instead of one.")
     ] = None,
@@ -97,7 +101,7 @@ def init(
     """Start an empty repository."""
     Repository.create(
         repository,
-        KeyDirectory(keys),
+        KeyDirectory(keys, also=root_keys or ()),
         thresholds=numbers(threshold or []),
         marks=Marks(keys),
     )

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -35,8 +35,10 @@ _NEXT = "next"
 class KeyDirectory:
     """The private keys in one directory; reads a key only when a signature needs it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, also: Sequence[Path] = ()) -> None:
+        """``also`` are directories with more keys of the roles, which are only ever read."""
         self.path = path
+        self._also = tuple(KeyDirectory(other) for other in also)
 
     @classmethod
     def generate(cls, path: Path, counts: Mapping[str, int] | None = None) -> KeyDirectory:
@@ -76,7 +78,8 @@ class KeyDirectory:
 
     def files(self, role: str) -> list[Path]:
         """The role's key files in the order of their numbers."""
-        return self._numbered(role)
+        own = self._numbered(role)
+        return [*own, *(file for other in self._also for file in other.files(role))]
 
     def public_pem(self, role: str) -> bytes:
         """The public halves of the role's keys, as PEM after PEM: what ``pubkey`` names."""
@@ -105,7 +108,7 @@ class KeyDirectory:
         """
         retired = self.path / RETIRED
         retired.mkdir(mode=0o700, exist_ok=True)
-        for file in self.files(role):
+        for file in self._numbered(role):
             keyid = load_signer(file).public_key.keyid
             if keyid not in keep:
                 target = retired / f"{file.stem}-{keyid[:16]}{_SUFFIX}"

@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from product.release.errors import RepositoryError
+from product.release.errors import MarksUnwritableError, RepositoryError
 from product.release.storage import write_file
 
 MARKS_NAME = "versions.json"
@@ -36,7 +36,7 @@ class Marks:
     def raise_to(self, repository: str, versions: Mapping[str, int]) -> None:
         """Keep ``versions`` where they are higher; on the disk when this returns.
 
-        Raises RepositoryError where they cannot be written.
+        Raises MarksUnwritableError where they cannot be written, RepositoryError for damage.
         """
         try:
             descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -53,11 +53,7 @@ class Marks:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise RepositoryError(
-                f"cannot write {self.path}: {error.strerror}",
-                hint="the versions that were signed are kept beside the keys, so that a repository "
-                "restored from a backup is not taken for a replay; make the directory writable",
-            ) from None
+            raise MarksUnwritableError(f"cannot write {self.path}: {error.strerror}") from None
 
     def _read(self) -> dict[str, dict[str, int]]:
         try:

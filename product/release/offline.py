@@ -54,7 +54,9 @@ def export_root(
             f"{file} exists already, and may hold signatures",
             hint="choose another name, or remove it",
         )
-    root = copy.deepcopy(repository.read().root)
+    current = repository.read()
+    repository.check_clock(current)
+    root = copy.deepcopy(current.root)
     gone = [load_public_key(path) for path in remove]
     for path, key in zip(remove, gone, strict=True):
         roles = [role for role in ROLES if key.keyid in root.roles[role].keyids]
@@ -101,6 +103,17 @@ def sign_root(file: Path, keys: KeyDirectory) -> tuple[str, ...]:
     return tuple(signer.public_key.keyid for signer in signers)
 
 
+def describe_root(file: Path) -> list[str]:
+    """For whoever is asked to sign: the version, its end, and which keys each role will have."""
+    root = _load(file).signed
+    lines = [f"root version {root.version}, valid until {root.expires:%Y-%m-%d %H:%M} UTC"]
+    for role in ROLES:
+        trusted = root.roles[role]
+        keys = ", ".join(keyid[:16] for keyid in trusted.keyids)
+        lines.append(f"{role:<10} {trusted.threshold} of {len(trusted.keyids)} must sign: {keys}")
+    return lines
+
+
 def inspect_root(repository: Repository, file: Path) -> Signed:
     """What ``file`` still lacks to follow the repository's root. Raises RepositoryError."""
     metadata = _load(file)
@@ -128,6 +141,11 @@ def merge_root(repository: Repository, file: Path) -> int:
             raise RepositoryError(
                 f"{file} is root version {root.version}, and {repository.directory} is at "
                 f"{current.root.version}",
+                hint="export the next root anew: kubesolo-release root export",
+            )
+        if root.expires <= repository.now():
+            raise RepositoryError(
+                f"the root in {file} ended on {root.expires:%Y-%m-%d}: every node would refuse it",
                 hint="export the next root anew: kubesolo-release root export",
             )
         for asking in (current.root, root):

@@ -21,7 +21,7 @@ from tuf.api._payload import MetaFile, Role, Root, Snapshot, T, Targets, Timesta
 from tuf.api.metadata import Metadata
 
 from product.release.due import WARN_BEFORE, Lacking, Refreshed, is_due
-from product.release.errors import RepositoryError
+from product.release.errors import MarksUnwritableError, RepositoryError
 from product.release.keys import ROLES, KeyDirectory
 from product.release.marks import Marks
 from product.release.slotfiles import read_slot
@@ -211,7 +211,7 @@ class Repository:
         """Let ``change`` work on the signed releases, then sign and serve them."""
         with exclusive(self.directory):
             current = self.read()
-            self._check_clock(current)
+            self.check_clock(current)
             result = change(current.targets)
             self._write(current, ("targets", "snapshot", "timestamp"), expires)
         return result
@@ -229,7 +229,7 @@ class Repository:
             raise RepositoryError(f"cannot refresh {unknown}: the roles are {', '.join(ROLES)}")
         with exclusive(self.directory):
             current = self.read()
-            self._check_clock(current)
+            self.check_clock(current)
             lacking: tuple[Lacking, ...] = ()
             if roles is None:
                 roles, lacking = self._due(current)
@@ -266,7 +266,7 @@ class Repository:
             raise RepositoryError(f"there is no role {role!r}: the roles are {', '.join(ROLES)}")
         with exclusive(self.directory):
             current = self.read()
-            self._check_clock(current)
+            self.check_clock(current)
             trusted = current.root.roles[role]
             pending = {key.public_key.keyid for key in self._keys.successors(role)}
             if not pending or not pending <= set(trusted.keyids):
@@ -276,7 +276,7 @@ class Repository:
 
     def sign_for(self, current: State, root: Root, roles: Sequence[str]) -> None:
         """Sign ``roles`` so that clients of the present root and of ``root`` believe them."""
-        self._check_clock(current)
+        self.check_clock(current)
         extra = {role: self._usable(role, root) for role in roles}
         for role in roles:
             known = {key.public_key.keyid for key in self._usable(role, current.root)}
@@ -406,10 +406,20 @@ class Repository:
         return self._marks.of(self._identity())
 
     def _remember(self, versions: Mapping[str, int]) -> None:
-        if self._marks is not None and (self.metadata / "1.root.json").exists():
+        if self._marks is None or not (self.metadata / "1.root.json").exists():
+            return
+        try:
             self._marks.raise_to(self._identity(), versions)
+        except MarksUnwritableError as error:
+            # Keys may lie where nothing can be written; to publish is more than to remember.
+            note = (
+                f"{error.message}: should this repository be restored from a backup, nodes would "
+                "take it for a replay"
+            )
+            if note not in self.notes:
+                self.notes.append(note)
 
-    def _check_clock(self, current: State) -> None:
+    def check_clock(self, current: State) -> None:
         """Raise RepositoryError where the clock is far from the last signing."""
         issued = current.timestamp.unrecognized_fields.get(ISSUED_FIELD)
         if self._clock_is_right or not isinstance(issued, str):
@@ -451,6 +461,10 @@ class Repository:
                 "them, and a node has the last one as /var/lib/kubesolo/update/metadata/root.json",
             )
         return state
+
+    def now(self) -> datetime:
+        """What the host's clock says, in UTC."""
+        return self._clock().astimezone(UTC)
 
     def end_of(self, role: str) -> datetime:
         """When metadata of ``role`` ends that is signed now."""

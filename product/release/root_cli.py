@@ -43,10 +43,11 @@ def export(
         list[str] | None, typer.Option(help="ROLE=N: ask for N signatures from then on.")
     ] = None,
     expires: ExpiresOption = None,
+    clock_is_right: ClockOption = False,
 ) -> None:
     """Write the root after the present one, with a later end, for its keys to sign."""
     version = offline.export_root(
-        opened(repository, keys),
+        opened(repository, keys, clock_is_right),
         file,
         add=_files(add or []),
         remove=remove or [],
@@ -59,6 +60,8 @@ def export(
 @app.command()
 def sign(file: NextRoot, keys: KeysOption) -> None:
     """Add the signatures of the root keys at hand; needs no repository."""
+    for line in offline.describe_root(file):
+        typer.echo(line)
     for keyid in offline.sign_root(file, KeyDirectory(keys)):
         typer.echo(f"signed by {keyid}")
 

@@ -156,7 +156,7 @@ def test_a_channel_without_a_release_is_named(publisher: Publisher, channel: str
         functools.partial(channels.promote, destination="other"),
     ):
         with pytest.raises(RepositoryError, match=r"no release of the channel|malformed"):
-            change(publisher.repository, channel)  # type: ignore[operator]
+            change(publisher.repository, channel)
 
 
 # Promotion.

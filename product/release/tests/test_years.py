@@ -215,3 +215,21 @@ def test_lost_marks_begin_anew(publisher: Publisher) -> None:
     document = json.loads((publisher.keys.path / "versions.json").read_text())
     [versions] = document["repositories"].values()
     assert versions == {"root": 1, "snapshot": 3, "timestamp": 3}
+
+
+def test_keys_where_nothing_can_be_written_sign_all_the_same(publisher: Publisher) -> None:
+    """As a volume of secrets: a directory in the way, because root writes everywhere."""
+    marks = publisher.keys.path / "versions.json"
+    marks.unlink()
+    repository = Repository.open(
+        publisher.directory,
+        publisher.keys,
+        clock=publisher.clock,
+        marks=Marks(publisher.base / "nowhere"),
+    )
+    repository.refresh()
+    repository.refresh()
+    [note] = repository.notes
+    assert "cannot write" in note
+    assert "take it for a replay" in note
+    assert verify(publisher.directory, now=NOW).problems == ()
