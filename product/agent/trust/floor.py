@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from product.agent.system.files import read_bounded
 from product.agent.trust.pin import ROOT_MAX, parse_root
 
-# Set by the publisher in timestamp.json: when it was signed (product.release.repository).
+# Set by the publisher in timestamp.json: when it was signed (product.release.signing).
 ISSUED_FIELD = "x-kubesolo-issued"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 # The word behind the seconds in /var/lib/kubesolo/time/known (images/overlay, lib.sh).
