@@ -43,5 +43,7 @@ def _end(path: str) -> datetime | None:
         text = json.loads(read_bounded(path, _MAX))["signed"]["expires"]
         # strptime would bring in modules that cost more than all of this.
         return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    except (ArithmeticError, RecursionError):
         return None

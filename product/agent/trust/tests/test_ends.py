@@ -42,7 +42,17 @@ def test_the_end_of_what_a_publisher_signed(
     assert not words or found[0].startswith(words)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"signed": {"expires": 7}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"signed": {"expires": 7}}',
+        '{"signed": {"expires": "0001-01-01T00:00:00+10:00"}}',
+        "[" * 100_000,
+    ],
+)
 def test_damage_is_no_end(tmp_path: Path, content: str) -> None:
     (tmp_path / "root.json").write_text(content)
     assert ending(str(tmp_path), NOW.timestamp()) == []

@@ -254,6 +254,9 @@ def test_a_respin_is_installed_and_then_is_what_runs(
     world.offered.terms = Terms(allow_respin=True)
     assert world.run("check", "--json") == 10
     assert "published as a respin" in capsys.readouterr().out
+    assert world.run("check") == 10
+    said = "0.1.0 is another build of the running 0.1.0, and published as a respin"
+    assert said in capsys.readouterr().out.splitlines()
     world.update(world.offered)
     assert world.power_on() == "B"
     assert world.boot_service() == 0
