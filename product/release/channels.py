@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +11,14 @@ from tuf.api._payload import TargetFile, Targets
 
 from product.release.errors import RepositoryError
 from product.release.repository import Repository, utc_now
-from product.release.state import former_targets, read_manifest
+from product.release.state import read_manifest
 from product.release.storage import write_file
 from product.release.targets import (
-    WITHDRAWN_FIELD,
+    former_of,
+    put,
     require_successor,
     stamp,
+    take_back,
     target_path,
     withdrawn_digests,
 )
@@ -65,7 +66,7 @@ def promote(
             before = targets.targets.get(new)
             require_successor(before, promoted)
             _copy_manifest(repository.directory, served, promoted)
-            targets.targets[new] = promoted
+            put(targets, promoted)
             changes.append(Change(new, _version(before), _version(promoted)))
         return changes
 
@@ -122,10 +123,8 @@ def withdraw(
     def change(targets: Targets) -> list[Change]:
         changes = []
         for path in _served(targets, channel, architecture):
-            withdrawn = targets.targets.pop(path)
-            gone = [*withdrawn_digests(targets), withdrawn.hashes["sha256"]]
-            targets.unrecognized_fields[WITHDRAWN_FIELD] = list(dict.fromkeys(gone))
-            former = _former(repository.directory, path, gone)
+            withdrawn = take_back(targets, path)
+            former = _former(repository.directory, targets, path)
             if former is not None:
                 terms = Terms.parse(former.custom)._replace(
                     paused=None, allow_downgrade=allow_downgrade, allow_respin=allow_downgrade
@@ -134,7 +133,7 @@ def withdraw(
                     **_without_terms(former),
                     **terms.to_custom(),
                 }
-                targets.targets[path] = former
+                put(targets, former)
             changes.append(Change(path, _version(withdrawn), _version(former)))
         return changes
 
@@ -189,15 +188,10 @@ def _version(target: TargetFile | None) -> str | None:
     return None if target is None else str(target.custom["version"])
 
 
-def _former(directory: Path, path: str, gone: list[str]) -> TargetFile | None:
-    """The newest release not ``gone`` that was served at ``path`` and is still whole."""
-    for targets in former_targets(directory):
-        former = targets.targets.get(path)
-        if former is None or former.hashes["sha256"] in gone:
-            continue
-        if _is_whole(directory, former):
-            return copy.deepcopy(former)
-    return None
+def _former(directory: Path, targets: Targets, path: str) -> TargetFile | None:
+    """The newest other release of ``path`` that is still there as a whole."""
+    whole = (target for target in former_of(targets, path) if _is_whole(directory, target))
+    return next(whole, None)
 
 
 def _is_whole(directory: Path, target: TargetFile) -> bool:

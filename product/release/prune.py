@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from product.manifest import MANIFEST_NAME
 from product.release.errors import RepositoryError
-from product.release.state import former_targets, read_manifest, read_state, versions_of
+from product.release.state import read_manifest, read_state, versions_of
 from product.release.storage import exclusive
+from product.release.targets import former_of
 
 # Releases of a path that stay: the one that is served, and the one that `withdraw` puts back, which
 # is also the one that nodes may be fetching still.
@@ -57,22 +58,14 @@ def _wanted(directory: Path, keep: int) -> set[Path]:
         metadata / f"{state.snapshot.version - back}.snapshot.json"
         for back in range(_KEEP_VERSIONS)
     }
-    kept: dict[str, set[str]] = {}
-    for targets in (state.targets, *former_targets(directory)):
-        for path, target in targets.targets.items():
-            digests = kept.setdefault(path, set())
-            digest = target.hashes["sha256"]
-            served = targets is state.targets
-            if digest in digests or (len(digests) >= keep and not served):
-                continue
+    for path, served in state.targets.targets.items():
+        for target in [served, *former_of(state.targets, path)][:keep]:
             try:
                 manifest = read_manifest(directory, target)
             except RepositoryError:
-                if served:
+                if target is served:
                     raise
                 continue
-            digests.add(digest)
-            wanted.add(metadata / f"{targets.version}.targets.json")
             wanted |= {directory / "targets" / name for name in target.get_prefixed_paths()}
             wanted |= {directory / "artifacts" / each.sha256 for each in manifest.artifacts}
     return wanted

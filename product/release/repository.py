@@ -33,12 +33,11 @@ from product.release.slotfiles import read_slot
 from product.release.state import State
 from product.release.storage import exclusive, place_file, write_file
 from product.release.targets import (
-    WITHDRAWN_FIELD,
     About,
     PublishedRelease,
     make_target,
+    put,
     require_successor,
-    withdrawn_digests,
 )
 from product.terms import Terms
 
@@ -156,10 +155,7 @@ class Repository(SignedMetadata):
                 place_file(slot_dir / artifact.name, destination, artifact.sha256)
             for path in target.get_prefixed_paths():
                 write_file(self.directory / "targets" / path, manifest.to_bytes())
-            targets.targets[target.path] = target
-            if withdrawn := withdrawn_digests(targets):
-                left = [digest for digest in withdrawn if digest != target.hashes["sha256"]]
-                targets.unrecognized_fields[WITHDRAWN_FIELD] = left
+            put(targets, target)
             return replaced.custom["version"] if replaced else None
 
         replaces = self.edit(serve, chosen.expires)

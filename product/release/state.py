@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +34,7 @@ def read_state(directory: Path) -> State:
             f"{directory} is not a release repository: it has no metadata/1.root.json",
             hint=f"make one: kubesolo-release init {directory}",
         )
-    root = _roots(metadata)[-1]
+    root = _newest_root(metadata)
     timestamp = _load(root, Timestamp, metadata / "timestamp.json", None)
     snapshot_meta = timestamp.snapshot_meta
     snapshot = _load(
@@ -55,23 +53,6 @@ def check_signatures(root: Root, metadata: Metadata[T], role: str) -> None:
         raise RepositoryError(
             f"the {role} metadata is not signed as root version {root.version} asks: {error}"
         ) from None
-
-
-def former_targets(directory: Path) -> Iterator[Targets]:
-    """What was served before, newest first: each targets file that a root of here vouches for.
-
-    The present one is left out. Raises RepositoryError as ``read_state`` does.
-    """
-    metadata = directory / "metadata"
-    roots = _roots(metadata)
-    present = read_state(directory).targets.version
-    for version in sorted(versions_of(metadata, "targets"), reverse=True):
-        if version >= present:
-            continue
-        with contextlib.suppress(RepositoryError):
-            found = _parse(Targets, metadata / f"{version}.targets.json")
-            if found.signed.version == version and _is_vouched(roots, found):
-                yield found.signed
 
 
 def versions_of(metadata: Path, role: str) -> list[int]:
@@ -96,20 +77,10 @@ def read_manifest(directory: Path, target: TargetFile) -> Manifest:
         raise RepositoryError(error.message) from None
 
 
-def _is_vouched(roots: list[Root], targets: Metadata[Targets]) -> bool:
-    for root in roots:
-        with contextlib.suppress(RepositoryError):
-            check_signatures(root, targets, "targets")
-            return True
-    return False
-
-
-def _roots(metadata: Path) -> list[Root]:
-    """All roots, oldest first, each signed as it and the one before ask."""
+def _newest_root(metadata: Path) -> Root:
     first = _parse(Root, metadata / "1.root.json")
     check_signatures(first.signed, first, "root")
     root = first.signed
-    roots = [root]
     while (following := metadata / f"{root.version + 1}.root.json").is_file():
         successor = _parse(Root, following)
         check_signatures(root, successor, "root")
@@ -117,8 +88,7 @@ def _roots(metadata: Path) -> list[Root]:
         if successor.signed.version != root.version + 1:
             raise RepositoryError(f"{following} calls itself version {successor.signed.version}")
         root = successor.signed
-        roots.append(root)
-    return roots
+    return root
 
 
 def _load(root: Root, kind: type[T], path: Path, meta: MetaFile | None) -> T:

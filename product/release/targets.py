@@ -18,6 +18,10 @@ from product.version import Version, VersionError, parse_version, rank
 
 # A field of our own in targets.json: the digests of releases that were taken back.
 WITHDRAWN_FIELD = "x-kubesolo-withdrawn"
+# Another: by path, the entries of what was served before, newest first. They are signed, so that
+# what is served again is never taken from a file that anybody may have put there.
+FORMER_FIELD = "x-kubesolo-former"
+KEEP_FORMER = 5
 _CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -92,6 +96,50 @@ def require_successor(served: TargetFile | None, offered: TargetFile) -> None:
             hint="give the new build a new version, or sign with --allow-respin that nodes "
             "install it, too",
         )
+
+
+def put(targets: Targets, target: TargetFile) -> TargetFile | None:
+    """Serve ``target``; what it replaces is remembered, signed like everything else of targets.
+
+    Returns what was served there.
+    """
+    replaced = targets.targets.get(target.path)
+    digest = target.hashes["sha256"]
+    left = [other for other in withdrawn_digests(targets) if other != digest]
+    if WITHDRAWN_FIELD in targets.unrecognized_fields:
+        targets.unrecognized_fields[WITHDRAWN_FIELD] = left
+    before = [*([replaced] if replaced else []), *former_of(targets, target.path)]
+    _remember(targets, target.path, [each for each in before if each.hashes != target.hashes])
+    targets.targets[target.path] = target
+    return replaced
+
+
+def take_back(targets: Targets, path: str) -> TargetFile:
+    """Serve nothing at ``path``, and note that what was served is withdrawn."""
+    withdrawn = targets.targets.pop(path)
+    gone = [*withdrawn_digests(targets), withdrawn.hashes["sha256"]]
+    targets.unrecognized_fields[WITHDRAWN_FIELD] = list(dict.fromkeys(gone))
+    return withdrawn
+
+
+def former_of(targets: Targets, path: str) -> list[TargetFile]:
+    """What was served at ``path`` before, newest first, but what is served or was withdrawn."""
+    every = targets.unrecognized_fields.get(FORMER_FIELD, {})
+    found = [TargetFile.from_dict(dict(entry), path) for entry in every.get(path, [])]
+    gone = withdrawn_digests(targets)
+    return [target for target in found if target.hashes["sha256"] not in gone]
+
+
+def _remember(targets: Targets, path: str, former: list[TargetFile]) -> None:
+    kept: dict[str, TargetFile] = {}
+    for target in former:
+        kept.setdefault(target.hashes["sha256"], target)
+    every = dict(targets.unrecognized_fields.get(FORMER_FIELD, {}))
+    every[path] = [target.to_dict() for target in list(kept.values())[:KEEP_FORMER]]
+    if not every[path]:
+        del every[path]
+    if every or FORMER_FIELD in targets.unrecognized_fields:
+        targets.unrecognized_fields[FORMER_FIELD] = every
 
 
 def withdrawn_digests(targets: Targets) -> list[str]:

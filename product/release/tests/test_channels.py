@@ -197,6 +197,7 @@ def test_the_release_before_is_served_again(publisher: Publisher) -> None:
     publisher.publish("0.2.0", terms=Terms(percent=40))
     publisher.publish("0.3.0")
     channels.pause(publisher.repository, "stable", "broken")
+    publisher.repository.refresh(roles=["targets"])
     assert channels.withdraw(publisher.repository, "stable") == [
         channels.Change(STABLE, "0.3.0", "0.2.0")
     ]
@@ -232,14 +233,16 @@ def test_a_former_release_whose_files_are_lost_is_not_served(publisher: Publishe
     assert channels.withdraw(publisher.repository, "stable")[0].now is None
 
 
-def test_what_nobody_vouches_for_is_not_served_again(publisher: Publisher) -> None:
+def test_what_somebody_put_there_is_not_served_again(publisher: Publisher) -> None:
+    """Nor what a key signed that was stolen and replaced: only what targets of today names."""
     publisher.publish("0.1.0")
     publisher.publish("0.2.0")
     file = publisher.directory / "metadata/2.targets.json"
     document = json.loads(file.read_text())
     document["signed"]["targets"][STABLE]["custom"]["notes"] = "forged"
     file.write_text(json.dumps(document))
-    assert channels.withdraw(publisher.repository, "stable")[0].now is None
+    assert channels.withdraw(publisher.repository, "stable")[0].now == "0.1.0"
+    assert publisher.repository.read().targets.targets[STABLE].custom["notes"] == "notes of 0.1.0"
 
 
 def test_a_former_release_outlives_the_keys_that_signed_it(publisher: Publisher) -> None:
@@ -269,6 +272,13 @@ def test_a_withdrawal_cut_anywhere_serves_the_old_or_the_new(
             break
         cuts += 1
     assert cuts == 3
+
+
+def test_so_many_releases_of_before_are_signed_for(publisher: Publisher) -> None:
+    for number in range(1, 10):
+        publisher.publish(f"0.{number}.0")
+    back = [channels.withdraw(publisher.repository, "stable")[0].now for _ in range(6)]
+    assert back == ["0.8.0", "0.7.0", "0.6.0", "0.5.0", "0.4.0", None]
 
 
 # Pruning.
