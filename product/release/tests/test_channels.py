@@ -225,6 +225,17 @@ def test_a_withdrawn_release_is_not_promoted_until_it_is_published_again(
     assert publisher.served()[STABLE] == "0.2.0"
 
 
+def test_what_was_withdrawn_from_one_channel_comes_back_in_none(publisher: Publisher) -> None:
+    publisher.publish("0.1.0", channel="beta")
+    channels.promote(publisher.repository, "beta", "stable")
+    publisher.publish("0.2.0", channel="beta")
+    channels.promote(publisher.repository, "beta", "stable")
+    publisher.publish("0.3.0", channel="beta")
+    channels.withdraw(publisher.repository, "stable")
+    assert channels.withdraw(publisher.repository, "beta")[0].now == "0.1.0"
+    assert publisher.served() == {STABLE: "0.1.0", BETA: "0.1.0"}
+
+
 def test_a_former_release_whose_files_are_lost_is_not_served(publisher: Publisher) -> None:
     publisher.publish("0.1.0")
     publisher.publish("0.2.0")
