@@ -10,7 +10,8 @@ bring some that this one does not know.
 
 ``kubernetes`` is there where the root brings one. ``drift`` is there where the release was built
 from other packages than the locked ones, with one line for each. Keys that a reader does not know
-are passed over.
+are passed over, in the object and in its artifacts: a later publisher may add some, and what it
+may not leave out or change is what is documented here.
 It is on the node's boot path, so it uses the standard library alone.
 """
 
@@ -133,7 +134,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _artifact(entry: object, origin: str) -> Artifact:
-    if not isinstance(entry, dict) or set(entry) != {"name", "size", "sha256"}:
+    if not isinstance(entry, dict) or not {"name", "size", "sha256"} <= set(entry):
         raise ManifestError(f"{origin} has a malformed artifact: {entry!r}")
     name, size, sha256 = entry["name"], entry["size"], entry["sha256"]
     if not isinstance(name, str) or not _NAME.fullmatch(name) or name == MANIFEST_NAME:

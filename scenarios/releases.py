@@ -22,6 +22,7 @@ from product.image.build import Builder, Slot
 from product.manifest import KERNEL_NAME, MANIFEST_NAME, Artifact
 from product.release.keys import KeyDirectory
 from product.release.repository import Overrides, Repository, utc_now
+from product.terms import Terms
 
 OVERLAYS = Path(__file__).resolve().parents[1] / "fixtures" / "overlays"
 
@@ -150,6 +151,7 @@ class Releases:
         overrides: Overrides | None = None,
         min_compatible_version: str | None = None,
         clock: Callable[[], datetime] = monday,
+        terms: Terms | None = None,
     ) -> Release:
         """Publish ``slot`` into a new repository; whatever is not given is as usual."""
         signers = keys or self._keys
@@ -160,6 +162,7 @@ class Releases:
             notes=f"scenario {name}",
             overrides=overrides,
             min_compatible_version=min_compatible_version,
+            terms=terms,
             allow_drift=True,
         )
         # The node pins the usual key even where another one signs.

@@ -61,6 +61,7 @@ from product.agent.slots.content import BUSY
 from product.agent.slots.store import SlotStore
 from product.agent.system.files import read_bounded
 from product.agent.system.firmware import secure_boot
+from product.agent.trust.ends import ending
 
 SCHEMA = 1
 # How long DHCP may ask before a missing address is a problem.
@@ -134,6 +135,7 @@ def collect(node: Node, config: Config) -> StatusReport:
     problems += _network_problems(node, network)
     sync = read_time_sync(node.paths)
     problems += _time_problems(node, sync)
+    problems += ending(node.paths.metadata, node.clock.now())
     return StatusReport(
         SCHEMA,
         release.version,

@@ -33,6 +33,7 @@ from product.manifest import (
     Artifact,
     Manifest,
 )
+from product.version import DEVELOPMENT, VersionError, parse_version
 
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
 # What every image needs of its kernel: a restart that asks no driver.
@@ -151,8 +152,12 @@ class Builder:
 
         Raises RecipeError for a version that no manifest may carry.
         """
-        if not version or any(c.isspace() or c in "/\\'\"" for c in version):
-            raise RecipeError(f"{version!r} is not a version")
+        if version != DEVELOPMENT:
+            try:
+                parse_version(version)
+            except VersionError as error:
+                hint = f"{error.hint}; a build that is no release is {DEVELOPMENT}"
+                raise RecipeError(error.message, hint=hint) from None
         every = self._overlays(overlays)
         key = self._slot_key(version, every)
 

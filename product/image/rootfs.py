@@ -39,6 +39,8 @@ SHIPPED = (
     "disk",
     "netconf",
     "node",
+    "terms.py",
+    "version.py",
 )
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _FOLDERS = (

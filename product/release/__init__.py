@@ -6,7 +6,10 @@ A repository is a directory that any static HTTP server can serve::
     targets/     CHANNEL/ARCHITECTURE/SHA256.manifest.json
     artifacts/   SHA256, the kernels, initial RAM disks and root file systems by content
 
-``keys`` holds private keys, ``repository`` publishes and rotates, ``inspect`` checks a repository
-as a stranger would, ``storage`` writes files so that a cut leaves the old release served, ``cli``
-is ``kubesolo-release``.
+``keys`` holds private keys, ``marks`` what they signed, ``signing`` the next version of each role;
+``repository`` publishes, refreshes and rotates what ``slotfiles`` and ``targets`` judged;
+``channels`` promotes, rolls out, pauses and withdraws; ``offline`` lets keys elsewhere sign the
+next root; ``prune`` removes what nothing needs; ``due`` says what ends, ``verify`` checks as a
+stranger would; ``storage`` writes files so that a cut leaves the old release served; ``cli`` is
+``kubesolo-release``. The handbook: ``docs/publishing.md``.
 """

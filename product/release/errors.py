@@ -17,5 +17,9 @@ class RepositoryError(ReleaseError):
     """A repository directory is missing, in the way, damaged, or signed by other keys."""
 
 
+class MarksUnwritableError(RepositoryError):
+    """The versions that are being signed cannot be noted beside the keys."""
+
+
 class SlotFilesError(ReleaseError):
     """A directory of slot files does not hold what its manifest says."""

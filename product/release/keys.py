@@ -11,12 +11,16 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 from securesystemslib.signer._crypto_signer import CryptoSigner
+from securesystemslib.signer._key import SSlibKey
 
 from product.release.errors import KeyFileError
 from product.release.storage import sync_directory
@@ -31,8 +35,10 @@ _NEXT = "next"
 class KeyDirectory:
     """The private keys in one directory; reads a key only when a signature needs it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, also: Sequence[Path] = ()) -> None:
+        """``also`` are directories with more keys of the roles, which are only ever read."""
         self.path = path
+        self._also = tuple(KeyDirectory(other) for other in also)
 
     @classmethod
     def generate(cls, path: Path, counts: Mapping[str, int] | None = None) -> KeyDirectory:
@@ -72,7 +78,8 @@ class KeyDirectory:
 
     def files(self, role: str) -> list[Path]:
         """The role's key files in the order of their numbers."""
-        return self._numbered(role)
+        own = self._numbered(role)
+        return [*own, *(file for other in self._also for file in other.files(role))]
 
     def public_pem(self, role: str) -> bytes:
         """The public halves of the role's keys, as PEM after PEM: what ``pubkey`` names."""
@@ -101,7 +108,7 @@ class KeyDirectory:
         """
         retired = self.path / RETIRED
         retired.mkdir(mode=0o700, exist_ok=True)
-        for file in self.files(role):
+        for file in self._numbered(role):
             keyid = load_signer(file).public_key.keyid
             if keyid not in keep:
                 target = retired / f"{file.stem}-{keyid[:16]}{_SUFFIX}"
@@ -132,6 +139,19 @@ class KeyDirectory:
 def load_signer(file: Path) -> CryptoSigner:
     """The Ed25519 private key in ``file``; raises KeyFileError for anything else."""
     return CryptoSigner(_load(file))
+
+
+def load_public_key(file: Path) -> SSlibKey:
+    """The Ed25519 public key in a PEM file; raises KeyFileError for anything else."""
+    try:
+        key = serialization.load_pem_public_key(file.read_bytes())
+    except OSError as error:
+        raise KeyFileError(f"cannot read the key {file}: {error.strerror}") from None
+    except (ValueError, TypeError) as error:
+        raise KeyFileError(f"{file} is not a PEM public key: {error}") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise KeyFileError(f"{file} holds {type(key).__name__}, only Ed25519 keys are used")
+    return SSlibKey.from_crypto(key)
 
 
 def _file_name(role: str, number: int, infix: str = "") -> str:

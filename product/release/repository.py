@@ -8,55 +8,42 @@ next root) last, so a publisher that is cut off leaves the former state served.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
-
-from securesystemslib.signer._signer import Signer
+from typing import NamedTuple, TypeVar
 
 # tuf.api.metadata names these too, but does not declare it, and mypy --strict wants it declared.
-from tuf.api._payload import (
-    MetaFile,
-    Role,
-    Root,
-    Snapshot,
-    T,
-    TargetFile,
-    Targets,
-    Timestamp,
-)
+from tuf.api._payload import Role, Root, Snapshot, Targets, Timestamp
 from tuf.api.metadata import Metadata
 
-from product.manifest import MANIFEST_NAME, Manifest, ManifestError
-from product.release.errors import RepositoryError, SlotFilesError
+from product.release.due import WARN_BEFORE, Lacking, Refreshed, is_due
+from product.release.errors import RepositoryError
 from product.release.keys import ROLES, KeyDirectory
-from product.release.state import State, check_signatures, read_state
-from product.release.storage import exclusive, place_file, sha256_file, write_file
+from product.release.marks import Marks
+from product.release.signing import (
+    Clock,
+    Expiry,
+    SignedMetadata,
+    sign,
+    utc_now,
+    with_dependents,
+)
+from product.release.slotfiles import read_slot
+from product.release.state import State
+from product.release.storage import exclusive, place_file, write_file
+from product.release.targets import (
+    About,
+    PublishedRelease,
+    make_target,
+    put,
+    require_successor,
+)
+from product.terms import Terms
 
-# A field of our own in timestamp.json (TUF lets clients ignore it): when it was signed. A node
-# whose clock is behind it knows that its clock is wrong.
-ISSUED_FIELD = "x-kubesolo-issued"
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+__all__ = ["Expiry", "Overrides", "Repository", "utc_now"]
 
-_CHANNEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION = re.compile(r"v?\d+\.\d+\.\d+(?:[-+][0-9A-Za-z.+-]+)?")
-
-Clock = Callable[[], datetime]
-
-
-class Expiry(NamedTuple):
-    """How long each role's metadata is valid after signing.
-
-    The timestamp's limits how long a node can be held back on old metadata; ``refresh`` must run
-    more often than that.
-    """
-
-    root: timedelta = timedelta(days=730)
-    targets: timedelta = timedelta(days=365)
-    snapshot: timedelta = timedelta(days=30)
-    timestamp: timedelta = timedelta(days=30)
+Edited = TypeVar("Edited")
 
 
 class Overrides(NamedTuple):
@@ -71,29 +58,8 @@ class Overrides(NamedTuple):
     release_date: datetime | None = None
 
 
-class PublishedRelease(NamedTuple):
-    """What a publish put where; ``replaces`` is the version served there before."""
-
-    target_path: str
-    manifest: Manifest
-    digest: str
-    replaces: str | None
-
-
-def utc_now() -> datetime:
-    """The host's clock."""
-    return datetime.now(UTC)
-
-
-class Repository:
+class Repository(SignedMetadata):
     """One repository directory, opened for changing with the keys at hand."""
-
-    def __init__(self, directory: Path, keys: KeyDirectory, *, expiry: Expiry, clock: Clock):
-        self.directory = directory
-        self.metadata = directory / "metadata"
-        self._keys = keys
-        self._expiry = expiry
-        self._clock = clock
 
     @classmethod
     def create(
@@ -104,13 +70,22 @@ class Repository:
         expiry: Expiry | None = None,
         thresholds: Mapping[str, int] | None = None,
         clock: Clock = utc_now,
+        marks: Marks | None = None,
+        clock_is_right: bool = False,
     ) -> Repository:
         """Start an empty repository whose roles trust all keys of ``keys``.
 
         ``thresholds[role]`` is how many of a role's keys must sign (one where not named). Raises
         RepositoryError where the directory already is a repository or keys are too few.
         """
-        repository = cls(directory, keys, expiry=expiry or Expiry(), clock=clock)
+        repository = cls(
+            directory,
+            keys,
+            expiry=expiry,
+            clock=clock,
+            marks=marks,
+            clock_is_right=clock_is_right,
+        )
         repository._metadata_directory()
         with exclusive(directory):
             if (repository.metadata / "1.root.json").exists():
@@ -129,13 +104,22 @@ class Repository:
         *,
         expiry: Expiry | None = None,
         clock: Clock = utc_now,
+        marks: Marks | None = None,
+        clock_is_right: bool = False,
     ) -> Repository:
         """Open an existing repository; raises RepositoryError where there is none or it is damaged.
 
         Metadata whose signatures do not hold is never signed anew.
         """
-        repository = cls(directory, keys, expiry=expiry or Expiry(), clock=clock)
-        repository._current()
+        repository = cls(
+            directory,
+            keys,
+            expiry=expiry,
+            clock=clock,
+            marks=marks,
+            clock_is_right=clock_is_right,
+        )
+        repository.read()
         return repository
 
     def publish(
@@ -145,6 +129,7 @@ class Repository:
         channel: str,
         notes: str = "",
         min_compatible_version: str | None = None,
+        terms: Terms | None = None,
         overrides: Overrides | None = None,
         allow_drift: bool = False,
     ) -> PublishedRelease:
@@ -152,66 +137,77 @@ class Repository:
 
         Raises SlotFilesError where a file is not what the slot's manifest says, and where it says
         that packages drifted from the locked ones, unless ``allow_drift``; RepositoryError
-        for a malformed channel or version and where the keys at hand do not suffice.
+        for a malformed channel or version, for a release that nodes would not take in the place of
+        the one that is served, and where the keys at hand do not suffice.
         """
         chosen = overrides or Overrides()
-        _check("channel", channel, _CHANNEL)
-        if min_compatible_version is not None:
-            _check("min_compatible_version", min_compatible_version, _VERSION)
-        manifest = _read_slot(slot_dir)
-        if manifest.drift and not allow_drift:
-            raise SlotFilesError(
-                f"{slot_dir} was not built from what is locked, {len(manifest.drift)} packages "
-                f"are others: {'; '.join(manifest.drift)}",
-                hint="renew the locks (./noxw -s lock) and build it anew, or add --allow-drift",
-            )
-        _check("version", manifest.version, _VERSION)
+        manifest = read_slot(slot_dir, allow_drift=allow_drift)
         architecture = chosen.architecture_path or manifest.architecture
-        _check("architecture path", architecture, _CHANNEL)
-        data = manifest.to_bytes()
-        target = TargetFile.from_data(f"{channel}/{architecture}/{MANIFEST_NAME}", data, ["sha256"])
-        target.unrecognized_fields["custom"] = {
-            "version": manifest.version,
-            "channel": channel,
-            "architecture": manifest.architecture,
-            "min_compatible_version": min_compatible_version,
-            "release_date": _stamp(chosen.release_date or self._clock()),
-            "notes": notes,
-        }
-        with exclusive(self.directory):
-            current = self._current()
+        about = About(notes, min_compatible_version, terms or Terms())
+        released = chosen.release_date or self._clock()
+        target = make_target(manifest, channel, architecture, about, released)
+
+        def serve(targets: Targets) -> str | None:
+            replaced = targets.targets.get(target.path)
+            require_successor(replaced, target)
             for artifact in manifest.artifacts:
                 destination = self.directory / "artifacts" / artifact.sha256
                 place_file(slot_dir / artifact.name, destination, artifact.sha256)
             for path in target.get_prefixed_paths():
-                write_file(self.directory / "targets" / path, data)
-            replaced = current.targets.targets.get(target.path)
-            current.targets.targets[target.path] = target
-            self._write(current, ("targets", "snapshot", "timestamp"), chosen.expires)
-        return PublishedRelease(
-            target.path,
-            manifest,
-            target.hashes["sha256"],
-            replaced.custom["version"] if replaced else None,
-        )
+                write_file(self.directory / "targets" / path, manifest.to_bytes())
+            put(targets, target)
+            return replaced.custom["version"] if replaced else None
+
+        replaces = self.edit(serve, chosen.expires)
+        return PublishedRelease(target.path, manifest, target.hashes["sha256"], replaces)
+
+    def edit(self, change: Callable[[Targets], Edited], expires: datetime | None = None) -> Edited:
+        """Let ``change`` work on the signed releases, then sign and serve them."""
+        with exclusive(self.directory):
+            current = self.read()
+            self.check_clock(current)
+            result = change(current.targets)
+            self._write(current, ("targets", "snapshot", "timestamp"), expires)
+        return result
 
     def refresh(
-        self,
-        *,
-        roles: Sequence[str] = ("snapshot", "timestamp"),
-        expires: datetime | None = None,
-    ) -> None:
-        """Sign ``roles``, and what refers to them, anew with later expiry and the same content."""
-        unknown = sorted(set(roles) - set(ROLES))
-        if unknown or not roles:
+        self, *, roles: Sequence[str] | None = None, expires: datetime | None = None
+    ) -> Refreshed:
+        """Sign ``roles``, and what refers to them, anew with later expiry and the same content.
+
+        Without ``roles``: snapshot and timestamp, and of root and targets what nears its end. What
+        lacks its keys for that is said in the result; the others are renewed all the same.
+        """
+        unknown = sorted(set(roles or ()) - set(ROLES))
+        if unknown or (roles is not None and not roles):
             raise RepositoryError(f"cannot refresh {unknown}: the roles are {', '.join(ROLES)}")
         with exclusive(self.directory):
-            current = self._current()
+            current = self.read()
+            self.check_clock(current)
+            lacking: tuple[Lacking, ...] = ()
+            if roles is None:
+                roles, lacking = self._due(current)
             if "root" in roles:
                 root = copy.deepcopy(current.root)
-                root.expires = expires or self._expires("root")
-                self._write_next_root(root, self._signers("root", root), current.root)
-            self._write(current, _with_dependents(roles), expires)
+                root.expires = expires or self.end_of("root")
+                self.write_next_root(root, self._signers("root", root), current.root)
+            self._write(current, with_dependents(roles), expires)
+        return Refreshed(tuple(role for role in ROLES if role in roles), lacking)
+
+    def _due(self, current: State) -> tuple[list[str], tuple[Lacking, ...]]:
+        now = self._clock().astimezone(UTC)
+        roles, lacking = ["snapshot", "timestamp"], []
+        for signed in (current.root, current.targets):
+            role, trusted = signed.type, current.root.roles[signed.type]
+            if not is_due(role, signed.expires, now):
+                continue
+            if len(self._usable(role, current.root)) >= trusted.threshold:
+                roles.append(role)
+            else:
+                urgent = signed.expires - now < WARN_BEFORE[role]
+                keyids = tuple(trusted.keyids)
+                lacking.append(Lacking(role, signed.expires, keyids, trusted.threshold, urgent))
+        return roles, tuple(lacking)
 
     def rotate(self, role: str) -> list[str]:
         """Replace the role's keys by as many new ones, with the same threshold; returns their ids.
@@ -223,7 +219,8 @@ class Repository:
         if role not in ROLES:
             raise RepositoryError(f"there is no role {role!r}: the roles are {', '.join(ROLES)}")
         with exclusive(self.directory):
-            current = self._current()
+            current = self.read()
+            self.check_clock(current)
             trusted = current.root.roles[role]
             pending = {key.public_key.keyid for key in self._keys.successors(role)}
             if not pending or not pending <= set(trusted.keyids):
@@ -240,17 +237,17 @@ class Repository:
         if role == "root":
             root_signers.extend(successors)
         else:
-            self._write(current, _with_dependents((role,)), None, {role: list(successors)})
+            self._write(current, with_dependents((role,)), None, {role: list(successors)})
         for keyid in former:
             root.revoke_key(keyid, role)
         for successor in successors:
             root.add_key(successor.public_key, role)
-        root.expires = self._expires("root")
-        self._write_next_root(root, root_signers, current.root)
+        root.expires = self.end_of("root")
+        self.write_next_root(root, root_signers, current.root)
         return root.roles[role]
 
     def _initialise(self, thresholds: dict[str, int]) -> None:
-        root = Root(version=1, expires=self._expires("root"), consistent_snapshot=True)
+        root = Root(version=1, expires=self.end_of("root"), consistent_snapshot=True)
         for role in ROLES:
             signers = self._keys.signers(role)
             threshold = thresholds.pop(role, 1)
@@ -270,71 +267,9 @@ class Repository:
         current.targets.version = current.snapshot.version = current.timestamp.version = 0
         self._write(current, ("targets", "snapshot", "timestamp"), None)
         # Without a root there is no repository yet: last here.
-        data = _sign(Metadata(root), self._keys.signers("root"), root)
+        data = sign(Metadata(root), self._keys.signers("root"), root)
         write_file(self.metadata / "1.root.json", data)
-
-    def _write(
-        self,
-        current: State,
-        roles: Sequence[str],
-        expires: datetime | None,
-        extra_signers: Mapping[str, list[Signer]] | None = None,
-    ) -> None:
-        """Sign the next version of each of ``roles`` and serve it, ``timestamp.json`` last."""
-        extra = extra_signers or {}
-        signers = {
-            role: self._signers(role, current.root) + list(extra.get(role, ())) for role in roles
-        }
-        root = current.root
-        if "targets" in roles:
-            targets = current.targets
-            targets.version += 1
-            targets.expires = expires or self._expires("targets")
-            data = _sign(Metadata(targets), signers["targets"], root)
-            current.snapshot.meta["targets.json"] = _meta_file(targets.version, data)
-            write_file(self.metadata / f"{targets.version}.targets.json", data)
-        if "snapshot" in roles:
-            snapshot = current.snapshot
-            snapshot.version += 1
-            snapshot.expires = expires or self._expires("snapshot")
-            data = _sign(Metadata(snapshot), signers["snapshot"], root)
-            current.timestamp.snapshot_meta = _meta_file(snapshot.version, data)
-            write_file(self.metadata / f"{snapshot.version}.snapshot.json", data)
-        if "timestamp" in roles:
-            timestamp = current.timestamp
-            timestamp.version += 1
-            timestamp.expires = expires or self._expires("timestamp")
-            timestamp.unrecognized_fields[ISSUED_FIELD] = _stamp(self._clock())
-            data = _sign(Metadata(timestamp), signers["timestamp"], root)
-            write_file(self.metadata / "timestamp.json", data)
-
-    def _write_next_root(self, root: Root, signers: Sequence[Signer], former: Root) -> None:
-        root.version += 1
-        metadata = Metadata(root)
-        data = _sign(metadata, signers, root)
-        # Clients follow a new root only where the former root's keys signed it too.
-        check_signatures(former, metadata, "root")
-        write_file(self.metadata / f"{root.version}.root.json", data)
-
-    def _signers(self, role: str, root: Root) -> list[Signer]:
-        """The keys at hand that the repository trusts for ``role``."""
-        held = self._keys.signers(role)
-        wanted = root.roles[role]
-        usable: list[Signer] = [key for key in held if key.public_key.keyid in wanted.keyids]
-        if len(usable) < wanted.threshold:
-            raise RepositoryError(
-                f"{self._keys.path} holds {len(usable)} of the keys that {self.directory} trusts "
-                f"for {role}, and {wanted.threshold} must sign",
-                hint="name the key directory with which this repository was made or last rotated",
-            )
-        return usable
-
-    def _current(self) -> State:
-        return read_state(self.directory)
-
-    def _expires(self, role: str) -> datetime:
-        duration: timedelta = getattr(self._expiry, role)
-        return self._clock().astimezone(UTC) + duration
+        self._remember(dict.fromkeys(ROLES, 1))
 
     def _metadata_directory(self) -> None:
         try:
@@ -343,55 +278,3 @@ class Repository:
             raise RepositoryError(
                 f"cannot make the repository {self.directory}: {error.strerror}"
             ) from None
-
-
-def _check(what: str, value: str, pattern: re.Pattern[str]) -> None:
-    if not pattern.fullmatch(value):
-        raise RepositoryError(f"{what} {value!r} is malformed: it must match {pattern.pattern}")
-
-
-def _read_slot(slot_dir: Path) -> Manifest:
-    """The manifest of a directory of slot files, each compared with what it says of it."""
-    path = slot_dir / MANIFEST_NAME
-    try:
-        manifest = Manifest.parse(path.read_bytes(), origin=str(path))
-        for artifact in manifest.artifacts:
-            file = slot_dir / artifact.name
-            size = file.stat().st_size
-            if size != artifact.size:
-                raise SlotFilesError(f"{file} is {size} bytes, {path} says {artifact.size}")
-            digest = sha256_file(file)
-            if digest != artifact.sha256:
-                raise SlotFilesError(f"{file} has SHA-256 {digest}, {path} says {artifact.sha256}")
-    except OSError as error:
-        raise SlotFilesError(
-            f"{slot_dir} is not a directory of slot files: cannot read {error.filename}: "
-            f"{error.strerror}",
-            hint="name the directory that the image build wrote the slot's files to",
-        ) from None
-    except ManifestError as error:
-        raise SlotFilesError(error.message) from None
-    return manifest
-
-
-def _with_dependents(roles: Sequence[str]) -> tuple[str, ...]:
-    """``roles`` but root, and every role whose metadata names a version of them."""
-    order = ("targets", "snapshot", "timestamp")
-    first = min((order.index(role) for role in roles if role != "root"), default=len(order))
-    return order[first:]
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime(TIME_FORMAT)
-
-
-def _meta_file(version: int, data: bytes) -> MetaFile:
-    return MetaFile.from_data(version, data, ["sha256"])
-
-
-def _sign(metadata: Metadata[T], signers: Sequence[Signer], root: Root) -> bytes:
-    """Sign with every signer and check the result as a client of ``root`` would."""
-    for signer in signers:
-        metadata.sign(signer, append=True)
-    check_signatures(root, metadata, metadata.signed.type)
-    return metadata.to_bytes()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from tuf.api._payload import MetaFile, Root, Snapshot, T, Targets, Timestamp
+from tuf.api._payload import MetaFile, Root, Snapshot, T, TargetFile, Targets, Timestamp
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import Metadata
 
+from product.manifest import Manifest, ManifestError
 from product.release.errors import RepositoryError
 
 
@@ -52,6 +53,28 @@ def check_signatures(root: Root, metadata: Metadata[T], role: str) -> None:
         raise RepositoryError(
             f"the {role} metadata is not signed as root version {root.version} asks: {error}"
         ) from None
+
+
+def versions_of(metadata: Path, role: str) -> list[int]:
+    """The versions of the files ``N.ROLE.json``, in no order."""
+    stems = [file.name.removesuffix(f".{role}.json") for file in metadata.glob(f"*.{role}.json")]
+    return [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
+
+
+def read_manifest(directory: Path, target: TargetFile) -> Manifest:
+    """The manifest of a release, as it was signed. Raises RepositoryError."""
+    (prefixed,) = target.get_prefixed_paths()
+    path = directory / "targets" / prefixed
+    try:
+        data = path.read_bytes()
+        target.verify_length_and_hashes(data)
+        return Manifest.parse(data, origin=str(path))
+    except OSError as error:
+        raise RepositoryError(f"cannot read {path}: {error.strerror}") from None
+    except TufError as error:
+        raise RepositoryError(f"{path} is not what was signed: {error}") from None
+    except ManifestError as error:
+        raise RepositoryError(error.message) from None
 
 
 def _newest_root(metadata: Path) -> Root:

@@ -18,8 +18,8 @@ from pathlib import Path
 from product.release.errors import RepositoryError
 
 _CHUNK = 1024 * 1024
-# What a web server, which runs as somebody else, needs to read a file.
-_WORLD_READABLE = 0o444
+# linux/fs.h
+_FICLONE = 0x40049409
 
 
 def sha256_file(path: Path) -> str:
@@ -47,32 +47,33 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def place_file(source: Path, path: Path, sha256: str) -> None:
-    """Make ``path`` a file with the content of ``source``, whose digest the caller has checked.
+    """Make ``path`` a file of its own with the content of ``source``, whose SHA-256 is ``sha256``.
 
-    A hard link where the file system allows it and the mode lets a web server read it, else a
-    copy. A file that is already there with the right content is kept.
+    A file that is already there with the right content is kept. The file system may share the
+    blocks, never the file: what happens to ``source`` later does not reach the repository. Raises
+    RepositoryError where ``source`` changed meanwhile.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and sha256_file(path) == sha256:
+    if path.is_file() and path.stat().st_nlink == 1 and sha256_file(path) == sha256:
         return
     with _replacement(path) as temporary:
-        if not _link(source, temporary):
-            with source.open("rb") as reader, temporary.open("wb") as writer:
+        with source.open("rb") as reader, temporary.open("wb") as writer:
+            if not _clone(reader.fileno(), writer.fileno()):
                 shutil.copyfileobj(reader, writer, _CHUNK)
-        # A linked source may still be in the page cache alone.
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+            writer.flush()
+            os.fsync(writer.fileno())
+        if (found := sha256_file(temporary)) != sha256:
+            raise RepositoryError(
+                f"{source} changed while it was published: its SHA-256 was {sha256}, now {found}",
+                hint="publish again when nothing writes there any more",
+            )
 
 
-def _link(source: Path, destination: Path) -> bool:
-    if source.is_symlink() or source.stat().st_mode & _WORLD_READABLE != _WORLD_READABLE:
-        return False
-    destination.unlink()
+def _clone(source: int, destination: int) -> bool:
+    """Share the blocks of a file where the file system can (btrfs, XFS)."""
     try:
-        os.link(source, destination)
+        fcntl.ioctl(destination, _FICLONE, source)
     except OSError:
-        # Another file system, or one without links: the caller copies.
-        destination.touch(mode=0o644)
         return False
     return True
 

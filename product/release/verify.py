@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tuf.api._payload import TargetFile
-from tuf.api.exceptions import RepositoryError as TufError
 
-from product.manifest import Manifest, ManifestError
-from product.release.state import read_state
+from product.release.due import warning
+from product.release.errors import RepositoryError
+from product.release.state import read_manifest, read_state
 from product.release.storage import sha256_file
+from product.terms import Terms, TermsError
+from product.version import VersionError, parse_version
 
 
 class Release(NamedTuple):
     """One release that the repository serves; ``digest`` is its manifest's SHA-256.
 
-    ``drift`` names the packages that are not the locked ones.
+    ``drift`` names the packages that are not the locked ones; ``terms`` say who installs it.
     """
 
     path: str
@@ -26,17 +28,19 @@ class Release(NamedTuple):
     release_date: str
     digest: str
     drift: tuple[str, ...] = ()
+    terms: Terms = Terms()
 
 
 class Report(NamedTuple):
     """What ``verify`` found: no ``problems`` means that clients can install every release.
 
-    ``expires`` says when each role's metadata ends being valid.
+    ``expires`` says when each role's metadata ends being valid, ``warnings`` which ends soon.
     """
 
     releases: tuple[Release, ...]
     problems: tuple[str, ...]
     expires: dict[str, datetime]
+    warnings: tuple[str, ...] = ()
 
 
 def verify(directory: Path, *, now: datetime | None = None) -> Report:
@@ -55,29 +59,25 @@ def verify(directory: Path, *, now: datetime | None = None) -> Report:
         for role, end in expires.items()
         if end <= moment
     ]
+    found_soon = (warning(role, end, moment) for role, end in expires.items())
+    warnings = tuple(text for text in found_soon if text)
     releases = []
     for target in state.targets.targets.values():
         release, found = _check_target(directory, target)
         problems += found
         if release is not None:
             releases.append(release)
-    return Report(tuple(releases), tuple(problems), expires)
+    return Report(tuple(releases), tuple(problems), expires, warnings)
 
 
 def _check_target(directory: Path, target: TargetFile) -> tuple[Release | None, list[str]]:
-    (prefixed,) = target.get_prefixed_paths()
-    path = directory / "targets" / prefixed
-    try:
-        data = path.read_bytes()
-        target.verify_length_and_hashes(data)
-        manifest = Manifest.parse(data, origin=str(path))
-    except OSError as error:
-        return None, [f"{target.path}: cannot read {path}: {error.strerror}"]
-    except TufError as error:
-        return None, [f"{target.path}: {path} is not what was signed: {error}"]
-    except ManifestError as error:
-        return None, [f"{target.path}: {error.message}"]
     custom = target.custom
+    try:
+        manifest = read_manifest(directory, target)
+        terms = Terms.parse(custom)
+        parse_version(manifest.version)
+    except (RepositoryError, TermsError, VersionError) as error:
+        return None, [f"{target.path}: {error.message}"]
     problems = []
     for artifact in manifest.artifacts:
         file = directory / "artifacts" / artifact.sha256
@@ -100,5 +100,6 @@ def _check_target(directory: Path, target: TargetFile) -> tuple[Release | None, 
         custom["release_date"],
         target.hashes["sha256"],
         manifest.drift,
+        terms,
     )
     return release, problems

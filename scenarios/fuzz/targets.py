@@ -27,6 +27,7 @@ _MANIFEST = {
     "artifacts": [{"name": "kernel", "size": 5, "sha256": "a" * 64}],
     "kubernetes": "1.36.3",
 }
+_TERMS = {"paused": "why", "rollout": {"percent": 25, "start": "2026-12-01T08:00:00Z"}}
 _STATE = {"phase": "staged", "attempt_count": 2, "to_version": "1.2.3", "last_error": None}
 _INTERFACE = {
     "id": "eth0",
@@ -120,10 +121,26 @@ def _manifest(data: bytes) -> None:
 
 
 def _version(data: bytes) -> None:
-    from product.agent.version import parse_version
+    from product.version import parse_version
 
+    text = data.decode("utf-8", "replace")
     with suppress(KubesoloError):
-        assert all(number >= 0 for number in parse_version(data.decode("utf-8", "replace")))
+        version = parse_version(text)
+        assert version == parse_version(text.removeprefix("v")), "the letter counts"
+        assert min(version.core) >= 0, "a number below zero"
+
+
+def _release_terms(data: bytes) -> None:
+    from product.terms import Terms
+
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(document, dict):
+        with suppress(KubesoloError):
+            terms = Terms.parse(document)
+            assert Terms.parse(terms.to_custom()) == terms, "what is signed is not what was read"
 
 
 def _root_metadata(data: bytes) -> None:
@@ -368,6 +385,7 @@ _ALL: tuple[Target, ...] = (
     ),
     Target("manifest", _manifest, (_json(_MANIFEST),)),
     Target("version", _version, (b"1.2.3", b"v1.2.3-rc.1+build"), 128),
+    Target("release-terms", _release_terms, (_json(_TERMS),)),
     Target(
         "root-metadata", _root_metadata, (_json({"signatures": [], "signed": {"_type": "root"}}),)
     ),

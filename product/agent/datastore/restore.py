@@ -42,8 +42,8 @@ from product.agent.system.clock import timestamp
 from product.agent.system.files import make_directories, read_bounded, sync_directory, write_atomic
 from product.agent.system.lock import exclusive
 from product.agent.system.paths import Paths
-from product.agent.version import parse_version
 from product.errors import KubesoloError
+from product.version import rank
 
 MAX_BYTES = 64 * 1024
 JOURNAL = "journal.json"
@@ -185,7 +185,7 @@ class _Settling:
         newer = kubernetes > self._payload.minor
         # On the way back from a release with an older Kubernetes, too; not on the way to a newer.
         if (policy == "always" and not self._is_own(marker)) or kubernetes != self._payload.minor:
-            newer = newer or parse_version(marker.version) > parse_version(self._version)
+            newer = newer or rank(marker.version) > rank(self._version)
         if not newer:
             return None
         cause = (

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from product.agent.tests.world import FakeRelease, World
+from product.release import channels
 from product.release.keys import KeyDirectory
 from product.release.repository import Repository
 
@@ -85,6 +86,40 @@ def test_from_publishing_to_commit_and_from_a_bad_release_back(
     assert world.state()["last_error"] == "rolled back: 3 failed boots of 0.2.1"
     assert world.run("apply") == 11
     assert world.quarantined() == [bad.digest]
+
+
+def test_pause_withdrawal_and_the_way_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, publisher: Publisher
+) -> None:
+    world = World(tmp_path / "node", monkeypatch, real_server=True)
+    world.write_file(world.paths.config, f"server={publisher.url}\npubkey={publisher.pubkey}\n")
+    publisher.publish(FakeRelease("0.1.0"))
+    publisher.publish(FakeRelease("0.2.0"))
+    channels.pause(publisher.repository, "stable", "being looked into")
+    assert world.run("apply") == 11
+    assert world.state()["last_error"] == (
+        "rollout: 0.2.0 is paused by its publisher: being looked into"
+    )
+    channels.resume(publisher.repository, "stable")
+    channels.roll_out(publisher.repository, "stable", percent=0)
+    assert world.run("apply") == 11
+    assert world.run("apply", "--force") == 0
+    assert "rolled out to 0 of 100 nodes" in str(world.state()["bypassed"])
+    assert world.run("activate", "--reboot") is None
+    assert world.power_on() == "B"
+    assert world.boot_service() == 0
+
+    channels.withdraw(publisher.repository, "stable")
+    assert world.run("apply") == 11
+    assert world.state()["last_error"] == "downgrade: 0.1.0 is older than the running 0.2.0"
+    publisher.publish(FakeRelease("0.2.0"))
+    channels.withdraw(publisher.repository, "stable", allow_downgrade=True)
+    assert world.run("apply") == 0
+    assert world.run("activate", "--reboot") is None
+    assert world.power_on() == "A"
+    assert world.boot_service() == 0
+    assert (world.state()["phase"], world.state()["to_version"]) == ("success", "0.1.0")
+    assert world.run("check") == 0
 
 
 def test_a_tampered_artifact_is_refused_by_name(

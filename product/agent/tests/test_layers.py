@@ -25,7 +25,7 @@ LAYERS = (
     ("bootloader",),
     ("net", "logs"),
     ("system",),
-    ("config", "version"),
+    ("config",),
     ("settings",),
     ("window",),
     ("errors",),

@@ -26,6 +26,7 @@ from product.agent.slots.volumes import VolumeBusyError, VolumeError
 from product.agent.system.clock import Clock
 from product.agent.system.paths import Paths
 from product.manifest import ARTIFACT_NAMES, Artifact, Manifest
+from product.terms import Terms
 
 DEVICES = {
     "KSOLOEFI": "/dev/vda1",
@@ -125,6 +126,7 @@ class FakeRelease:
         self.min_compatible_version: str | None = None
         self.release_date: str | None = None
         self.notes = ""
+        self.terms = Terms()
         self.forced_manifest: Manifest | None = None
 
     @property

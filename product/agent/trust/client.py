@@ -4,9 +4,10 @@
 signed), ``root.json``, ``timestamp.json``, ``snapshot.json`` and ``targets.json``. Nothing there
 needs protection from loss: what is missing or damaged is fetched and verified again.
 
-Codes of the errors: ``no-server``, ``no-pubkey``, ``no-release``, ``server-unreachable``,
-``bad-redirect``, ``captive-portal``, ``server-refused``, ``untrusted-signature``, ``expired``,
-``metadata-stale``, ``metadata-rollback``, ``size-mismatch``, ``digest-mismatch``, ``bad-metadata``.
+Codes of the errors: ``no-server``, ``no-pubkey``, ``no-release``, ``delegated``,
+``server-unreachable``, ``bad-redirect``, ``captive-portal``, ``server-refused``,
+``untrusted-signature``, ``expired``, ``metadata-stale``, ``metadata-rollback``, ``size-mismatch``,
+``digest-mismatch``, ``bad-metadata``.
 
 tuf and what it needs are imported inside functions: on the node they cost more than most commands
 take.
@@ -27,9 +28,10 @@ from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy, wait_bef
 from product.agent.system.files import make_directories, write_atomic
 from product.agent.trust import standins
 from product.agent.trust.fetcher import Download, as_fetcher
-from product.agent.trust.floor import TIME_FORMAT, proven_moments, refuse_expired
-from product.agent.trust.pin import ensure_anchor, read_pinned_keys
+from product.agent.trust.floor import TIME_FORMAT, known_moments, refuse_expired, signing_moments
+from product.agent.trust.pin import MAX_ROOTS, ensure_anchor, read_pinned_keys
 from product.manifest import MANIFEST_NAME, Manifest, ManifestError
+from product.terms import Terms, TermsError
 
 if TYPE_CHECKING:
     from tuf.api._payload import TargetFile
@@ -42,6 +44,7 @@ RELEASE_FILE = "/usr/lib/kubesolo/release.json"
 
 # How long after the newest timestamp was signed an older one may be a cache's, and no attack.
 _CACHES = timedelta(days=1)
+_ROLES = ("root", "timestamp", "snapshot", "targets")
 
 
 class TrustedRelease(NamedTuple):
@@ -59,6 +62,7 @@ class TrustedRelease(NamedTuple):
     min_compatible_version: str | None
     release_date: str | None
     notes: str
+    terms: Terms = Terms()
 
 
 def find_release(
@@ -92,19 +96,14 @@ def find_release(
         fetcher = as_fetcher(download)
         make_directories(metadata_dir)
         ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)
-        reference = max([clock, *proven_moments(metadata_dir, release_file, known_time)])
+        reference = max([clock, *known_moments(release_file, known_time)])
         updater = _refreshed(metadata_dir, base, download, reference, policy)
-        # The timestamp just verified may prove that the clock is further behind than was known.
-        proved = max([reference, *proven_moments(metadata_dir, release_file, known_time)])
-        refuse_expired(metadata_dir, proved)
+        # What the timestamp of before proved is not asked: this one is as new, or newer.
+        refuse_expired(metadata_dir, max([reference, *signing_moments(metadata_dir)]))
         path = f"{config.channel}/{architecture}/{MANIFEST_NAME}"
         target = updater.get_targetinfo(path)
         if target is None:
-            raise AgentError(
-                f"{base} has no release of the channel {config.channel!r} for {architecture}",
-                code="no-release",
-                hint="check channel= in update.conf",
-            )
+            raise _no_release(base, config.channel, architecture, updater)
         data = _fetch_target(fetcher, base, target)
         return _release(config.channel, target, data)
 
@@ -139,11 +138,30 @@ def _refreshed(
 
 def _may_be_a_cache(store: str, reference: datetime) -> bool:
     """Whether the newest timestamp that was seen is so young that a cache may not have it."""
-    signed = proven_moments(store, "")
+    signed = signing_moments(store)
     return bool(signed) and reference - max(signed) < _CACHES
 
 
+def _no_release(base: str, channel: str, architecture: str, updater: Updater) -> AgentError:
+    delegations = updater._trusted_set.targets.delegations
+    if delegations is not None and delegations.roles:
+        names = ", ".join(repr(name[:64]) for name in list(delegations.roles)[:5])
+        return AgentError(
+            f"{base} delegates the release of the channel {channel!r} to {names}, and nodes follow "
+            "no delegation",
+            code="delegated",
+            hint="the publisher must use kubesolo-release, which delegates nothing",
+        )
+    return AgentError(
+        f"{base} has no release of the channel {channel!r} for {architecture}",
+        code="no-release",
+        hint="check channel= in update.conf",
+    )
+
+
 def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: datetime) -> Updater:
+    from tuf.api.exceptions import RepositoryError
+    from tuf.ngclient.config import UpdaterConfig
     from tuf.ngclient.updater import Updater
 
     class NodeUpdater(Updater):
@@ -154,9 +172,13 @@ def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: da
         """
 
         def _persist_metadata(self, rolename: str, data: bytes) -> None:
+            # The name of a delegated role is the server's, and may be a path.
+            if rolename not in _ROLES:
+                raise RepositoryError(f"nobody follows the delegation to {rolename!r}")
             write_atomic(f"{store}/{rolename}.json", data, mode=0o644)
 
-    updater = NodeUpdater(store, f"{base}metadata/", fetcher=fetcher)
+    rules = UpdaterConfig(max_root_rotations=MAX_ROOTS, max_delegations=0)
+    updater = NodeUpdater(store, f"{base}metadata/", fetcher=fetcher, config=rules)
     updater._trusted_set.reference_time = reference
     return updater
 
@@ -264,7 +286,15 @@ def _release(channel: str, target: TargetFile, data: bytes) -> TrustedRelease:
         _optional_text(custom, "min_compatible_version"),
         _optional_text(custom, "release_date"),
         _optional_text(custom, "notes") or "",
+        _terms(custom),
     )
+
+
+def _terms(custom: dict[str, object]) -> Terms:
+    try:
+        return Terms.parse(custom)
+    except TermsError as error:
+        raise AgentError(error.message, code="bad-metadata") from None
 
 
 def _optional_text(custom: dict[str, object], field: str) -> str | None:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 _ANCHOR = "anchor.json"
 ROOT_MAX = 512_000
 _PUBKEY_MAX = 64 * 1024
-# How many roots first contact walks to find the one that a pinned key signed.
-_MAX_ANCHOR_VERSION = 64
+# How many roots one look follows, each of a few KiB: more than a publisher makes in decades.
+MAX_ROOTS = 1024
+# Bytes of the roots that first contact walks to find the one that a pinned key signed.
+_ROOTS_MAX = 16 * 1024 * 1024
 _PEM_BEGIN = b"-----BEGIN PUBLIC KEY-----"
 _PEM_END = b"-----END PUBLIC KEY-----"
 _DER_SEQUENCE = b"\x30"
@@ -101,15 +103,17 @@ def _first_root(fetcher: FetcherInterface, url: str, pinned: frozenset[str]) -> 
     """
     from tuf.api.exceptions import DownloadHTTPError
 
-    for version in range(1, _MAX_ANCHOR_VERSION + 1):
+    left = _ROOTS_MAX
+    for version in range(1, MAX_ROOTS + 1):
         try:
-            data = fetcher.download_bytes(f"{url}{version}.root.json", ROOT_MAX)
+            data = fetcher.download_bytes(f"{url}{version}.root.json", min(ROOT_MAX, left))
         except DownloadHTTPError as error:
             if version == 1 or error.status_code not in (403, 404):
                 raise
             break
         if _vouched(data, pinned):
             return data
+        left -= len(data)
     raise AgentError(
         f"{url} is a repository that no key of pubkey has signed",
         code="untrusted-signature",

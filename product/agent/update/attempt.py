@@ -27,8 +27,8 @@ from product.agent.update.gates import (
 )
 from product.agent.update.reconcile import reconcile
 from product.agent.update.record import Record
-from product.agent.version import parse_version
 from product.manifest import Artifact, Manifest
+from product.version import is_version, parse_version
 
 if TYPE_CHECKING:
     from product.agent.trust.client import TrustedRelease
@@ -65,9 +65,23 @@ def find_release(
         known_time=node.paths.known_time,
         interrupt=interrupt,
     )
-    if release is None or parse_version(release.version) == parse_version(node.release.version):
-        return None
-    return release
+    return None if release is None or _runs(node, release) else release
+
+
+def _runs(node: Node, release: TrustedRelease) -> bool:
+    """Whether the running system is ``release``; another build of it counts where that is a respin.
+
+    Only a respin is worth a look into the slot.
+    """
+    own, offered = node.release.version, release.version
+    if not (is_version(own) and is_version(offered)):
+        return own == offered
+    if parse_version(own) != parse_version(offered):
+        return False
+    if not release.terms.allow_respin:
+        return True
+    content = SlotStore(node.paths, node.volumes, node.boot).inspect(node.boot.slot)
+    return content.digest in (None, release.digest)
 
 
 def find_unlocked(node: Node, config: Config) -> TrustedRelease | None:

@@ -16,8 +16,9 @@ from product.agent.node import Node
 from product.agent.records.quarantine import Quarantine
 from product.agent.slots.store import SlotStore
 from product.agent.system.zone import window_unknown
-from product.agent.version import parse_version
 from product.agent.window import window_is_open
+from product.errors import KubesoloError
+from product.version import is_version, parse_version, rank
 
 if TYPE_CHECKING:
     from product.agent.trust.client import TrustedRelease
@@ -66,15 +67,21 @@ class Gate(NamedTuple):
     needs_release: bool = True
     # Whether it asks a partition or the cluster, which a passive query leaves alone.
     needs_system: bool = False
+    # Whether --force waits for its verdict: it costs nothing, and says what is passed.
+    cheap: bool = False
 
     def evaluate(self, context: GateContext) -> Verdict:
         """The verdict; a question that cannot be answered refuses."""
-        if self.forcible and context.force:
+        forced = self.forcible and context.force
+        if forced and not self.cheap:
             return Verdict(self.name, BYPASSED, "--force was given")
         try:
-            return Verdict(self.name, *self.judge(context))
-        except AgentError as error:
-            return Verdict(self.name, REFUSE, error.message)
+            verdict = Verdict(self.name, *self.judge(context))
+        except KubesoloError as error:
+            verdict = Verdict(self.name, REFUSE, error.message)
+        if forced and verdict.result == REFUSE:
+            return Verdict(self.name, BYPASSED, f"{verdict.reason}; --force was given")
+        return verdict
 
 
 def _window(context: GateContext) -> tuple[str, str]:
@@ -105,17 +112,32 @@ def _architecture(context: GateContext) -> tuple[str, str]:
 
 
 def _downgrade(context: GateContext) -> tuple[str, str]:
-    own, offered = context.node.release.version, context.offered.version
-    if parse_version(offered) < parse_version(own):
-        return REFUSE, f"{offered} is older than the running {own}"
-    return PASS, f"{own} to {offered}"
+    own, release = context.node.release.version, context.offered
+    offered, running = parse_version(release.version), rank(own)
+    if not is_version(own):
+        return PASS, f"{own} is no release, so this node takes any"
+    if offered < running:
+        reason = f"{release.version} is older than the running {own}"
+        if release.terms.allow_downgrade:
+            return PASS, f"{reason}, and published as a downgrade"
+        return REFUSE, reason
+    if offered == running:
+        reason = f"{release.version} is another build of the running {own}"
+        if release.terms.allow_respin:
+            return PASS, f"{reason}, and published as a respin"
+        return REFUSE, reason
+    return PASS, f"{own} to {release.version}"
 
 
 def _min_compatible_version(context: GateContext) -> tuple[str, str]:
     own, least = context.node.release.version, context.offered.min_compatible_version
     if not least:
         return PASS, "the release asks for no version"
-    if parse_version(own) < parse_version(least):
+    needed = parse_version(least)
+    if not is_version(own):
+        return PASS, f"{own} is no release, so this node takes any"
+    # A pre-release brings what its release does.
+    if rank(own).core < needed.core:
         return REFUSE, f"{context.offered.version} needs at least {least}, this node runs {own}"
     return PASS, f"{own} is at least {least}"
 
@@ -150,6 +172,25 @@ def _quarantine(context: GateContext) -> tuple[str, str]:
         f"{entry.version} is quarantined since {entry.since}: {entry.reason}; "
         f"kubesolo-update quarantine clear {digest[:12]} lifts it"
     )
+
+
+def _rollout(context: GateContext) -> tuple[str, str]:
+    from product.agent.system.identity import node_identity
+    from product.terms import EVERYBODY, cohort
+
+    release, terms = context.offered, context.offered.terms
+    if terms.paused is not None:
+        why = f": {terms.paused}" if terms.paused else ""
+        return REFUSE, f"{release.version} is paused by its publisher{why}"
+    if terms.start is not None and context.node.clock.now() < terms.start.timestamp():
+        return REFUSE, f"{release.version} is rolled out from {terms.start:%Y-%m-%d %H:%M} UTC on"
+    if terms.percent == EVERYBODY:
+        return PASS, "the release is for every node"
+    place = cohort(node_identity(context.node.paths), release.digest)
+    share = f"{release.version} is rolled out to {terms.percent} of 100 nodes"
+    if place < terms.percent:
+        return PASS, f"{share}, this one is number {place + 1}"
+    return REFUSE, f"{share}, and this one is number {place + 1}"
 
 
 def _free_space(context: GateContext) -> tuple[str, str]:
@@ -192,6 +233,7 @@ GATES = (
     Gate("min_compatible_version", _min_compatible_version),
     Gate("kubernetes_downgrade", _kubernetes_downgrade),
     Gate("quarantine", _quarantine),
+    Gate("rollout", _rollout, forcible=True, cheap=True),
     Gate("free_space", _free_space, needs_system=True),
     Gate("node_block_label", _node_block_label, forcible=True, needs_system=True),
 )

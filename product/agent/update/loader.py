@@ -22,7 +22,6 @@ from product.agent.node import Node
 from product.agent.system.direct_io import from_disk
 from product.agent.system.files import read_bounded, sync_directory
 from product.agent.system.firmware import secure_boot
-from product.agent.version import VersionError, parse_version
 from product.disk.errors import DiskError
 from product.disk.loader import (
     ACTIVE,
@@ -34,6 +33,7 @@ from product.disk.loader import (
     Loader,
     parse_record,
 )
+from product.version import VersionError, parse_version
 
 
 def follow_loader(node: Node) -> bool:

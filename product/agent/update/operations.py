@@ -17,6 +17,7 @@ from product.agent.update.attempt import Attempt, Offer, Say, check
 from product.agent.update.gates import (
     BYPASSED,
     LABEL_GATE,
+    PASS,
     REFUSE,
     WINDOW_GATE,
     GateContext,
@@ -51,6 +52,9 @@ class CheckResult(NamedTuple):
         if self.offer is None:
             return f"{self.running} is up to date"
         lines = [f"{self.offer.release.version} is available, {self.running} runs"]
+        terms = self.offer.release.terms
+        if terms.allow_downgrade or terms.allow_respin:
+            lines += [v.reason for v in self.offer.verdicts if v[:2] == ("downgrade", PASS)]
         lines += [f"gate {verdict.gate} refuses: {verdict.reason}" for verdict in self.refusals]
         return "\n".join(lines)
 

@@ -294,6 +294,15 @@ def test_versions_that_no_manifest_may_carry_are_refused(
     cache: Cache, host_tools: HostTools
 ) -> None:
     builder = Builder(Arch.X86_64, cache=cache, tools=host_tools, recipe=DEFAULT_RECIPE)
-    for version in ("", "1 2", "../x"):
-        with pytest.raises(RecipeError, match="is not a version"):
+    for version in ("", "1 2", "../x", "1.2.202611301230", "1.2.\u0663", "latest"):
+        with pytest.raises(RecipeError, match="is not a version") as caught:
             builder.slot(version)
+        assert "a build that is no release is dev" in (caught.value.hint or "")
+
+
+def test_what_is_no_release_is_built_as_dev(
+    cache: Cache, host_tools: HostTools, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    builder = Builder(Arch.X86_64, cache=Cache(tmp_path / "cache"), tools=host_tools)
+    monkeypatch.setattr(builder, "_build_slot", lambda version, overlays, tree: None)
+    assert builder.slot("dev").version == "dev"

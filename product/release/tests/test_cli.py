@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from product.release.cli import main
+from product.release.keys import KeyDirectory
+from product.release.repository import Repository
 from product.release.tests.slotfiles import make_slot
 
 
@@ -61,6 +64,21 @@ def test_what_was_not_built_as_locked_is_published_on_request(
         (["publish", "none", "slot", "--keys", "keys"], 1, "not a release repository"),
         (["publish", "repo", "none", "--keys", "keys"], 1, "not a directory of slot files"),
         (["publish", "repo", "slot", "--keys", "keys", "--channel", "A B"], 1, "malformed"),
+        (["publish", "repo", "slot", "--keys", "keys", "--expires", "2020-01-01"], 1, "has passed"),
+        (["refresh", "repo", "--keys", "keys", "--expires", "2020-01-01"], 1, "has passed"),
+        (["publish", "repo", "slot", "--keys", "keys", "--rollout", "101"], 1, "0 to 100"),
+        (["rollout", "repo", "10", "--keys", "keys"], 1, "no release of the channel 'stable'"),
+        (["pause", "repo", "--keys", "keys", "--channel", "beta"], 1, "'beta'"),
+        (["withdraw", "repo", "--keys", "keys", "--architecture", "riscv"], 1, "for riscv"),
+        (["promote", "repo", "--keys", "keys", "--from", "a", "--to", "a"], 1, "to itself"),
+        (["prune", "repo", "--keep", "0"], 1, "at least 1"),
+        (["prune", "none"], 1, "none"),
+        (["root", "export", "repo", "keys/root.pem", "--keys", "keys"], 1, "exists already"),
+        (["root", "export", "repo", "n", "--keys", "keys", "--add", "root"], 1, "ROLE=FILE"),
+        (["root", "export", "repo", "n", "--keys", "keys", "--threshold", "root=2"], 1, "1 keys"),
+        (["root", "sign", "none", "--keys", "keys"], 1, "cannot read none"),
+        (["root", "sign", "slot/vmlinuz", "--keys", "keys"], 1, "is no root metadata"),
+        (["root", "merge", "repo", "repo/metadata/1.root.json", "--keys", "keys"], 1, "version 1"),
         (["rotate", "repo", "mirror", "--keys", "keys"], 1, "no role 'mirror'"),
         (["refresh", "repo", "--keys", "keys", "--role", "mirror"], 1, "cannot refresh"),
         (["verify", "slot"], 1, "not a release repository"),
@@ -84,6 +102,8 @@ def test_mistakes_get_one_clear_error(
 def test_problems_make_verify_fail(capsys: pytest.CaptureFixture[str]) -> None:
     main(["keys", "keys"])
     main(["init", "repo", "--keys", "keys"])
-    main(["publish", "repo", "slot", "--keys", "keys", "--expires", "2020-01-01"])
+    Repository.open(Path("repo"), KeyDirectory(Path("keys"))).refresh(
+        expires=datetime(2020, 1, 1, tzinfo=UTC)
+    )
     assert main(["verify", "repo"]) == 1
     assert "timestamp metadata expired on 2020-01-01" in capsys.readouterr().err

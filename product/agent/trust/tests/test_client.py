@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -19,6 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     generate_private_key,
 )
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from securesystemslib.signer._key import Key
+from tuf.api._payload import DelegatedRole, Delegations, MetaFile, Targets
+from tuf.api.metadata import Metadata
 
 from product.agent.config import Config
 from product.agent.errors import AgentError
@@ -29,9 +33,11 @@ from product.agent.tests import support_http as http
 from product.agent.trust import client as trust
 from product.agent.trust import pin
 from product.release.keys import KeyDirectory
+from product.release.marks import Marks
 from product.release.repository import Overrides, Repository
 from product.release.state import State
 from product.release.tests.slotfiles import make_slot
+from product.terms import Terms
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 # Without the waits of the real thing.
@@ -49,11 +55,20 @@ class Publisher:
         if online_keys is not None:
             for role in ("targets", "snapshot", "timestamp"):
                 shutil.copy(online_keys / f"{role}.pem", base / "keys")
-        self.repository = Repository.create(self.directory, self.keys, clock=lambda: self.now)
+        self.repository = Repository.create(
+            self.directory, self.keys, clock=lambda: self.now, clock_is_right=True
+        )
         self.pubkey = base / "pin.pem"
         self.pubkey.write_bytes(self.keys.public_pem("root"))
 
-    def publish(self, version: str, architecture: str = "x86_64", **chosen: Any) -> None:
+    def publish(
+        self,
+        version: str,
+        architecture: str = "x86_64",
+        *,
+        terms: Terms | None = None,
+        **chosen: Any,
+    ) -> None:
         slot = self.base / f"slot-{version}-{architecture}"
         if not slot.exists():
             make_slot(slot, version, architecture)
@@ -63,6 +78,7 @@ class Publisher:
             channel="stable",
             notes=f"notes of {version}",
             min_compatible_version="0.1.0",
+            terms=terms,
             overrides=overrides,
         )
 
@@ -127,6 +143,13 @@ def test_a_release_is_found_with_every_signed_field(
         assert (tmp_path / artifact.name).read_bytes() == (slot / artifact.name).read_bytes()
 
 
+def test_the_signed_terms_are_found(node: NodeSide, publisher: Publisher) -> None:
+    assert node.find().terms == Terms()
+    terms = Terms(True, True, 25, NOW, "it reboots too often")
+    publisher.publish("0.3.0", terms=terms)
+    assert node.find().terms == terms
+
+
 def test_a_newer_release_and_the_same_again_are_found(node: NodeSide, publisher: Publisher) -> None:
     assert node.find().version == "0.2.0"
     assert node.find().version == "0.2.0"
@@ -143,7 +166,7 @@ def test_a_release_for_another_architecture_is_left_to_the_gate(
 
 def test_a_downgrade_is_left_to_the_gate(node: NodeSide, publisher: Publisher) -> None:
     node.find()
-    publisher.publish("0.1.5")
+    publisher.publish("0.1.5", terms=Terms(allow_downgrade=True))
     assert node.find().version == "0.1.5"
 
 
@@ -309,6 +332,21 @@ def test_a_clock_before_the_newest_signing_does_not_revive_the_expired(
     assert node.find().version == "0.3.0"
 
 
+def test_a_publisher_whose_clock_ran_ahead_once_locks_nobody_out(
+    node: NodeSide, publisher: Publisher
+) -> None:
+    publisher.now = NOW + timedelta(days=60)
+    publisher.repository.refresh()
+    assert node.find().version == "0.2.0"
+    publisher.now = NOW
+    publisher.publish("0.3.0")
+    assert node.find().version == "0.3.0"
+    # What the corrected timestamp proves counts.
+    node.now = datetime(1970, 1, 1, tzinfo=UTC)
+    publisher.repository.refresh(roles=["targets"], expires=NOW - timedelta(hours=1))
+    assert node.refusal().code == "expired"
+
+
 @pytest.mark.parametrize(
     ("known", "code"),
     [
@@ -347,6 +385,26 @@ def test_replayed_old_metadata_is_refused(
     assert node.find().version == "0.3.0"
     server.directory = old
     assert node.refusal().code == "metadata-rollback"
+
+
+def test_a_publisher_restored_from_a_backup_is_followed(
+    node: NodeSide, publisher: Publisher, tmp_path: Path
+) -> None:
+    marks = Marks(publisher.keys.path)
+    for number in range(3):
+        opened = Repository.open(
+            publisher.directory, publisher.keys, clock=lambda: NOW, marks=marks
+        )
+        if number == 1:
+            shutil.copytree(publisher.directory, tmp_path / "backup")
+        opened.publish(publisher.base / "slot-0.2.0-x86_64", channel="stable")
+        assert node.find().version == "0.2.0"
+    shutil.rmtree(publisher.directory)
+    (tmp_path / "backup").rename(publisher.directory)
+    assert node.refusal().code == "metadata-rollback"
+    opened = Repository.open(publisher.directory, publisher.keys, clock=lambda: NOW, marks=marks)
+    opened.publish(make_slot(tmp_path / "slot", "0.3.0"), channel="stable")
+    assert node.find().version == "0.3.0"
 
 
 def test_replay_is_refused_even_after_the_stored_root_was_torn(
@@ -437,7 +495,15 @@ def test_an_unreachable_server_is_named(node: NodeSide) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("channel", "beta"), ("version", "9.9.9"), ("architecture", "aarch64"), ("notes", 7)],
+    [
+        ("channel", "beta"),
+        ("version", "9.9.9"),
+        ("architecture", "aarch64"),
+        ("notes", 7),
+        ("rollout", "all"),
+        ("paused", 1),
+        ("allow_downgrade", "yes"),
+    ],
 )
 def test_signed_fields_that_contradict_the_manifest_are_refused(
     node: NodeSide,
@@ -514,3 +580,86 @@ def test_importing_the_modules_brings_no_library_in() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert result.stdout.strip() == "[]"
+
+
+# What nobody asked for.
+
+
+@pytest.mark.parametrize("name", ["../state", "../../escaped", "anchor", "?", "x" * 300])
+def test_a_delegated_role_is_not_followed_and_writes_nothing(
+    node: NodeSide,
+    publisher: Publisher,
+    server: http.Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    node.find()
+    anchor = (node.store / "anchor.json").read_bytes()
+    delegate(publisher, monkeypatch, name)
+    outside = sorted(path for path in tmp_path.rglob("*") if publisher.base not in path.parents)
+    # What lies in the top-level targets is found, whatever is delegated beside it.
+    assert node.find().version == "0.2.0"
+    node.config = node.config._replace(channel="beta")
+    error = node.refusal()
+    assert error.code == "delegated"
+    assert repr(name[:64]) in error.message
+    assert sorted(p for p in tmp_path.rglob("*") if publisher.base not in p.parents) == outside
+    assert (node.store / "anchor.json").read_bytes() == anchor
+
+
+def delegate(publisher: Publisher, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Sign targets that leave everything to a role, and serve that role under every spelling."""
+    real = Repository._write
+    (signer,) = publisher.keys.signers("targets")
+    role = Targets(version=1, expires=NOW + timedelta(days=9))
+    data = Metadata(role)
+    data.sign(signer)
+
+    def delegating(repository: Repository, current: State, *rest: Any) -> None:
+        delegated = DelegatedRole(name, [signer.public_key.keyid], 1, False, ["*/*/*"])
+        keys: dict[str, Key] = {signer.public_key.keyid: signer.public_key}
+        current.targets.delegations = Delegations(keys, {name: delegated})
+        current.snapshot.meta[f"{name}.json"] = MetaFile(1)
+        real(repository, current, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Repository, "_write", delegating)
+        publisher.publish("0.2.0")
+    quoted = quote(f"1.{name}.json", safe="")
+    if len(quoted) < 255:
+        (publisher.directory / "metadata" / quoted).write_bytes(data.to_bytes())
+
+
+def test_what_is_delegated_is_kept_nowhere(node: NodeSide, tmp_path: Path) -> None:
+    """Should a later tuf follow delegations after all."""
+    from tuf.api.exceptions import RepositoryError
+
+    node.find()
+    nobody: Any = object()
+    updater = trust._new_updater(str(node.store), "http://nowhere/", nobody, NOW)
+    with pytest.raises(RepositoryError, match="nobody follows"):
+        updater._persist_metadata("../state", b"{}")
+    assert not (tmp_path / "state.json").exists()
+
+
+def test_a_root_of_a_high_version_can_be_pinned(node: NodeSide, publisher: Publisher) -> None:
+    for _ in range(68):
+        publisher.repository.refresh(roles=["root"])
+    publisher.repository.rotate("root")
+    publisher.pubkey.write_bytes(publisher.keys.public_pem("root"))
+    assert node.find().version == "0.2.0"
+    assert json.loads((node.store / "anchor.json").read_text())["signed"]["version"] == 70
+
+
+def test_endless_roots_end(
+    node: NodeSide, publisher: Publisher, server: http.Server, tmp_path: Path
+) -> None:
+    """A server that has ever another root by keys that nobody pinned."""
+    thief = Publisher(tmp_path / "thief")
+    first = (thief.directory / "metadata/1.root.json").read_bytes()
+    padded = first + b" " * (500_000 - len(first))
+    server.misbehave(r"[0-9]+\.root\.json", http.replaced(padded))
+    assert node.refusal().code == "size-mismatch"
+    asked = [path for path, _ in server.seen if "root.json" in path]
+    assert len(asked) < 50

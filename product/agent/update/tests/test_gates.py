@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +13,7 @@ import pytest
 from product.agent.config import Config
 from product.agent.errors import RefusedError
 from product.agent.kubernetes.tests.test_payload import GOOD as PAYLOAD
+from product.agent.system.identity import node_identity
 from product.agent.tests.support_cluster import Cluster
 from product.agent.tests.world import SLOT_DEVICES, FakeRelease, World
 from product.agent.update.gates import (
@@ -22,6 +24,7 @@ from product.agent.update.gates import (
     evaluate,
     require,
 )
+from product.terms import Terms, cohort
 
 if TYPE_CHECKING:
     from product.agent.trust.client import TrustedRelease
@@ -35,6 +38,7 @@ NAMES = [
     "min_compatible_version",
     "kubernetes_downgrade",
     "quarantine",
+    "rollout",
     "free_space",
     "node_block_label",
 ]
@@ -116,6 +120,18 @@ def quarantined(world: World, release: FakeRelease) -> None:
     )
 
 
+def paused(world: World, release: FakeRelease) -> None:
+    release.terms = Terms(paused="it reboots too often")
+
+
+def for_nobody_yet(world: World, release: FakeRelease) -> None:
+    release.terms = Terms(percent=0)
+
+
+def rolled_out_tomorrow(world: World, release: FakeRelease) -> None:
+    release.terms = Terms(start=datetime.fromtimestamp(world.clock.now() + 86400, UTC))
+
+
 def unreadable_quarantine(world: World, release: FakeRelease) -> None:
     world.write_file(world.paths.quarantine, "{")
 
@@ -138,10 +154,13 @@ def too_small(world: World, release: FakeRelease) -> None:
         ("kubernetes_downgrade", older_kubernetes, False),
         ("quarantine", quarantined, False),
         ("quarantine", unreadable_quarantine, False),
+        ("rollout", paused, True),
+        ("rollout", for_nobody_yet, True),
+        ("rollout", rolled_out_tomorrow, True),
         ("free_space", too_small, False),
     ],
 )
-def test_each_gate_refuses_by_its_name_and_force_skips_two(
+def test_each_gate_refuses_by_its_name_and_force_skips_some(
     world: World, gate: str, change: Callable[[World, FakeRelease], None], forcible: bool
 ) -> None:
     release = FakeRelease("0.2.0")
@@ -155,6 +174,122 @@ def test_each_gate_refuses_by_its_name_and_force_skips_two(
     assert refused.value.exit_code == 11
     forced = results(evaluate(GATES, asked._replace(force=True)))
     assert forced[gate] == ("bypassed" if forcible else "refuse")
+
+
+def verdict_of(gate: str, world: World, release: FakeRelease) -> tuple[str, str]:
+    [verdict] = [v for v in evaluate(GATES, context(world, release)) if v.gate == gate]
+    return verdict.result, verdict.reason
+
+
+def runs(world: World, version: str) -> None:
+    world.write_file(
+        world.paths.release, json.dumps({"version": version, "architecture": "x86_64"})
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "offered", "terms", "result", "reason"),
+    [
+        ("0.2.0-rc.1", "0.2.0", Terms(), "pass", "0.2.0-rc.1 to 0.2.0"),
+        ("0.2.0-rc.2", "0.2.0-rc.10", Terms(), "pass", "0.2.0-rc.2 to 0.2.0-rc.10"),
+        (
+            "0.2.0", "0.2.0-rc.9", Terms(), "refuse",
+            "0.2.0-rc.9 is older than the running 0.2.0",
+        ),
+        (
+            "0.2.0", "0.1.9", Terms(allow_respin=True), "refuse",
+            "0.1.9 is older than the running 0.2.0",
+        ),
+        (
+            "0.2.0", "0.1.9", Terms(allow_downgrade=True), "pass",
+            "0.1.9 is older than the running 0.2.0, and published as a downgrade",
+        ),
+        (
+            "0.2.0", "0.2.0", Terms(allow_downgrade=True), "refuse",
+            "0.2.0 is another build of the running 0.2.0",
+        ),
+        (
+            "0.2.0", "0.2.0+2", Terms(allow_respin=True), "pass",
+            "0.2.0+2 is another build of the running 0.2.0, and published as a respin",
+        ),
+        ("dev", "0.0.1", Terms(), "pass", "dev is no release, so this node takes any"),
+        (
+            "1.2.202611301230", "1.2.3", Terms(), "pass",
+            "1.2.202611301230 is no release, so this node takes any",
+        ),
+    ],
+)  # fmt: skip
+def test_which_versions_follow_which(
+    world: World, own: str, offered: str, terms: Terms, result: str, reason: str
+) -> None:
+    runs(world, own)
+    release = FakeRelease(offered)
+    release.terms = terms
+    assert verdict_of("downgrade", world, release) == (result, reason)
+
+
+@pytest.mark.parametrize(
+    ("own", "least", "result"),
+    [
+        ("0.1.1-rc.1", "0.1.1", "pass"),
+        ("0.1.0", "v0.1.1-rc.1", "refuse"),
+        ("dev", "0.1.1", "pass"),
+        ("0.1.1", "soon", "refuse"),
+    ],
+)
+def test_the_least_version_passes_over_pre_releases(
+    world: World, own: str, least: str, result: str
+) -> None:
+    runs(world, own)
+    release = FakeRelease("0.2.0")
+    release.min_compatible_version = least
+    assert verdict_of("min_compatible_version", world, release)[0] == result
+
+
+def test_a_respin_is_installed_and_then_is_what_runs(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.offered = FakeRelease("0.1.0", salt="another build")
+    assert world.run("check") == 0  # the same version: up to date
+    world.offered.terms = Terms(allow_respin=True)
+    assert world.run("check", "--json") == 10
+    assert "published as a respin" in capsys.readouterr().out
+    assert world.run("check") == 10
+    said = "0.1.0 is another build of the running 0.1.0, and published as a respin"
+    assert said in capsys.readouterr().out.splitlines()
+    world.update(world.offered)
+    assert world.power_on() == "B"
+    assert world.boot_service() == 0
+    assert world.run("apply") == 0
+    assert world.state()["phase"] == "idle"
+    assert world.run("check") == 0
+
+
+def test_a_node_built_as_dev_updates(world: World) -> None:
+    runs(world, "dev")
+    release = FakeRelease("0.0.5")
+    release.min_compatible_version = "0.0.4"
+    world.offered = release
+    assert world.run("check") == 10
+    assert world.run("apply") == 0
+    assert world.state()["from_version"] == "dev"
+
+
+def test_a_rollout_reaches_some_nodes_first(world: World) -> None:
+    release = FakeRelease("0.2.0")
+    place = cohort(node_identity(world.paths), release.digest)
+    number = f"is number {place + 1}"
+    release.terms = Terms(percent=place)
+    assert verdict_of("rollout", world, release) == (
+        "refuse", f"0.2.0 is rolled out to {place} of 100 nodes, and this one {number}",
+    )  # fmt: skip
+    release.terms = Terms(percent=place + 1)
+    assert verdict_of("rollout", world, release) == (
+        "pass", f"0.2.0 is rolled out to {place + 1} of 100 nodes, this one {number}",
+    )  # fmt: skip
+    begun = datetime.fromtimestamp(world.clock.now(), UTC)
+    release.terms = Terms(start=begun)
+    assert verdict_of("rollout", world, release) == ("pass", "the release is for every node")
 
 
 def test_just_enough_space_is_enough(world: World) -> None:

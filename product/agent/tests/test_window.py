@@ -1,4 +1,4 @@
-"""Versions and maintenance windows."""
+"""Maintenance windows."""
 
 from __future__ import annotations
 
@@ -11,30 +11,7 @@ import pytest
 
 from product.agent.errors import ConfigError
 from product.agent.system.clock import Clock
-from product.agent.version import VersionError, parse_version
 from product.agent.window import next_opening, window_is_open
-
-
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [
-        ("1.2.3", (1, 2, 3)),
-        ("v1.2.3", (1, 2, 3)),
-        ("0.10.0-rc.1", (0, 10, 0)),
-        ("1.2.3+build-5", (1, 2, 3)),
-        (" 1.2.3\n", (1, 2, 3)),
-    ],
-)
-def test_versions(text: str, version: tuple[int, int, int]) -> None:
-    assert parse_version(text) == version
-
-
-@pytest.mark.parametrize(
-    "text", ["", "1.2", "1.2.3.4", "1.2.x", "vv1.2.3", "1.-2.3", "1..3", "\u0661.2.3"]
-)
-def test_not_versions(text: str) -> None:
-    with pytest.raises(VersionError):
-        parse_version(text)
 
 
 def at(clock: str) -> int:
