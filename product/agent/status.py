@@ -150,7 +150,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         env.confirms(boot.slot),
         pending,
         slots,
-        loaded.state._asdict(),
+        loaded.state.as_json(),
         quarantine,
         report,
         baseline,

@@ -17,14 +17,14 @@ class Record:
 
     def __init__(self, node: Node) -> None:
         """Read the state, setting garbage aside."""
-        self._node = node
+        self.node = node
         loaded = node.load_state(set_aside=True)
         self.state = loaded.state
         self.problems: list[str] = list(loaded.problems)
 
     def save(self, state: UpdateState) -> None:
         """Write ``state``. Raises StateError."""
-        self.state = self._node.save_state(state)
+        self.state = self.node.save_state(state)
 
     def try_save(self, state: UpdateState) -> None:
         """Write ``state`` if the disk lets us: a boot is judged even where it does not."""
@@ -39,8 +39,8 @@ class Record:
         if digest is None:
             return
         try:
-            Quarantine(self._node.paths.quarantine).add(
-                digest, version or "unknown", reason, self._node.clock.now()
+            Quarantine(self.node.paths.quarantine).add(
+                digest, version or "unknown", reason, self.node.clock.now()
             )
         except AgentError as error:
             self.problems.append(error.message)
@@ -50,7 +50,7 @@ class Record:
         """The last console of the latest failed boot that this boot found, if there is one."""
         from product.agent.logs.boots import latest_crash
 
-        crash = latest_crash(self._node.paths)
+        crash = latest_crash(self.node.paths)
         return crash.path if crash else None
 
     def note(
@@ -63,8 +63,8 @@ class Record:
         evidence: str | None = None,
     ) -> None:
         """Append to the history what became of the attempt in ``state``."""
-        problem = History(self._node.paths.history).add(
-            self._node.clock.now(),
+        problem = History(self.node.paths.history).add(
+            self.node.clock.now(),
             event,
             outcome,
             from_version=self.state.from_version,

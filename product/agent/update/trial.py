@@ -159,8 +159,13 @@ class BootTrial:
         if self._record.state.phase is Phase.VERIFYING:
             self._record.try_save(self._record.state.succeed())
             self._record.note("trial", "success")
-        elif self._record.state.health_check_failures:
-            self._record.try_save(self._record.state._replace(health_check_failures=0))
+            return
+        state = self._record.state
+        proved = state._replace(
+            health_check_failures=0, unproved=None if state.unproved == slot else state.unproved
+        )
+        if proved != state:
+            self._record.try_save(proved)
 
     def _follow_loader(self) -> None:
         """Not before the commit: the other slot's release started with the boot loader as it is."""
