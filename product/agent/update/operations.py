@@ -160,7 +160,8 @@ def activate_release(
                 say(f"gate {verdict.gate}: bypassed ({verdict.reason})")
         slot = activate(node, config, say=say, copy_datastore=copy_datastore)
         result = ActivateResult(slot, reboot, verdicts)
-        announce(result)
         if reboot:
-            reboot_in_window(node, config, force=force)
+            reboot_in_window(node, config, force=force, announce=lambda: announce(result))
+        else:
+            announce(result)
     return result

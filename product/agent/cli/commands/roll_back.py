@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
+from functools import partial
 
+from product.agent.cli.output import print_result
 from product.agent.errors import EXIT_DONE
 from product.agent.node import Node
 from product.agent.system.lock import exclusive
@@ -30,11 +31,10 @@ def run(node: Node, options: argparse.Namespace) -> int:
         env = node.boot_env.read()
         reconcile(record, env, node.boot.slot)
         slot = roll_back_manually(node, record, env)
-        if options.json:
-            document = {"boots_next": slot, "problems": record.problems}
-            print(json.dumps(document), flush=True)
-        else:
-            print(f"slot {slot} boots next", flush=True)
+        document = {"boots_next": slot, "problems": record.problems}
+        announce = partial(print_result, f"slot {slot} boots next", document, as_json=options.json)
         if options.reboot:
-            reboot_in_window(node, options.config, force=options.force)
+            reboot_in_window(node, options.config, force=options.force, announce=announce)
+        else:
+            announce()
     return EXIT_DONE
