@@ -17,6 +17,7 @@ TEXT_KEYS = (
     "maintenance_window",
     "pubkey",
     "healthcheck_url",
+    "webhook_url",
 )
 
 
@@ -32,6 +33,8 @@ NUMBER_KEYS = {
     "healthcheck_deadline": _Range(0, 86400),
     # Minutes; 0 is never.
     "check_interval": _Range(0, 525_600),
+    "check_jitter": _Range(0, 525_600),
+    "hook_timeout": _Range(1, 3600),
 }
 KEYS = frozenset((*TEXT_KEYS, *CHOICES, *NUMBER_KEYS))
 
@@ -50,6 +53,7 @@ _LOGIN = re.compile(r"//[^/?#\s]{1,2048}@")
 _PATTERNS = {
     "server": (_SERVER, "not an address like https://releases.example.com/kubesolo"),
     "healthcheck_url": (_URL, "not an http or https URL"),
+    "webhook_url": (_URL, "not an http or https URL"),
     "registry": (_REGISTRY, "not a repository like registry.example.com/kubesolo-os"),
     "tag": (_TAG, "not a tag"),
     "channel": (_CHANNEL, "not a channel: small letters, digits, dots and dashes"),
@@ -133,6 +137,11 @@ def shown(text: str) -> str:
     """``text`` in quotes, short, without a URL's login or anything that a terminal obeys."""
     text = _LOGIN.sub("//***@", text)
     return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+
+
+def without_login(text: str) -> str:
+    """``text`` with a URL's login hidden."""
+    return _LOGIN.sub("//***@", text)
 
 
 def _squeezed(text: str) -> str:

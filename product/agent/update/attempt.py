@@ -23,8 +23,9 @@ from product.agent.update.gates import (
     evaluate,
     require,
 )
+from product.agent.update.hooks import BEFORE_APPLY, require_hooks
 from product.agent.update.reconcile import reconcile
-from product.agent.update.record import Record
+from product.agent.update.record import AFTER_APPLY, Record
 from product.agent.update.token import make_token
 from product.agent.version import parse_version
 from product.manifest import Artifact, Manifest
@@ -144,6 +145,7 @@ class Attempt:
         record.save(record.state.set_target(release.version, release.digest))
         gates = [gate for gate in GATES if gate.needs_release]
         self._pass(gates, context._replace(release=release), record)
+        require_hooks(self._node, self._config, BEFORE_APPLY, record.state)
         passive = self._node.boot.passive
         trial = make_token(passive, release.digest)
         take_baseline(self._node, self._config, trial, self._say)
@@ -151,6 +153,7 @@ class Attempt:
         self._write(passive, env, release)
         record.save(record.state.to(Phase.STAGED))
         record.note("apply", "staged", bypassed=record.state.bypassed)
+        record.run_hooks(self._config, AFTER_APPLY)
         return release
 
     def _pass(self, gates: list[Gate], context: GateContext, record: Record) -> None:

@@ -17,8 +17,8 @@ from product.agent.update.attempt import Attempt, Offer, Say, check
 from product.agent.update.gates import (
     BYPASSED,
     LABEL_GATE,
+    REBOOT_GATES,
     REFUSE,
-    WINDOW_GATE,
     GateContext,
     Verdict,
     describe_bypassed,
@@ -129,8 +129,8 @@ def apply_release(node: Node, config: Config, *, force: bool, say: Say) -> Apply
 
 
 def require_reboot_allowed(node: Node, config: Config, *, force: bool) -> tuple[Verdict, ...]:
-    """Ask the maintenance window and the node's block label. Raises RefusedError."""
-    verdicts = evaluate((WINDOW_GATE, LABEL_GATE), GateContext(node, config, force))
+    """Ask window, inhibitors and the node's block label. Raises RefusedError."""
+    verdicts = evaluate((*REBOOT_GATES, LABEL_GATE), GateContext(node, config, force))
     require(verdicts)
     return tuple(verdicts)
 

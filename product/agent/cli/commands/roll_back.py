@@ -9,10 +9,10 @@ from product.agent.cli.output import print_result
 from product.agent.errors import EXIT_DONE
 from product.agent.node import Node
 from product.agent.system.lock import exclusive
-from product.agent.update.gates import WINDOW_GATE, GateContext, require
+from product.agent.update.gates import REBOOT_GATES, GateContext, evaluate, require
 from product.agent.update.power import reboot_in_window
 from product.agent.update.reconcile import reconcile
-from product.agent.update.record import Record
+from product.agent.update.record import AFTER_ROLLBACK, Record
 from product.agent.update.rollback import roll_back_manually
 
 
@@ -23,14 +23,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(node: Node, options: argparse.Namespace) -> int:
-    """With --reboot, outside the window nothing is changed either."""
+    """With --reboot, outside the window, or inhibited, nothing is changed either."""
     with exclusive(node.paths.lock):
         if options.reboot:
-            require([WINDOW_GATE.evaluate(GateContext(node, options.config, options.force))])
+            require(evaluate(REBOOT_GATES, GateContext(node, options.config, options.force)))
         record = Record(node)
         env = node.boot_env.read()
         reconcile(record, env, node.boot.slot)
         slot = roll_back_manually(node, record, env)
+        record.run_hooks(options.config, AFTER_ROLLBACK)
         document = {"boots_next": slot, "problems": record.problems}
         announce = partial(print_result, f"slot {slot} boots next", document, as_json=options.json)
         if options.reboot:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 NAMES = [
     "maintenance_window",
+    "inhibitor",
     "channel",
     "architecture",
     "downgrade",
