@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from product.agent.bootloader.grubenv import BLOCK_SIZE
 from product.agent.cli.main import main
 from product.agent.cli.parser import COMMANDS, CONFIG_FLAGS
 from product.agent.node import Node
@@ -102,15 +103,17 @@ def test_one_object_where_the_window_closes_meanwhile(
     capsys.readouterr()
     real = os.pwrite
 
-    def late(*arguments: object) -> int:
-        world.clock.minute = 12 * 60 + 1
-        return real(*arguments)  # type: ignore[arg-type]
+    def late(descriptor: int, data: bytes, offset: int) -> int:
+        if len(data) == BLOCK_SIZE:
+            world.clock.minute = 12 * 60 + 1
+        return real(descriptor, data, offset)
 
     monkeypatch.setattr(os, "pwrite", late)
     assert world.run(command, "--json", "--reboot") == 11
     document = json.loads(capsys.readouterr().out)
     assert document["error"]["code"] == "maintenance_window"
     assert world.reboots == 0
+    assert world.env()["active_slot"] == ("B" if command == "activate" else "A"), "it is armed"
 
 
 @pytest.mark.parametrize("command", ["activate", "rollback"])
