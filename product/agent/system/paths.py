@@ -50,6 +50,8 @@ class Paths:
         # Left by stage 45, see product.cloudinit.record.
         self.configuration = f"{self.run}/config.json"
         self.report = f"{self.run}/agent.json"
+        # Why stage 25 could not bring the data to this release's layout.
+        self.migration_failed = f"{self.run}/migration-failed"
         # The public half of the SSH server's key, once it serves.
         self.ssh_host_key = f"{self.run}/ssh-host-key"
         self.esp_mount = f"{self.run}/esp"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from product.agent.bootloader.boot import other_slot
 from product.agent.bootloader.protocol import Environment
+from product.agent.errors import AgentError
 from product.agent.node import Node
 from product.agent.records.quarantine import Quarantine, QuarantineError
 from product.agent.records.state import MANUAL_REASON, Phase, Rollback
 from product.agent.slots.content import SlotError
 from product.agent.slots.store import SlotStore
+from product.agent.update.migrations import Migrator
 from product.agent.update.reconcile import finish_rollback
 from product.agent.update.record import Record
 
@@ -52,8 +54,18 @@ def roll_back_manually(node: Node, record: Record, env: Environment) -> str:
             version, digest = content.manifest.version, content.digest
         elif record.state.to_slot == leave:
             version, digest = record.state.to_version, record.state.to_digest
+    if leave == node.boot.slot:
+        _prepare_data(node, record, other_slot(leave))
     roll_back(node, record, leave=leave, reason=MANUAL_REASON, version=version, digest=digest)
     return other_slot(leave)
+
+
+def _prepare_data(node: Node, record: Record, target: str) -> None:
+    """Where that fails, the boot puts back the data as they were before the update."""
+    try:
+        Migrator(node.paths.data, node.boot.slot, node.release.version).prepare_return(target)
+    except AgentError as error:
+        record.problems.append(f"{error.message}; the data return as they were before the update")
 
 
 def _require_known_good(node: Node, record: Record, target: str, unattended: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from product.agent.cli.output import print_result
+from product.agent.cli.output import print_progress, print_result
 from product.agent.errors import EXIT_DONE
 from product.agent.node import Node
 from product.agent.system.lock import exclusive
@@ -32,6 +32,8 @@ def run(node: Node, options: argparse.Namespace) -> int:
         reconcile(record, env, node.boot.slot)
         slot = roll_back_manually(node, record, env)
         record.run_hooks(options.config, AFTER_ROLLBACK)
+        for problem in record.problems:
+            print_progress(f"problem: {problem}")
         document = {"boots_next": slot, "problems": record.problems}
         announce = partial(print_result, f"slot {slot} boots next", document, as_json=options.json)
         if options.reboot:
