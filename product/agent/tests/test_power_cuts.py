@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -21,22 +21,18 @@ from product.manifest import Manifest
 
 GOOD = FakeRelease("0.2.0")
 BAD = FakeRelease("0.2.1")
-STEPS = ("fsync", "replace", "unlink", "pwrite", "rename")
-# Of a rollback, which is short.
-EVERY_STEP = (*STEPS, "write", "mkdir", "ftruncate", "open")
+STEPS = (
+    "fsync", "replace", "unlink", "pwrite", "rename", "write", "mkdir", "rmdir", "ftruncate",
+    "symlink", "sendfile", "open",
+)  # fmt: skip
 
 
 class PowerCut(BaseException):
     """Not an Exception: no handler of the product may see a power cut."""
 
 
-def cut_after(
-    steps: int,
-    monkeypatch: pytest.MonkeyPatch,
-    action: Callable[[], object],
-    names: Sequence[str] = STEPS,
-) -> bool:
-    """Run ``action`` and cut it after ``steps`` calls of ``names``; whether it got through."""
+def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> bool:
+    """Run ``action`` and cut it after ``steps`` changes; whether it got through."""
     left = steps
 
     def counted(real: Callable[..., object]) -> Callable[..., object]:
@@ -53,7 +49,7 @@ def cut_after(
 
     opened: Callable[..., object] = os.open
     with monkeypatch.context() as patch:
-        for name in names:
+        for name in STEPS:
             patch.setattr(os, name, counted(getattr(os, name)))
         try:
             action()
@@ -246,7 +242,7 @@ def test_manual_rollback(
     for steps, world in worlds(tmp_path, monkeypatch, prepare):
         before = world.state()
         action = partial(world.run, "rollback")
-        through = cut_after(steps, monkeypatch, action, EVERY_STEP)
+        through = cut_after(steps, monkeypatch, action)
         changed = world.env()["active_slot"] == "A"
         cuts += not through
         if steps % 3 == 1:
@@ -280,7 +276,7 @@ def test_manual_rollback_of_an_armed_slot(tmp_path: Path, monkeypatch: pytest.Mo
 
     for steps, world in worlds(tmp_path, monkeypatch, armed):
         action = partial(world.run, "rollback")
-        through = cut_after(steps, monkeypatch, action, EVERY_STEP)
+        through = cut_after(steps, monkeypatch, action)
         changed = world.env()["active_slot"] == "A"
         assert settle(world) == ("A" if changed else "B")
         assert world.quarantined() == []
@@ -301,3 +297,26 @@ def test_explaining_a_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert world.quarantined() == [BAD.digest]
         if through:
             break
+
+
+@pytest.mark.parametrize("command", ["check", "quarantine clear --all"])
+def test_what_changes_no_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def rolled_back(world: World) -> None:
+        world.update(BAD)
+        assert [world.power_on() for _ in range(4)] == ["B", "B", "B", "A"]
+        world.boot_service()
+        world.offered = GOOD
+
+    for steps, world in worlds(tmp_path, monkeypatch, rolled_back):
+        before = (world.env(), world.state())
+        through = cut_after(steps, monkeypatch, partial(world.run, *command.split()))
+        assert (world.env(), world.state()) == before
+        assert world.quarantined() in ([BAD.digest], [])
+        assert settle(world) == "A"
+        assert world.run(*command.split()) in (0, 10)
+        assert world.quarantined() == ([] if "clear" in command else [BAD.digest])
+        if through:
+            break
+    assert steps > 2
