@@ -144,6 +144,12 @@ def without_login(text: str) -> str:
     return _LOGIN.sub("//***@", text)
 
 
+def without_path(text: str) -> str:
+    """The host of a URL whose path may be a secret, as those of webhooks are."""
+    scheme, mark, rest = without_login(text).partition("://")
+    return f"{scheme}{mark}{re.split('[/?]', rest)[0]}/***"
+
+
 def _squeezed(text: str) -> str:
     return "".join(character for character in text.lower() if character.isalnum())
 

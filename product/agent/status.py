@@ -23,8 +23,8 @@ Schema 1, one JSON object; absent values are null:
 ``maintenance``   ``window`` as configured, ``zone`` with its distance from UTC, ``open``, ``opens``
                   (seconds since 1970; null where it does not open within three days) and
                   ``problem``, why the window is not known, or null
-``settings``      the effective settings of update.conf, key to ``value`` (a URL's login hidden) and
-                  ``source``: flag, file or default
+``settings``      the effective settings of update.conf, key to ``value`` (a URL's login hidden, and
+                  all but the host of webhook_url) and ``source``: flag, file or default
 ``schedule``      ``interval`` in minutes (0: nobody looks unasked) and ``next_check`` (seconds
                   since 1970), or null where the service has not said it yet
 ``last_check``    the latest look for a release (see product.agent.records.last_check), with the
@@ -68,7 +68,7 @@ from product.agent.node import Node, boot_disk_copies
 from product.agent.records.last_check import read_last_check
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
-from product.agent.settings import KEYS, without_login
+from product.agent.settings import KEYS, without_login, without_path
 from product.agent.slots.content import BUSY
 from product.agent.slots.store import SlotStore
 from product.agent.system.clock import timestamp
@@ -196,7 +196,7 @@ def _settings(config: Config) -> dict[str, dict[str, object]]:
     for key in sorted(KEYS):
         value = getattr(config, key)
         if isinstance(value, str):
-            value = without_login(value)
+            value = without_login(value) if key != "webhook_url" else without_path(value)
         found[key] = {"value": value, "source": sources.get(key, "default")}
     return found
 

@@ -165,11 +165,14 @@ def test_the_schedule(world: World, printed: Printed, capsys: pytest.CaptureFixt
 
 def test_each_setting_says_where_it_comes_from(world: World, printed: Printed) -> None:
     text = "server=https://edge:secret@updates.example/\nchannel=beta\n"
+    text += "webhook_url=https://hooks.example/T1/secret?x=secret\n"
     world.write_file(world.paths.config, text)
     settings = printed.status("--channel", "edge")["settings"]
     assert settings["server"] == {"value": "https://***@updates.example/", "source": "file"}
     assert settings["channel"] == {"value": "edge", "source": "flag"}
     assert settings["auto_rollback_after"] == {"value": 3, "source": "default"}
+    assert settings["webhook_url"]["value"] == "https://hooks.example/***"
+    assert "secret" not in json.dumps(settings)
     assert settings["pubkey"] == {"value": None, "source": "default"}
 
 
