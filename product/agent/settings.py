@@ -141,7 +141,7 @@ def shown(text: str) -> str:
 
 def without_login(text: str) -> str:
     """``text`` with a URL's login hidden."""
-    return _LOGIN.sub("//***@", text)
+    return re.sub(r"//[^/?#\s]{1,2048}@", "//***@", text)
 
 
 def without_path(text: str) -> str:
