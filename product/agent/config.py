@@ -36,8 +36,12 @@ class Config(NamedTuple):
     ``datastore_restore`` says when a slot puts back its own copy of Kubernetes' datastore: minor,
     where a newer minor version wrote the present one; always, where any other newer release did;
     never. ``check_interval`` is how many minutes lie between two looks for updates that nobody asks
-    for; 0: there are none. ``pod_servers`` are servers of the node or its link that a pod may name
-    all the same, by host or host:port; ``server_from_pod``: a pod named ``server``.
+    for; 0: there are none. ``check_jitter`` is within how many minutes the first looks of many
+    nodes lie, a tenth of the interval where nothing is set. ``pod_servers`` are servers of the node
+    or its link that a pod may name all the same, by host or host:port; ``server_from_pod``: a pod
+    named ``server``. ``hook_timeout`` is in seconds, for each hook; steps of an update are posted
+    to ``webhook_url``. ``from_file`` and ``from_flags`` are the keys that have their values from
+    there.
     """
 
     server: str | None = None
@@ -54,6 +58,11 @@ class Config(NamedTuple):
     check_interval: int = 0
     pod_servers: str = ""
     server_from_pod: bool = False
+    check_jitter: int | None = None
+    hook_timeout: int = 60
+    webhook_url: str | None = None
+    from_file: tuple[str, ...] = ()
+    from_flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     window_unknown: str | None = None
@@ -157,6 +166,7 @@ def load_config(path: str, flags: Mapping[str, str | int | None] | None = None) 
     overrides = {key: value for key, value in (flags or {}).items() if value is not None}
     loader = _Loader(path, frozenset(overrides))
     loader.file()
+    from_file = tuple(sorted(loader.values.keys() - overrides.keys()))
     loader.values.update(overrides)
     for key, value in overrides.items():
         if value != "" and (reason := check_value(key, str(value))):
@@ -164,6 +174,8 @@ def load_config(path: str, flags: Mapping[str, str | int | None] | None = None) 
     # Each value was checked above; a mapping cannot carry its field's type.
     return Config(
         **loader.values,  # type: ignore[arg-type]
+        from_file=from_file,
+        from_flags=tuple(sorted(overrides)),
         problems=tuple(loader.problems),
         unknown=tuple(loader.unknown),
         window_unknown=loader.window_unknown,

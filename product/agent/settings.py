@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from product.agent.errors import ConfigError
+from product.agent.errors import ConfigError, hide_logins
 from product.agent.window import parse_window
 
 CHOICES = {"datastore_restore": ("minor", "always", "never")}
@@ -18,6 +18,7 @@ TEXT_KEYS = (
     "pubkey",
     "healthcheck_url",
     "pod_servers",
+    "webhook_url",
 )
 
 
@@ -33,6 +34,8 @@ NUMBER_KEYS = {
     "healthcheck_deadline": _Range(0, 86400),
     # Minutes; 0 is never.
     "check_interval": _Range(0, 525_600),
+    "check_jitter": _Range(0, 525_600),
+    "hook_timeout": _Range(1, 3600),
 }
 KEYS = frozenset((*TEXT_KEYS, *CHOICES, *NUMBER_KEYS))
 
@@ -56,6 +59,7 @@ _PLACES = rf"{_PLACE}(?:[ ,]+{_PLACE}){{0,63}}"
 _PATTERNS = {
     "server": (_SERVER, "not an address like https://releases.example.com/kubesolo"),
     "healthcheck_url": (_URL, "not an http or https URL"),
+    "webhook_url": (_URL, "not an http or https URL"),
     "registry": (_REGISTRY, "not a repository like registry.example.com/kubesolo-os"),
     "tag": (_TAG, "not a tag"),
     "pod_servers": (_PLACES, "not hosts like 127.0.0.1:8080, localhost"),
@@ -135,6 +139,12 @@ def shown(text: str) -> str:
     """``text`` in quotes, short, without a URL's login or anything that a terminal obeys."""
     text = _ANY_LOGIN.sub("//***@", text)
     return repr(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...")
+
+
+def without_path(text: str) -> str:
+    """The host of a URL whose path may be a secret, as those of webhooks are."""
+    scheme, mark, rest = hide_logins(text).partition("://")
+    return f"{scheme}{mark}{re.split('[/?]', rest)[0]}/***"
 
 
 def _squeezed(text: str) -> str:

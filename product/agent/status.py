@@ -23,6 +23,15 @@ Schema 1, one JSON object; absent values are null:
 ``maintenance``   ``window`` as configured, ``zone`` with its distance from UTC, ``open``, ``opens``
                   (seconds since 1970; null where it does not open within three days) and
                   ``problem``, why the window is not known, or null
+``settings``      the effective settings of update.conf, key to ``value`` (a URL's login hidden, and
+                  all but the host of webhook_url) and ``source``: flag, file or default
+``schedule``      ``interval`` in minutes (0: nobody looks unasked) and ``next_check`` (seconds
+                  since 1970), or null where the service has not said it yet
+``last_check``    the latest look for a release (see product.agent.records.last_check), with the
+                  release that was offered; or null
+``inhibitors``    who wants no update now: a list of ``name``, ``owner`` and ``reason``
+``next_boot``     ``slot``, its ``version`` and ``why``: confirmed, trial, rollback; or unknown,
+                  where the boot environment cannot be relied on, and the others are null
 ``unknown_keys``  sentences on keys of update.conf that this version does not know
 ``network``       ``interfaces`` and ``unbound``, devices without a driver, each with the fields
                   of product.agent.net.interfaces, ``default_routes``, ``name_servers``,
@@ -47,18 +56,22 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from product.agent import maintenance
-from product.agent.bootloader.boot import SLOTS
+from product.agent.bootloader.boot import SLOTS, other_slot
+from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
-from product.agent.errors import AgentError
+from product.agent.errors import AgentError, hide_logins
 from product.agent.health.report import read_report
 from product.agent.logs.boots import list_boots, list_crashes
 from product.agent.net.interfaces import NO_ROUTE, Network
 from product.agent.net.time_sync import TimeSync, read_time_sync
 from product.agent.node import Node, boot_disk_copies
+from product.agent.records.last_check import read_last_check
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
+from product.agent.settings import KEYS, without_path
 from product.agent.slots.content import BUSY
 from product.agent.slots.store import SlotStore
+from product.agent.system.clock import timestamp
 from product.agent.system.files import read_bounded
 from product.agent.system.firmware import secure_boot
 from product.agent.trust.ends import ending
@@ -68,6 +81,7 @@ SCHEMA = 1
 SETTLED_SECONDS = 15
 MAX_PROBLEMS = 64 * 1024
 MAX_CONFIGURATION = 1024 * 1024
+MAX_NUMBER = 64
 
 
 class StatusReport(NamedTuple):
@@ -89,6 +103,11 @@ class StatusReport(NamedTuple):
     baseline: dict[str, object] | None
     datastore: dict[str, object] | None
     maintenance: dict[str, object]
+    settings: dict[str, dict[str, object]]
+    schedule: dict[str, int | None]
+    last_check: dict[str, str | None] | None
+    inhibitors: list[dict[str, str]]
+    next_boot: dict[str, str | None]
     unknown_keys: list[str]
     network: dict[str, list[object]]
     time: dict[str, object]
@@ -152,12 +171,17 @@ def collect(node: Node, config: Config) -> StatusReport:
         env.confirms(boot.slot),
         pending,
         slots,
-        loaded.state._asdict(),
+        loaded.state.as_json(),
         quarantine,
         report,
         baseline,
         datastore,
         maintenance.find(node, config),
+        _settings(config),
+        _schedule(node, config),
+        _last_check(node),
+        _inhibitors(node, problems),
+        _next_boot(env, slots),
         list(config.unknown),
         network.as_json(),
         {**sync.as_json(), "summary": sync.describe()},
@@ -166,6 +190,54 @@ def collect(node: Node, config: Config) -> StatusReport:
         _ssh(node, problems),
         problems,
     )
+
+
+def _settings(config: Config) -> dict[str, dict[str, object]]:
+    sources = dict.fromkeys(config.from_file, "file") | dict.fromkeys(config.from_flags, "flag")
+    found = {}
+    for key in sorted(KEYS):
+        value = getattr(config, key)
+        if isinstance(value, str):
+            value = hide_logins(value) if key != "webhook_url" else without_path(value)
+        found[key] = {"value": value, "source": sources.get(key, "default")}
+    return found
+
+
+def _schedule(node: Node, config: Config) -> dict[str, int | None]:
+    """Without a server nobody looks, as product.agent.services.timer has it."""
+    interval = config.check_interval if config.server else 0
+    try:
+        text = read_bounded(node.paths.next_check, MAX_NUMBER).decode().strip()
+        moment = int(text) if interval and text.isdigit() else None
+    except (OSError, ValueError):
+        moment = None
+    return {"interval": interval, "next_check": moment}
+
+
+def _last_check(node: Node) -> dict[str, str | None] | None:
+    found = read_last_check(node.paths.last_check)
+    return found._asdict() if found else None
+
+
+def _inhibitors(node: Node, problems: list[str]) -> list[dict[str, str]]:
+    from product.agent.update.inhibitors import find_inhibitors
+
+    try:
+        return [one._asdict() for one in find_inhibitors(node.paths.inhibitors)]
+    except AgentError as error:
+        problems.append(error.message)
+        return []
+
+
+def _next_boot(env: Environment, slots: dict[str, dict[str, str | None]]) -> dict[str, str | None]:
+    """By the boot contract (docs/architecture.md)."""
+    slot, why = env.active_slot, "confirmed"
+    if not env.valid or slot is None:
+        return {"slot": None, "version": None, "why": "unknown"}
+    if not env.boot_success:
+        why = "trial" if env.boot_counter else "rollback"
+        slot = slot if env.boot_counter else other_slot(slot)
+    return {"slot": slot, "version": slots[slot]["version"], "why": why}
 
 
 def _staged_elsewhere(state: UpdateState, slots: dict[str, dict[str, str | None]]) -> Iterator[str]:
@@ -314,6 +386,10 @@ def as_text(report: StatusReport) -> str:
             before = f"; before the update: {check['before']}" if check.get("before") else ""
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
+    lines.append(f"next boot: {_next_boot_text(report)}")
+    lines.append(f"last check: {_last_check_text(report)}")
+    for one in report.inhibitors:
+        lines.append(f"inhibited by {one['name']} of {one['owner']}: {one['reason']}")
     lines.append(f"maintenance window: {maintenance.as_text(report.maintenance)}")
     if report.configuration and report.configuration.get("source"):
         lines.append(
@@ -335,6 +411,27 @@ def as_text(report: StatusReport) -> str:
     lines += [f"ignored: {text}" for text in report.unknown_keys]
     lines += [f"problem: {problem}" for problem in report.problems]
     return "\n".join(lines)
+
+
+def _next_boot_text(report: StatusReport) -> str:
+    slot, version, why = (report.next_boot[key] for key in ("slot", "version", "why"))
+    if slot is None:
+        return "unknown: the boot loader decides"
+    return f"slot {slot}, {version or 'which holds no release'} ({why})"
+
+
+def _last_check_text(report: StatusReport) -> str:
+    found, schedule = report.last_check, report.schedule
+    text = "never"
+    if found:
+        version = f" {found['version']}" if found["version"] else ""
+        reason = f" ({found['code']}: {found['reason']})" if found["code"] else ""
+        text = f"{found['time']}: {found['outcome']}{version}{reason}"
+    if not schedule["interval"]:
+        return f"{text}; there is no schedule"
+    if schedule["next_check"] is None:
+        return f"{text}; then every {schedule['interval']} minutes"
+    return f"{text}; the next one {timestamp(schedule['next_check'])}"
 
 
 def _versions(update: dict[str, object]) -> str:

@@ -38,10 +38,10 @@ _OPTIONS = re.compile(r"(?:[^\s\"]|\"(?:\\.|[^\"\\])*\")+")
 
 
 def authorized_key(value: object) -> str:
-    """One line, blanks folded. Raises ValueError."""
+    """One line, blanks folded, without the byte order mark of its file. Raises ValueError."""
     if not isinstance(value, str):
         raise ValueError(f"needs a public key as text, found {shown(value)}")
-    text = " ".join(value.split())
+    text = " ".join(value.removeprefix("\ufeff").split())
     if "PRIVATE KEY" in text:
         raise ValueError("is a PRIVATE key: never hand it out; put the .pub file's line here")
     if not text:

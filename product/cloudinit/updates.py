@@ -79,6 +79,9 @@ class Updates(Model):
     kube_system_settle: Annotated[int, between(*NUMBER_KEYS["kube_system_settle"])] | None = None
     datastore_restore: Annotated[str, _as_agent("datastore_restore")] | None = None
     check_interval: Annotated[int, between(*NUMBER_KEYS["check_interval"])] | None = None
+    check_jitter: Annotated[int, between(*NUMBER_KEYS["check_jitter"])] | None = None
+    hook_timeout: Annotated[int, between(*NUMBER_KEYS["hook_timeout"])] | None = None
+    webhook_url: Annotated[str, _as_agent("webhook_url")] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:

@@ -33,7 +33,8 @@ OWNED = {
 # What the system itself keeps below /var/lib/kubesolo.
 KEPT = (
     "chrony", "cni", "config", "containerd", "dhcp", "kine", "kubelet", "kubernetes", "log",
-    "network", "opt", "opt-cni", "pki", "requests", "ssh", "time", "update", "webhook",
+    "migrations", "network", "opt", "opt-cni", "pki", "requests", "ssh", "time", "update",
+    "webhook",
 )  # fmt: skip
 # What people write elsewhere, and the key that does it here.
 _KEYS = {

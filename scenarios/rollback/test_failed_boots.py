@@ -74,6 +74,25 @@ def test_kernel_panic(node: Node, releases: Releases, begin_after: Begin) -> Non
         _rolls_back(node, update, "Kernel panic - not syncing: Attempted to kill init")
 
 
+@scenario()
+def test_a_trial_whose_record_is_lost(node: Node, releases: Releases, begin_after: Begin) -> None:
+    update = begin_after(Update.stage, releases.panicking_init)
+    node.succeed("rm /var/lib/kubesolo/update/state.json && sync")
+    with (
+        node.expecting(Pattern.INIT_EXITED, times=3),
+        node.expect_boots(4, seconds_each=60.0) as boots,
+    ):
+        node.reboot()
+    node.wait_ready()
+    assert boots.slots == ["B", "B", "B", "A"]
+    status = node.status()
+    assert status.update.phase == "rolled_back"
+    assert status.update.last_error == (
+        f"rolled back: the trial of {update.release.version} failed, its state was lost"
+    )
+    node.fail(["kubesolo-update", "apply"], exit=REFUSED)
+
+
 @scenario(tier="core")
 def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.hanging_init)

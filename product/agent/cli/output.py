@@ -7,6 +7,7 @@ import sys
 
 from product.agent.cli.parser import COMMANDS
 from product.agent.errors import EXIT_FAILED
+from product.agent.node import Node
 from product.errors import KubesoloError
 
 
@@ -21,8 +22,9 @@ def print_progress(text: str) -> None:
 
 
 def print_error(error: KubesoloError, command: str, as_json: bool) -> int:
-    """The error on stderr, with ``as_json`` also as an object on stdout; the exit code."""
-    if as_json:
+    """The error on stderr, with ``as_json`` also as an object on stdout, unless the command's
+    result is there; the exit code."""
+    if as_json and not error.told:
         document = {
             "command": command,
             "error": {
@@ -38,11 +40,18 @@ def print_error(error: KubesoloError, command: str, as_json: bool) -> int:
     return error.exit_code or EXIT_FAILED
 
 
+def print_version(node: Node, *, as_json: bool) -> None:
+    """The release that this program came with. Raises BootInfoError off a node."""
+    version, architecture = node.release
+    text = f"kubesolo-update {version} ({architecture})"
+    print_result(text, {"version": version, "architecture": architecture}, as_json=as_json)
+
+
 def overview() -> str:
     """Every command with its summary, and the exit codes."""
     lines = ["usage: kubesolo-update COMMAND [FLAGS]", ""]
     lines += [f"  {name:<12} {summary}" for name, summary in COMMANDS.items()]
-    lines += ["", "kubesolo-update COMMAND --help shows a command's flags."]
+    lines += ["", "kubesolo-update COMMAND --help shows a command's flags, --version the release."]
     lines.append(
         "exit codes: 0 up to date or done, 1 failed, 2 usage, 10 update available, "
         "11 refused by a gate, 12 busy"

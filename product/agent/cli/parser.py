@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from types import ModuleType
+from typing import NoReturn
 
 from product.agent.config import CHOICES
+from product.agent.errors import UsageError
 
 # Name to summary, in the order of an update; the modules themselves are imported only when used.
 COMMANDS = {
@@ -45,20 +47,41 @@ CONFIG_FLAGS = (
     ("healthcheck_deadline", int, "SECONDS", "how long a boot has to become healthy"),
     ("datastore_restore", str, "WHEN", "put back the slot's own datastore: minor, always, never"),
 )
+_SOURCE = ("server", "registry", "tag", "channel", "pubkey")
+_HEALTH = ("healthcheck_url", "kube_system_settle")
+# What a command's help shows; every command takes all of them, so that scripts need not know.
+_SHOWN: dict[str, tuple[str, ...]] = {
+    "check": _SOURCE,
+    "apply": (*_SOURCE, "maintenance_window", *_HEALTH),
+    "activate": ("maintenance_window", *_HEALTH),
+    "healthcheck": (*_HEALTH, "auto_rollback_after", "healthcheck_deadline"),
+    "rollback": ("maintenance_window",),
+    "status": tuple(flag for flag, *_ in CONFIG_FLAGS),
+    "datastore": ("datastore_restore",),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its errors are those of the other commands, be it with --json."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"{self.prog} --help shows the flags")
 
 
 def build_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
     """The parser of one command, whose ``module`` adds flags of its own."""
-    parser = argparse.ArgumentParser(
-        prog=f"kubesolo-update {name}", description=COMMANDS[name], allow_abbrev=False
-    )
+    parser = _Parser(prog=f"kubesolo-update {name}", description=COMMANDS[name], allow_abbrev=False)
     for flag, kind, metavar, text in CONFIG_FLAGS:
         options = [f"--{flag.replace('_', '-')}"]
         if flag == "healthcheck_deadline":
             options.append("--deadline")
-        convert = _count if kind is int else str
         parser.add_argument(
-            *options, dest=flag, type=convert, choices=CHOICES.get(flag), metavar=metavar, help=text
+            *options,
+            dest=flag,
+            type=_count if kind is int else str,
+            choices=CHOICES.get(flag),
+            metavar=metavar,
+            help=text if flag in _SHOWN.get(name, ()) else argparse.SUPPRESS,
         )
     parser.add_argument("--conf", metavar="FILE", help="configuration file")
     parser.add_argument("--state", metavar="FILE", help="state file")

@@ -76,7 +76,7 @@ def settle(node: Node, config: Config) -> str | None:
     Reads the slot from early boot's notes: its report is written later. Raises AgentError.
     """
     payload = read_payload(node.paths)
-    slot, data = _early(node.paths)
+    slot, data = read_early(node.paths)
     if payload is None or data != "persistent":
         return None
     with exclusive(lock_path(node.paths), wait=True):
@@ -94,7 +94,7 @@ def restore_latest(node: Node, reason: str) -> str | None:
     payload = read_payload(node.paths)
     if payload is None:
         return None
-    slot, _ = _early(node.paths)
+    slot, _ = read_early(node.paths)
     with exclusive(lock_path(node.paths), wait=True):
         settling = _Settling(node, payload, slot)
         settling.resume()
@@ -317,7 +317,7 @@ def _move(source: str, target: str) -> None:
     sync_directory(os.path.dirname(source))
 
 
-def _early(paths: Paths) -> tuple[str, str]:
+def read_early(paths: Paths) -> tuple[str, str]:
     """Slot and kind of data partition, from the ``key=value`` lines that early boot leaves."""
     try:
         lines = read_bounded(paths.early, MAX_BYTES).decode("utf-8", "replace").splitlines()

@@ -76,6 +76,17 @@ def copy(source: str, target: str) -> None:
             _copy_file(old, new, status)
 
 
+def copy_entry(source: str, target: str) -> None:
+    """The same for whatever ``source`` is; a socket, a pipe or a device is no data."""
+    status = os.lstat(source)
+    if stat.S_ISDIR(status.st_mode):
+        copy(source, target)
+    elif stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source), target)
+    elif stat.S_ISREG(status.st_mode):
+        _copy_file(source, target, status)
+
+
 def seal(directory: str) -> tuple[FileEntry, ...]:
     """Bring all of ``directory`` to the disk; its files with their digests. Raises OSError."""
     entries = []

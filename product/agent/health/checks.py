@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from product.agent.config import Config
 from product.agent.errors import AgentError, hide_logins
 from product.agent.node import Node
-from product.agent.system.files import make_directories, write_all
+from product.agent.system.files import make_directories, read_bounded, write_all
 from product.agent.system.isolation import IsolatedRunner, NoAnswerError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ NOT_APPLICABLE = "not_applicable"
 PROBE_BYTES = 1024
 PROBE_NAME = "health-probe"
 DISK_SECONDS = 10
+MAX_REASON = 64 * 1024
 # Kubernetes takes minutes to start on the slowest machines that it runs on.
 DEADLINE = 120
 DEADLINE_WITH_KUBERNETES = 300
@@ -180,7 +181,11 @@ def _data_partition(context: HealthContext, limit: float) -> tuple[str, str]:
             FAIL,
             f"{context.node.paths.data} lies in memory: early boot mounted no data partition",
         )
-    return PASS, f"{context.node.paths.data} lies on it"
+    try:
+        why = read_bounded(context.node.paths.migration_failed, MAX_REASON)
+        return FAIL, f"its data are not of this release's layout: {why.decode(errors='replace')}"
+    except FileNotFoundError:
+        return PASS, f"{context.node.paths.data} lies on it"
 
 
 def disk_writable(context: HealthContext, limit: float) -> tuple[str, str]:

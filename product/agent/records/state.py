@@ -4,8 +4,12 @@ Format: one JSON object with ``phase``, ``from_version``, ``to_version``, ``star
 ``updated_at`` (ISO 8601, UTC), ``last_error``, ``attempt_count``, ``health_check_failures``; beside
 these, what ties an attempt to the slot it wrote: ``to_slot``, ``to_digest`` (SHA-256 of the
 manifest) and ``trial``, a token that arming also writes into the boot environment, so that after a
-power cut the next boot knows whether the slot was armed; and ``bypassed``, which gates the attempt
-passed unasked, and why. Absent values are null. Keys that this version does not know are ignored.
+power cut the next boot knows whether the slot was armed; ``bypassed``, which gates the attempt
+passed unasked, and why; ``unproved``, the slot whose content has not passed a health check;
+``settled``, the token of the latest trial whose end is recorded; and ``rollback``, a rollback that
+has begun, with ``leave`` (slot), ``reason``, ``version``, ``digest`` and ``returns_to`` (version).
+Absent values are null. Keys that this version does not know are ignored. An older agent's file
+lacks the last three keys.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from product.agent.system.clock import timestamp
 from product.agent.system.files import read_bounded, write_atomic
 
 MAX_BYTES = 64 * 1024
+MANUAL_REASON = "manual rollback"
 
 
 class StateError(AgentError):
@@ -61,6 +66,22 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
 
 # While one of these is recorded, the slot the attempt wrote may be on trial.
 TRIAL_PHASES = frozenset({Phase.STAGED, Phase.ACTIVATED, Phase.VERIFYING})
+# What an older agent recorded in one of these may name the slot of one attempt and the digest of
+# the next.
+_MIXED_PHASES = frozenset({Phase.IDLE, Phase.CHECKING, Phase.FAILED})
+# An older agent learns of a rollback that was cut off from ``last_error``, in these alone.
+_TOLD_PHASES = frozenset({Phase.VERIFYING, Phase.SUCCESS})
+
+
+class Rollback(NamedTuple):
+    """A rollback that has begun: ``version`` and ``digest`` are what slot ``leave`` holds, and are
+    to be quarantined; null where an armed slot is only let go. ``returns_to`` is a version."""
+
+    leave: str
+    reason: str
+    version: str | None = None
+    digest: str | None = None
+    returns_to: str | None = None
 
 
 class UpdateState(NamedTuple):
@@ -78,6 +99,13 @@ class UpdateState(NamedTuple):
     to_digest: str | None = None
     trial: str | None = None
     bypassed: str | None = None
+    unproved: str | None = None
+    settled: str | None = None
+    rollback: Rollback | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """What the file and the status report hold."""
+        return {**self._asdict(), "rollback": self.rollback and self.rollback._asdict()}
 
     def to(self, phase: Phase) -> UpdateState:
         """Step to ``phase``; raises StateError where the table has no such step."""
@@ -97,15 +125,24 @@ class UpdateState(NamedTuple):
             attempt_count=self.attempt_count + 1,
             health_check_failures=0,
             last_error=None,
-            # to_slot stays: until the passive slot is written, it still holds what it held.
             trial=None,
             bypassed=None,
         )
 
-    def set_target(self, version: str) -> UpdateState:
-        """Name the version that the running attempt is for; a new one restarts the count."""
+    def set_target(self, version: str, digest: str) -> UpdateState:
+        """Name the release that the running attempt is for; a new version restarts the count.
+
+        No slot was written for another release than the last one.
+        """
         count = self.attempt_count if version == self.to_version else 1
-        return self._replace(to_version=version, attempt_count=count)
+        slot = self.to_slot if digest == self.to_digest else None
+        return self._replace(
+            to_version=version, to_digest=digest, to_slot=slot, attempt_count=count
+        )
+
+    def download(self, slot: str, trial: str) -> UpdateState:
+        """Begin to write ``slot``, which from now on holds nothing that has proved itself."""
+        return self.to(Phase.DOWNLOADING)._replace(to_slot=slot, unproved=slot, trial=trial)
 
     def fail(self, error: str) -> UpdateState:
         """End the attempt with ``error``."""
@@ -114,12 +151,39 @@ class UpdateState(NamedTuple):
     def succeed(self) -> UpdateState:
         """End the attempt well."""
         return self.to(Phase.SUCCESS)._replace(
-            last_error=None, attempt_count=0, health_check_failures=0
+            last_error=None,
+            attempt_count=0,
+            health_check_failures=0,
+            unproved=None,
+            settled=self.trial,
         )
 
+    def intend(self, rollback: Rollback) -> UpdateState:
+        """Before the boot environment is changed, so that a power cut forgets nothing."""
+        told = self.phase in _TOLD_PHASES
+        return self._replace(
+            rollback=rollback, last_error=rollback.reason if told else self.last_error
+        )
+
+    def abandon(self) -> UpdateState:
+        """The rollback was cut off before it changed anything."""
+        manual = self.last_error == MANUAL_REASON
+        return self._replace(rollback=None, last_error=None if manual else self.last_error)
+
     def roll_back(self, reason: str) -> UpdateState:
-        """End the attempt by a return to the other slot."""
-        return self.to(Phase.ROLLED_BACK)._replace(last_error=reason)
+        """End the attempt, or the rollback that has begun, by a return to the other slot."""
+        ended = self.to(Phase.ROLLED_BACK)._replace(
+            last_error=reason, rollback=None, settled=self.trial or self.settled
+        )
+        left = self.rollback
+        if left is None or left.version is None:
+            return ended
+        return ended._replace(
+            from_version=left.returns_to,
+            to_version=left.version,
+            to_slot=left.leave,
+            to_digest=left.digest,
+        )
 
 
 class LoadedState(NamedTuple):
@@ -157,7 +221,7 @@ def save_state(path: str, state: UpdateState, now: float) -> UpdateState:
     """Write ``state``, stamped with ``now``. Raises StateError where that is impossible."""
     stamped = state._replace(updated_at=timestamp(now))
     try:
-        write_atomic(path, (json.dumps(stamped._asdict(), indent=2) + "\n").encode())
+        write_atomic(path, (json.dumps(stamped.as_json(), indent=2) + "\n").encode())
     except OSError as error:
         raise StateError(
             f"cannot write {path}: {error.strerror}",
@@ -175,6 +239,8 @@ def _parse(data: bytes) -> UpdateState:
         value = document.get(field, default)
         if field == "phase":
             value = Phase(str(value))
+        elif field == "rollback":
+            value = None if value is None else _parse_rollback(value)
         elif isinstance(default, int):
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ValueError(f"{field} is {value!r}")
@@ -182,4 +248,30 @@ def _parse(data: bytes) -> UpdateState:
             raise ValueError(f"{field} is {value!r}")
         values[field] = value
     # Each value was checked above; a mapping cannot carry its field's type.
-    return UpdateState(**values)  # type: ignore[arg-type]
+    state = UpdateState(**values)  # type: ignore[arg-type]
+    return state if "rollback" in document else _from_older(state)
+
+
+def _parse_rollback(document: object) -> Rollback:
+    if not isinstance(document, dict):
+        raise ValueError(f"rollback is {document!r:.100}")
+    found = {field: document.get(field) for field in Rollback._fields}
+    for field, value in found.items():
+        if not isinstance(value, str) and (value is not None or field in ("leave", "reason")):
+            raise ValueError(f"rollback's {field} is {value!r:.100}")
+    if found["leave"] not in ("A", "B"):
+        raise ValueError(f"rollback's leave is {found['leave']!r:.100}")
+    return Rollback(**found)  # type: ignore[arg-type]
+
+
+def _from_older(state: UpdateState) -> UpdateState:
+    """What an older agent's file says, in the words of this one."""
+    slot = state.to_slot
+    if state.phase is Phase.SUCCESS:
+        if slot is not None and state.last_error == MANUAL_REASON:
+            left = Rollback(slot, MANUAL_REASON, state.to_version, state.to_digest)
+            return state._replace(rollback=left)
+        return state
+    if state.phase in _MIXED_PHASES:
+        return state._replace(unproved=slot, to_slot=None)
+    return state._replace(unproved=slot)

@@ -6,20 +6,24 @@ looks are shifted by its identity, so that the nodes of one server do not all as
 
 from __future__ import annotations
 
+import os
 import sys
 from binascii import crc32
 from collections.abc import Sequence
+from contextlib import suppress
 
 from product.agent.config import Config, load_config
 from product.agent.errors import EXIT_DONE, EXIT_FAILED
 from product.agent.node import Node
+from product.agent.system.files import write_atomic
+from product.agent.system.identity import node_identity
 from product.agent.system.zone import window_unknown
 from product.agent.window import next_opening, window_is_open
 from product.errors import KubesoloError
 
 # A node that boots settles first: seconds.
 FIRST_SECONDS = 15 * 60
-# The share of the interval within which nodes are shifted.
+# The share of the interval within which nodes are shifted, where no jitter is set.
 SHIFT = 10
 # Within how many seconds of a window's opening nodes are shifted.
 WINDOW_SHIFT = 300
@@ -30,7 +34,8 @@ def seconds_until(config: Config, identity: str, *, first: bool) -> int | None:
     interval = config.check_interval * 60
     if not interval or not config.server:
         return None
-    shift = interval // SHIFT
+    jitter = config.check_jitter
+    shift = interval // SHIFT if jitter is None else jitter * 60
     own = crc32(identity.encode()) % shift if shift else 0
     return (min(interval, FIRST_SECONDS) if first else interval) + (own if first else 0)
 
@@ -76,16 +81,12 @@ def main(arguments: Sequence[str], node: Node | None = None) -> int:
     node = node or Node()
     config = load_config(node.paths.config)
     if arguments and arguments[0] == "next":
-        try:
-            with open(node.paths.hostname, encoding="utf-8", errors="replace") as file:
-                identity = file.read().strip()
-        except OSError:
-            identity = ""
+        identity = node_identity(node.paths)
         seconds = seconds_until(config, identity, first=arguments[1:] == ["first"])
-        if seconds is None:
-            print("never")
-        else:
-            print(into_window(node, config, identity, seconds))
+        if seconds is not None:
+            seconds = into_window(node, config, identity, seconds)
+        _keep_next(node, seconds)
+        print("never" if seconds is None else seconds)
         return EXIT_DONE
     try:
         return run(node, config)
@@ -96,6 +97,16 @@ def main(arguments: Sequence[str], node: Node | None = None) -> int:
     except OSError as error:
         print(f"error: the look for updates failed: {error}", file=sys.stderr)
         return EXIT_FAILED
+
+
+def _keep_next(node: Node, seconds: int | None) -> None:
+    """For ``status``; a look does not hang on it."""
+    path = node.paths.next_check
+    with suppress(OSError):
+        if seconds is None:
+            os.unlink(path)
+        else:
+            write_atomic(path, f"{int(node.clock.now()) + seconds}\n".encode(), mode=0o644)
 
 
 def _log(text: str) -> None:

@@ -26,13 +26,16 @@ def stage_and_arm(node: Node, config: Config, say: Callable[[str], None]) -> Arm
     from product.agent.records.state import Phase
     from product.agent.update import operations
     from product.agent.update.gates import describe_bypassed
+    from product.agent.update.looks import noted_apply
     from product.agent.update.record import Record
 
     state = Record(node).state
     if state.phase is Phase.ACTIVATED:
         armed = Armed(state.to_version, state.to_slot, state.bypassed)
     else:
-        applied = operations.apply_release(node, config, force=False, say=say)
+        applied = noted_apply(
+            node, lambda: operations.apply_release(node, config, force=False, say=say)
+        )
         if applied.staged is None:
             return applied.as_text()
         armed = Armed(applied.staged, applied.slot, applied.bypassed)

@@ -80,6 +80,8 @@ _FLAG = rf"(?i)((?:^|(?<=[\s\"']))-{{1,2}}{_NAMES})[ =](?!-)(?:{_STRING}|[^\s\"'
 _PATTERNS = (
     (re.compile(_KEY, re.DOTALL), REDACTED),
     (re.compile(_USER), REDACTED),
+    # Whoever knows its path may post.
+    (re.compile(r"(?i)(\bwebhook_url[\"']?\s*[:=]\s*)[^\s,]+"), rf"\1{REDACTED}"),
     (re.compile(_QUERY), rf"\1={REDACTED}"),
     (re.compile(_HEADER), rf"\1 {REDACTED}"),
     (re.compile(_COOKIE), rf"\1 {REDACTED}"),

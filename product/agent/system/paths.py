@@ -21,12 +21,14 @@ class Paths:
         self.timezone = f"{base}/etc/kubesolo/timezone"
         # What /etc/localtime leads to; left by stage 46.
         self.localtime = f"{base}/run/kubesolo/localtime"
+        self.hooks = f"{base}/etc/kubesolo/hooks.d"
         self.authorized_keys = f"{base}/etc/kubesolo/authorized_keys"
         # On the data partition.
         self.data = f"{base}/var/lib/kubesolo"
         self.state = f"{self.data}/update/state.json"
         self.history = f"{self.data}/update/history.jsonl"
         self.quarantine = f"{self.data}/update/quarantine.json"
+        self.last_check = f"{self.data}/update/last-check.json"
         self.metadata = f"{self.data}/update/metadata"
         self.baseline = f"{self.data}/update/baseline.json"
         self.datastore = f"{self.data}/update/datastore"
@@ -41,10 +43,15 @@ class Paths:
         # Gone with the boot.
         self.run = f"{base}/run/kubesolo"
         self.problems = f"{self.run}/problems"
+        self.inhibitors = f"{self.run}/inhibit.d"
+        # When the schedule looks next, in seconds since 1970.
+        self.next_check = f"{self.run}/next-check"
         self.lock = f"{self.run}/update.lock"
         # Left by stage 45, see product.cloudinit.record.
         self.configuration = f"{self.run}/config.json"
         self.report = f"{self.run}/agent.json"
+        # Why stage 25 could not bring the data to this release's layout.
+        self.migration_failed = f"{self.run}/migration-failed"
         # The public half of the SSH server's key, once it serves.
         self.ssh_host_key = f"{self.run}/ssh-host-key"
         self.esp_mount = f"{self.run}/esp"

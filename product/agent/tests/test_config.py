@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,27 @@ from product.agent.errors import ConfigError
 from product.agent.window import parse_window
 
 
+def loaded(path: str, flags: Mapping[str, str | int | None] | None = None) -> Config:
+    """Where each value comes from is left out."""
+    return load_config(path, flags)._replace(from_file=(), from_flags=())
+
+
+def test_where_a_value_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "update.conf"
+    path.write_text("server=http://x/\nchannel=beta\nhealthcheck_url=\n")
+    config = load_config(str(path), {"channel": "edge", "tag": None, "auto_rollback_after": 1})
+    assert config.from_file == ("server",)
+    assert config.from_flags == ("auto_rollback_after", "channel")
+
+
 def load(tmp_path: Path, text: str, **flags: str | int | None) -> Config:
     path = tmp_path / "update.conf"
     path.write_text(text)
-    return load_config(str(path), flags)
+    return loaded(str(path), flags)
 
 
 def test_a_missing_file_gives_the_defaults(tmp_path: Path) -> None:
-    config = load_config(str(tmp_path / "none"))
+    config = loaded(str(tmp_path / "none"))
     assert config == Config()
     assert (config.channel, config.auto_rollback_after, config.kube_system_settle) == (
         "stable",
@@ -51,7 +65,7 @@ def test_what_editors_add_is_accepted(tmp_path: Path, mark: str, end: str, quote
     path = tmp_path / "update.conf"
     path.write_bytes((mark + "".join(lines)).encode())
     expected = Config(server="http://updates.example/", channel="beta", kube_system_settle=9)
-    assert load_config(str(path)) == expected
+    assert loaded(str(path)) == expected
 
 
 def test_unknown_keys_are_ignored_and_named(tmp_path: Path) -> None:
@@ -227,7 +241,7 @@ def test_a_flag_that_cannot_be_used_is_a_problem(tmp_path: Path) -> None:
 def test_utf_16_is_one_error(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "update.conf"
     path.write_bytes("server=http://a/\r\nchannel=beta\r\n".encode(encoding))
-    config = load_config(str(path))
+    config = loaded(str(path))
     assert config.problems == (f"{path} is UTF-16 or binary: save it as UTF-8",)
     assert config.window_unknown == config.problems[0]
 
@@ -236,7 +250,7 @@ def test_utf_16_is_one_error(tmp_path: Path, encoding: str) -> None:
 def test_whatever_the_file_holds_it_is_loaded(tmp_path_factory: Any, content: bytes) -> None:
     path = tmp_path_factory.mktemp("conf") / "update.conf"
     path.write_bytes(content)
-    config = load_config(str(path))
+    config = loaded(str(path))
     assert all(text.isprintable() for text in (*config.problems, *config.unknown))
 
 
@@ -252,5 +266,5 @@ def test_a_window_that_passes_the_check_is_one(text: str) -> None:
 def test_garbage_is_a_problem_not_a_crash(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "update.conf"
     path.write_bytes(content)
-    assert len(load_config(str(path)).problems) == 1
-    assert len(load_config(str(tmp_path)).problems) == 1
+    assert len(loaded(str(path)).problems) == 1
+    assert len(loaded(str(tmp_path)).problems) == 1

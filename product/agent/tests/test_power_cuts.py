@@ -1,7 +1,7 @@
 """The power fails after every single durable step of every command.
 
-A durable step is an fsync, a rename, an unlink, or a write in place of the boot environment: the
-exhaustive loop cuts before the first, after the first, and so on, until a run gets through.
+A step is a system call that changes a file: the exhaustive loop cuts before the first, after the
+first, and so on, until a run gets through.
 """
 
 from __future__ import annotations
@@ -11,15 +11,20 @@ import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from product.agent.errors import AgentError
 from product.agent.tests.world import FakeRelease, World
 from product.manifest import Manifest
 
 GOOD = FakeRelease("0.2.0")
 BAD = FakeRelease("0.2.1")
-STEPS = ("fsync", "replace", "unlink", "pwrite", "rename")
+STEPS = (
+    "fsync", "replace", "unlink", "pwrite", "rename", "write", "mkdir", "rmdir", "ftruncate",
+    "symlink", "sendfile", "open",
+)  # fmt: skip
 
 
 class PowerCut(BaseException):
@@ -27,12 +32,14 @@ class PowerCut(BaseException):
 
 
 def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> bool:
-    """Run ``action`` and cut it after ``steps`` durable steps; whether it got through."""
+    """Run ``action`` and cut it after ``steps`` changes; whether it got through."""
     left = steps
 
     def counted(real: Callable[..., object]) -> Callable[..., object]:
         def step(*arguments: object, **keywords: object) -> object:
             nonlocal left
+            if real is opened and not cast(int, arguments[1]) & os.O_CREAT:
+                return real(*arguments, **keywords)
             if left == 0:
                 raise PowerCut
             left -= 1
@@ -40,6 +47,7 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, action: Callable[[], 
 
         return step
 
+    opened: Callable[..., object] = os.open
     with monkeypatch.context() as patch:
         for name in STEPS:
             patch.setattr(os, name, counted(getattr(os, name)))
@@ -195,18 +203,84 @@ def test_forced_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             break
 
 
-def test_manual_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for steps, world in worlds(tmp_path, monkeypatch, confirmed):
-        through = cut_after(steps, monkeypatch, partial(world.run, "rollback"))
+def up_to_date(world: World) -> None:
+    """As the schedule leaves a node."""
+    confirmed(world)
+    world.offered = None
+    assert world.run("apply") == 0
+    assert world.state()["phase"] == "idle"
+
+
+def server_gone(world: World) -> None:
+    confirmed(world)
+    world.server_error = AgentError("no answer", code="server-unreachable")
+    assert world.run("apply") == 1
+
+
+def another_refused(world: World) -> None:
+    confirmed(world)
+    world.offered = FakeRelease("0.1.5")
+    assert world.run("apply") == 11
+
+
+def another_cut_off(world: World) -> None:
+    """Between the release's name and the first byte in the slot."""
+    confirmed(world)
+    world.offered = FakeRelease("0.3.0")
+    state = world.node().load_state().state.begin("0.2.0", 0)
+    world.node().save_state(state.set_target("0.3.0", world.offered.digest))
+
+
+@pytest.mark.parametrize(
+    "prepare", [confirmed, up_to_date, server_gone, another_refused, another_cut_off, on_trial]
+)
+def test_manual_rollback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepare: Callable[[World], None]
+) -> None:
+    """Followed by a boot, by a command where only the process was killed, by another rollback."""
+    cuts = 0
+    for steps, world in worlds(tmp_path, monkeypatch, prepare):
+        before = world.state()
+        action = partial(world.run, "rollback")
+        through = cut_after(steps, monkeypatch, action)
         changed = world.env()["active_slot"] == "A"
+        cuts += not through
+        if steps % 3 == 1:
+            world.run("activate")
+        elif steps % 3 == 2 and not changed:
+            assert world.run("rollback") == 0
+            changed = True
         assert settle(world) == ("A" if changed else "B")
         state = world.state()
+        assert state["rollback"] is None
         if changed:
             assert (state["phase"], state["last_error"]) == ("rolled_back", "manual rollback")
+            assert (state["to_version"], state["to_digest"]) == ("0.2.0", GOOD.digest)
             assert world.quarantined() == [GOOD.digest]
         else:
-            assert (state["phase"], state["last_error"]) == ("success", None)
+            kept = "success" if prepare is on_trial else before["phase"]
+            assert (state["phase"], state["last_error"]) == (kept, before["last_error"])
             assert world.quarantined() == []
+        if through:
+            assert changed
+            world.server_error, world.offered = None, FakeRelease("0.4.0")
+            assert world.run("apply") == 0, "nothing is in the way of the next update"
+            break
+    assert cuts > 10
+
+
+def test_manual_rollback_of_an_armed_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def armed(world: World) -> None:
+        staged(world)
+        assert world.run("activate") == 0
+
+    for steps, world in worlds(tmp_path, monkeypatch, armed):
+        action = partial(world.run, "rollback")
+        through = cut_after(steps, monkeypatch, action)
+        changed = world.env()["active_slot"] == "A"
+        assert settle(world) == ("A" if changed else "B")
+        assert world.quarantined() == []
+        assert world.state()["phase"] == ("rolled_back" if changed else "success")
         if through:
             break
 
@@ -223,3 +297,26 @@ def test_explaining_a_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert world.quarantined() == [BAD.digest]
         if through:
             break
+
+
+@pytest.mark.parametrize("command", ["check", "quarantine clear --all"])
+def test_what_changes_no_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def rolled_back(world: World) -> None:
+        world.update(BAD)
+        assert [world.power_on() for _ in range(4)] == ["B", "B", "B", "A"]
+        world.boot_service()
+        world.offered = GOOD
+
+    for steps, world in worlds(tmp_path, monkeypatch, rolled_back):
+        before = (world.env(), world.state())
+        through = cut_after(steps, monkeypatch, partial(world.run, *command.split()))
+        assert (world.env(), world.state()) == before
+        assert world.quarantined() in ([BAD.digest], [])
+        assert settle(world) == "A"
+        assert world.run(*command.split()) in (0, 10)
+        assert world.quarantined() == ([] if "clear" in command else [BAD.digest])
+        if through:
+            break
+    assert steps > 2

@@ -295,7 +295,10 @@ class World:
         slot = slot or self.decide()
         self.boots += 1
         for path in Path(self.paths.run).glob("*"):
-            path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         boot = {
             "slot": slot,
             "disk": "/dev/vda",

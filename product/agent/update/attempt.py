@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,8 +24,10 @@ from product.agent.update.gates import (
     evaluate,
     require,
 )
+from product.agent.update.hooks import BEFORE_APPLY, require_hooks
 from product.agent.update.reconcile import reconcile
-from product.agent.update.record import Record
+from product.agent.update.record import AFTER_APPLY, Record
+from product.agent.update.token import make_token
 from product.manifest import Artifact, Manifest
 from product.version import is_version, parse_version
 
@@ -172,16 +173,19 @@ class Attempt:
             record.save(record.state.to(Phase.IDLE)._replace(attempt_count=0))
             record.note("apply", "up-to-date", bypassed=record.state.bypassed)
             return None
-        record.save(record.state.set_target(release.version)._replace(to_digest=release.digest))
+        record.save(record.state.set_target(release.version, release.digest))
         gates = [gate for gate in GATES if gate.needs_release]
         self._pass(gates, context._replace(release=release), record)
-        passive, trial = self._node.boot.passive, os.urandom(4).hex()
+        require_hooks(self._node, self._config, BEFORE_APPLY, record.state)
+        passive = self._node.boot.passive
+        trial = make_token(passive, release.digest)
         take_baseline(self._node, self._config, trial, self._say)
         self._give_way()
-        record.save(record.state.to(Phase.DOWNLOADING)._replace(to_slot=passive, trial=trial))
+        record.save(record.state.download(passive, trial))
         self._write(passive, env, release)
         record.save(record.state.to(Phase.STAGED))
         record.note("apply", "staged", bypassed=record.state.bypassed)
+        record.run_hooks(self._config, AFTER_APPLY)
         return release
 
     def _pass(self, gates: list[Gate], context: GateContext, record: Record) -> None:

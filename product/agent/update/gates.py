@@ -1,7 +1,7 @@
 """The gates that a release passes before it is written.
 
 They stand in a fixed order, and each has a name that appears in the state, the history and JSON.
-The window is asked before any network traffic and again at the moment of a reboot.
+Window and inhibitors are asked before any network traffic and again at the moment of a reboot.
 """
 
 from __future__ import annotations
@@ -93,6 +93,17 @@ def _window(context: GateContext) -> tuple[str, str]:
     if window_is_open(window, minute):
         return PASS, f"{clock} is in {window}" if window else "no window is set"
     return REFUSE, f"it is {clock}, outside the maintenance window {window}"
+
+
+def _inhibitor(context: GateContext) -> tuple[str, str]:
+    from product.agent.update.inhibitors import MAX_NAMED, find_inhibitors
+
+    folder = context.node.paths.inhibitors
+    found = find_inhibitors(folder)
+    if not found:
+        return PASS, "nobody asks for no update"
+    named = "; ".join(one.describe() for one in found[:MAX_NAMED])
+    return REFUSE, f"{len(found)} in {folder}: {named}"
 
 
 def _channel(context: GateContext) -> tuple[str, str]:
@@ -227,6 +238,7 @@ def _node_block_label(context: GateContext) -> tuple[str, str]:
 
 GATES = (
     Gate("maintenance_window", _window, forcible=True, needs_release=False),
+    Gate("inhibitor", _inhibitor, needs_release=False),
     Gate("channel", _channel),
     Gate("architecture", _architecture),
     Gate("downgrade", _downgrade),
@@ -238,7 +250,10 @@ GATES = (
     Gate("node_block_label", _node_block_label, forcible=True, needs_system=True),
 )
 WINDOW_GATE = GATES[0]
+INHIBITOR_GATE = GATES[1]
 LABEL_GATE = GATES[-1]
+# What the moment of a planned reboot is asked for, without the cluster.
+REBOOT_GATES = (WINDOW_GATE, INHIBITOR_GATE)
 
 
 def evaluate(gates: Sequence[Gate], context: GateContext) -> list[Verdict]:

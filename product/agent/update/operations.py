@@ -18,8 +18,8 @@ from product.agent.update.gates import (
     BYPASSED,
     LABEL_GATE,
     PASS,
+    REBOOT_GATES,
     REFUSE,
-    WINDOW_GATE,
     GateContext,
     Verdict,
     describe_bypassed,
@@ -131,8 +131,8 @@ def apply_release(node: Node, config: Config, *, force: bool, say: Say) -> Apply
 
 
 def require_reboot_allowed(node: Node, config: Config, *, force: bool) -> tuple[Verdict, ...]:
-    """Ask the maintenance window and the node's block label. Raises RefusedError."""
-    verdicts = evaluate((WINDOW_GATE, LABEL_GATE), GateContext(node, config, force))
+    """Ask window, inhibitors and the node's block label. Raises RefusedError."""
+    verdicts = evaluate((*REBOOT_GATES, LABEL_GATE), GateContext(node, config, force))
     require(verdicts)
     return tuple(verdicts)
 
@@ -162,7 +162,8 @@ def activate_release(
                 say(f"gate {verdict.gate}: bypassed ({verdict.reason})")
         slot = activate(node, config, say=say, copy_datastore=copy_datastore)
         result = ActivateResult(slot, reboot, verdicts)
-        announce(result)
         if reboot:
-            reboot_in_window(node, config, force=force)
+            reboot_in_window(node, config, force=force, announce=lambda: announce(result))
+        else:
+            announce(result)
     return result

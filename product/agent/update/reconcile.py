@@ -2,18 +2,20 @@
 
 The boot environment is the truth about slots, the state file only the story about it: a power cut
 may come between the writing of the two, and the boot loader rolls back without telling anyone. The
-token that arming leaves in the environment says whether the recorded attempt was ever armed.
+token that arming leaves in the environment says whether the recorded attempt was ever armed, and
+what was armed where the record is lost.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
+from product.agent.bootloader.boot import other_slot
 from product.agent.bootloader.protocol import BOOT_TRIES, Environment
-from product.agent.records.state import TRIAL_PHASES, Phase, UpdateState
+from product.agent.records.state import TRIAL_PHASES, Phase, Rollback, UpdateState
 from product.agent.update.record import Record
+from product.agent.update.token import Token, parse_token
 
-MANUAL_REASON = "manual rollback"
 ROLLED_BACK_PREFIX = "rolled back: "
 
 
@@ -31,12 +33,7 @@ class Finding(Enum):
 def judge(state: UpdateState, env: Environment, booted: str) -> Finding:
     """What became of the attempt in ``state``; ``booted`` is the slot that runs."""
     slot = state.to_slot
-    if slot is None:
-        return Finding.NOTHING
-    if state.phase not in TRIAL_PHASES:
-        left = env.confirms("A" if slot == "B" else "B")
-        if state.phase is Phase.SUCCESS and state.last_error == MANUAL_REASON and left:
-            return Finding.ROLLED_BACK
+    if slot is None or state.phase not in TRIAL_PHASES:
         return Finding.NOTHING
     if not env.valid:
         if booted == slot:
@@ -53,7 +50,16 @@ def judge(state: UpdateState, env: Environment, booted: str) -> Finding:
 
 
 def reconcile(record: Record, env: Environment, booted: str) -> Finding:
-    """Write down what ``judge`` finds; a rollback also quarantines the release."""
+    """Write down what ``judge`` finds; a rollback also quarantines the release.
+
+    A rollback that was cut off is finished first, or forgotten where it changed nothing.
+    """
+    if record.state.rollback is not None:
+        if _is_done(record.state.rollback, env, booted):
+            finish_rollback(record, record.state.rollback)
+            return Finding.ROLLED_BACK
+        record.try_save(record.state.abandon())
+    _recover(record, env, booted)
     state = record.state
     finding = judge(state, env, booted)
     if finding is Finding.PENDING and state.phase is Phase.STAGED:
@@ -70,25 +76,79 @@ def reconcile(record: Record, env: Environment, booted: str) -> Finding:
         reason = f"{ROLLED_BACK_PREFIX}the boot environment was lost in the trial of "
         record.try_save(state.roll_back(f"{reason}{state.to_version}"))
         record.note("trial", "rolled_back", record.state.last_error)
-    elif state.phase is Phase.SUCCESS and state.last_error:
-        # A manual rollback was cut off before it changed anything.
-        record.try_save(state._replace(last_error=None))
     return finding
+
+
+def finish_rollback(record: Record, rollback: Rollback) -> None:
+    """Quarantine what was left, and say that the rollback is over; may be done twice."""
+    record.quarantine(rollback.digest, rollback.version, rollback.reason)
+    record.try_save(record.state._replace(rollback=rollback).roll_back(rollback.reason))
+    record.note("rollback", "rolled_back", rollback.reason)
+
+
+def _is_done(rollback: Rollback, env: Environment, booted: str) -> bool:
+    """Whether the boot environment was changed; without one, the slot that runs has to tell."""
+    target = other_slot(rollback.leave)
+    return env.confirms(target) if env.valid else booted == target
+
+
+def _recover(record: Record, env: Environment, booted: str) -> None:
+    """Write down the trial that the boot environment tells of, where the state knows nothing of it:
+    it was lost, and the release would be taken for one that was never tried."""
+    state, token = record.state, parse_token(env.trial)
+    if token is None or state.phase in TRIAL_PHASES or env.trial in (state.trial, state.settled):
+        return
+    # A rollback leaves no tries. A commit may, too, but then the slot is the active one.
+    rolled_back = env.boot_success is True and env.boot_counter == 0
+    if env.confirms(token.slot) or not (rolled_back or env.tries(token.slot)):
+        return
+    found = _tried(record, token, booted)
+    if found is None:
+        return
+    version, digest, before = found
+    record.problems.append(f"the state of the trial of {version} was lost, it is made anew")
+    lost = f"{ROLLED_BACK_PREFIX}the trial of {version} failed, its state was lost"
+    recovered = UpdateState(
+        phase=Phase.ACTIVATED,
+        from_version=before,
+        to_version=version,
+        last_error=lost if rolled_back else None,
+        attempt_count=1,
+        to_slot=token.slot,
+        to_digest=digest,
+        trial=env.trial,
+        unproved=token.slot,
+    )
+    record.try_save(recovered)
+
+
+def _tried(record: Record, token: Token, booted: str) -> tuple[str, str, str | None] | None:
+    """Version and digest of the release that ``token`` names, and the version before it; None where
+    the slot holds another by now."""
+    from product.agent.slots.store import SlotStore
+
+    node = record.node
+    store = SlotStore(node.paths, node.volumes, node.boot)
+    content = store.inspect(token.slot)
+    if content.manifest is None or not (content.digest or "").startswith(token.digest):
+        return None
+    assert content.digest is not None
+    if booted == token.slot:
+        other = store.inspect(other_slot(token.slot)).manifest
+        before = other.version if other else None
+    else:
+        before = node.release.version
+    return content.manifest.version, content.digest, before
 
 
 def _roll_back(record: Record) -> None:
     state = record.state
     reason = state.last_error
-    forced = reason == MANUAL_REASON or (reason or "").startswith(ROLLED_BACK_PREFIX)
-    if reason is None or not forced:
+    if reason is None or not reason.startswith(ROLLED_BACK_PREFIX):
         reason = f"{ROLLED_BACK_PREFIX}{BOOT_TRIES} failed boots of {state.to_version}"
-    if reason != MANUAL_REASON or state.phase in (Phase.VERIFYING, Phase.SUCCESS):
-        record.quarantine(state.to_digest, state.to_version, reason)
+    record.quarantine(state.to_digest, state.to_version, reason)
     record.try_save(state.roll_back(reason))
-    if reason == MANUAL_REASON:
-        record.note("rollback", "rolled_back", reason)
-    else:
-        record.note("trial", "rolled_back", reason, evidence=record.evidence)
+    record.note("trial", "rolled_back", reason, evidence=record.evidence)
 
 
 def _verifying(state: UpdateState) -> UpdateState:

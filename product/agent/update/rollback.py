@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from product.agent.bootloader.boot import other_slot
 from product.agent.bootloader.protocol import Environment
+from product.agent.errors import AgentError
 from product.agent.node import Node
 from product.agent.records.quarantine import Quarantine, QuarantineError
-from product.agent.records.state import Phase
+from product.agent.records.state import MANUAL_REASON, Phase, Rollback
 from product.agent.slots.content import SlotError
 from product.agent.slots.store import SlotStore
-from product.agent.update.reconcile import MANUAL_REASON
+from product.agent.update.migrations import Migrator
+from product.agent.update.reconcile import finish_rollback
 from product.agent.update.record import Record
 
 
@@ -25,18 +27,18 @@ def roll_back(
 ) -> None:
     """Make the slot other than ``leave`` the confirmed one, quarantining ``digest``.
 
-    The reason is written before the boot environment, so that a power cut between the two loses
-    neither; see product.agent.update.reconcile. ``unattended``: nobody is there to repair a
+    What is to be done is written before the boot environment, so that a power cut between the two
+    loses neither; see product.agent.update.reconcile. ``unattended``: nobody is there to repair a
     quarantine that cannot be read, and the other slot was confirmed when this one was armed.
     Raises SlotError where the other slot is not known-good.
     """
     target = other_slot(leave)
-    _require_known_good(node, record, target, unattended)
-    record.try_save(record.state._replace(last_error=reason))
+    returns_to = _require_known_good(node, record, target, unattended)
+    rollback = Rollback(leave, reason, version, digest, returns_to)
+    record.try_save(record.state.intend(rollback))
+    # Where this fails, the intention stays: what it came to, the environment says at the next look.
     node.boot_env.force_rollback(target)
-    record.quarantine(digest, version, reason)
-    record.try_save(record.state.roll_back(reason))
-    record.note("rollback", "rolled_back", reason)
+    finish_rollback(record, rollback)
 
 
 def roll_back_manually(node: Node, record: Record, env: Environment) -> str:
@@ -48,18 +50,29 @@ def roll_back_manually(node: Node, record: Record, env: Environment) -> str:
     version, digest = None, None
     if leave == node.boot.slot or record.state.phase is not Phase.ACTIVATED:
         content = SlotStore(node.paths, node.volumes, node.boot).inspect(leave)
-        version = content.manifest.version if content.manifest else record.state.to_version
-        digest = content.digest
-        if digest is None and record.state.to_slot == leave:
-            digest = record.state.to_digest
+        if content.manifest is not None:
+            version, digest = content.manifest.version, content.digest
+        elif record.state.to_slot == leave:
+            version, digest = record.state.to_version, record.state.to_digest
+    if leave == node.boot.slot:
+        _prepare_data(node, record, other_slot(leave))
     roll_back(node, record, leave=leave, reason=MANUAL_REASON, version=version, digest=digest)
     return other_slot(leave)
 
 
-def _require_known_good(node: Node, record: Record, target: str, unattended: bool) -> None:
-    """The boot loader starts a confirmed slot without counting, so one that cannot boot would be
-    started for ever. Raises SlotError for a slot that is empty, quarantined or never proved."""
-    _, digest = SlotStore(node.paths, node.volumes, node.boot).require_valid(target)
+def _prepare_data(node: Node, record: Record, target: str) -> None:
+    """Where that fails, the boot puts back the data as they were before the update."""
+    try:
+        Migrator(node.paths.data, node.boot.slot, node.release.version).prepare_return(target)
+    except AgentError as error:
+        record.problems.append(f"{error.message}; the data return as they were before the update")
+
+
+def _require_known_good(node: Node, record: Record, target: str, unattended: bool) -> str:
+    """The version in ``target``. The boot loader starts a confirmed slot without counting, so one
+    that cannot boot would be started for ever. Raises SlotError for a slot that is empty,
+    quarantined or never proved."""
+    manifest, digest = SlotStore(node.paths, node.volumes, node.boot).require_valid(target)
     try:
         entry = Quarantine(node.paths.quarantine).entries().get(digest)
     except QuarantineError:
@@ -72,10 +85,10 @@ def _require_known_good(node: Node, record: Record, target: str, unattended: boo
             hint="kubesolo-update apply writes another release into it",
             code="quarantine",
         )
-    state = record.state
-    if state.to_slot == target and state.phase is not Phase.SUCCESS:
+    if record.state.unproved == target:
         raise SlotError(
-            f"slot {target} holds {state.to_version}, which has not passed a health check",
+            f"slot {target} holds {manifest.version}, which has not passed a health check",
             hint="kubesolo-update activate tries it, and returns by itself if it fails",
             code="unproved-slot",
         )
+    return manifest.version

@@ -29,7 +29,7 @@ from product.agent.health.runner import (
 from product.agent.node import Node
 from product.agent.records.state import Phase
 from product.agent.update.reconcile import ROLLED_BACK_PREFIX, Finding, reconcile
-from product.agent.update.record import Record
+from product.agent.update.record import AFTER_COMMIT, AFTER_ROLLBACK, Record
 from product.errors import KubesoloError
 
 if TYPE_CHECKING:
@@ -62,6 +62,9 @@ class BootTrial:
         finding = reconcile(self._record, env, slot)
         if finding in (Finding.ROLLED_BACK, Finding.LOST):
             self._announce_rollback()
+            self._record.run_hooks(self._config, AFTER_ROLLBACK)
+        elif finding is Finding.COMMITTED:
+            self._record.run_hooks(self._config, AFTER_COMMIT)
         if env.tries(slot) or not env.valid or self._stranded(env):
             settle = self._config.kube_system_settle
             baseline = self._read_baseline()
@@ -159,8 +162,14 @@ class BootTrial:
         if self._record.state.phase is Phase.VERIFYING:
             self._record.try_save(self._record.state.succeed())
             self._record.note("trial", "success")
-        elif self._record.state.health_check_failures:
-            self._record.try_save(self._record.state._replace(health_check_failures=0))
+            self._record.run_hooks(self._config, AFTER_COMMIT)
+            return
+        state = self._record.state
+        proved = state._replace(
+            health_check_failures=0, unproved=None if state.unproved == slot else state.unproved
+        )
+        if proved != state:
+            self._record.try_save(proved)
 
     def _follow_loader(self) -> None:
         """Not before the commit: the other slot's release started with the boot loader as it is."""
@@ -219,6 +228,7 @@ class BootTrial:
         except AgentError as error:
             return self._stay("rollback", f"{reason}; no way back: {error.message}")
         self._announce_rollback()
+        self._record.run_hooks(self._config, AFTER_ROLLBACK)
         self._report("rolled_back", confirmed=False)
         node.reboot()
         return EXIT_FAILED

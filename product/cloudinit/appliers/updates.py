@@ -14,7 +14,7 @@ def plan(block: Updates | None) -> Part:
     if block is None or not lines:
         return Part()
     text = "\n".join(["# Written from user-data; yours to edit.", *lines])
-    files = [text_file(PATH, text, 0o600 if has_login(text) else 0o644)]
+    files = [text_file(PATH, text, 0o600 if has_login(text) or "webhook_url=" in text else 0o644)]
     if block.inline_key:
         files.append(text_file(KEY_FILE, block.inline_key))
     return Part(tuple(files))

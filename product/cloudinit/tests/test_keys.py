@@ -74,6 +74,7 @@ CERTIFICATE = _certificate()
 def test_a_line_of_authorized_keys(line: str) -> None:
     assert authorized_key(line) == line
     assert authorized_key(f"  {line}\n") == line
+    assert authorized_key(f"\ufeff{line}\r\n") == line
 
 
 @pytest.mark.parametrize(

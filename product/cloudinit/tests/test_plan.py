@@ -141,6 +141,7 @@ def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) 
     [
         ("server: 'https://updates.example.org/a@b'", 0o644),
         ("server: 'https://bob:pw@updates.example.org/'", 0o600),
+        ("webhook_url: 'https://hooks.example/T1/secret'", 0o600),
         ("server: 'https://token@updates.example.org/'", 0o600),
         ("healthcheck_url: 'http://bob:pw@10.0.0.1/ok'", 0o600),
     ],

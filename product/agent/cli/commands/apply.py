@@ -7,6 +7,7 @@ import argparse
 from product.agent.cli.output import print_progress, print_result
 from product.agent.errors import EXIT_DONE
 from product.agent.node import Node
+from product.agent.update.looks import noted_apply
 from product.agent.update.operations import apply_release, rehearse
 
 
@@ -27,6 +28,6 @@ def run(node: Node, options: argparse.Namespace) -> int:
         offered = rehearse(node, config, force=force, say=print_progress)
         print_result(offered.as_text(), offered.as_document(), as_json=options.json)
         return offered.exit_code
-    result = apply_release(node, config, force=force, say=print_progress)
+    result = noted_apply(node, lambda: apply_release(node, config, force=force, say=print_progress))
     print_result(result.as_text(), result._asdict(), as_json=options.json)
     return EXIT_DONE

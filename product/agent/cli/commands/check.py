@@ -6,6 +6,7 @@ import argparse
 
 from product.agent.cli.output import print_result
 from product.agent.node import Node
+from product.agent.update.looks import noted_check
 from product.agent.update.operations import check_for_release
 
 
@@ -14,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(node: Node, options: argparse.Namespace) -> int:
-    """What a server offers, without changing or recording anything."""
-    result = check_for_release(node, options.config)
+    """What a server offers, without changing anything; ``status`` shows when that was."""
+    result = noted_check(node, lambda: check_for_release(node, options.config))
     print_result(result.as_text(), result.as_document(), as_json=options.json)
     return result.exit_code

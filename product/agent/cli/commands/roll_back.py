@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
+from functools import partial
 
+from product.agent.cli.output import print_progress, print_result
 from product.agent.errors import EXIT_DONE
 from product.agent.node import Node
 from product.agent.system.lock import exclusive
-from product.agent.update.gates import WINDOW_GATE, GateContext, require
+from product.agent.update.gates import REBOOT_GATES, GateContext, evaluate, require
 from product.agent.update.power import reboot_in_window
 from product.agent.update.reconcile import reconcile
-from product.agent.update.record import Record
+from product.agent.update.record import AFTER_ROLLBACK, Record
 from product.agent.update.rollback import roll_back_manually
 
 
@@ -22,22 +23,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(node: Node, options: argparse.Namespace) -> int:
-    """With --reboot, outside the window nothing is changed either.
+    """With --reboot, outside the window, or inhibited, nothing is changed either.
 
     It goes before an update that waits for a server, which ends.
     """
     with exclusive(node.paths.lock, urgent=True):
         if options.reboot:
-            require([WINDOW_GATE.evaluate(GateContext(node, options.config, options.force))])
+            require(evaluate(REBOOT_GATES, GateContext(node, options.config, options.force)))
         record = Record(node)
         env = node.boot_env.read()
         reconcile(record, env, node.boot.slot)
         slot = roll_back_manually(node, record, env)
-        if options.json:
-            document = {"boots_next": slot, "problems": record.problems}
-            print(json.dumps(document), flush=True)
-        else:
-            print(f"slot {slot} boots next", flush=True)
+        record.run_hooks(options.config, AFTER_ROLLBACK)
+        for problem in record.problems:
+            print_progress(f"problem: {problem}")
+        document = {"boots_next": slot, "problems": record.problems}
+        announce = partial(print_result, f"slot {slot} boots next", document, as_json=options.json)
         if options.reboot:
-            reboot_in_window(node, options.config, force=options.force)
+            reboot_in_window(node, options.config, force=options.force, announce=announce)
+        else:
+            announce()
     return EXIT_DONE

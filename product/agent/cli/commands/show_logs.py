@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable
@@ -19,6 +18,8 @@ from product.agent.node import Node
 from product.agent.system.clock import timestamp
 
 FOLLOW_SECONDS = 0.5
+# Ends when nobody reads any more.
+STREAMS = True
 
 
 class NoSuchServiceError(AgentError):
@@ -56,15 +57,6 @@ def _lines(text: str) -> int:
 
 def run(node: Node, options: argparse.Namespace) -> int:
     """Raises AgentError."""
-    try:
-        return _run(node, options)
-    except BrokenPipeError:
-        # Whoever reads it has seen enough; nothing more is written, also not at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_DONE
-
-
-def _run(node: Node, options: argparse.Namespace) -> int:
     if options.follow and (options.boot or options.json or options.list):
         raise UsageError("--follow shows this boot's lines: without --boot, --json and --list")
     boots = index.list_boots(node.paths)

@@ -33,10 +33,14 @@ def run(node: Node, options: argparse.Namespace) -> int:
     parts = parts_of(node, options.load_config)
     now, monotonic = node.clock.now(), node.clock.monotonic
     if path == "-":
-        outcome = write_bundle(
-            parts, sys.stdout.buffer, node.paths, root=root, now=now, monotonic=monotonic
-        )
-        sys.stdout.buffer.flush()
+        try:
+            outcome = write_bundle(
+                parts, sys.stdout.buffer, node.paths, root=root, now=now, monotonic=monotonic
+            )
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # Whoever reads it has seen enough.
+            return EXIT_DONE
         for name, reason in outcome.failed.items():
             print_progress(f"not complete: {name}: {reason}")
         return EXIT_DONE

@@ -15,7 +15,7 @@ import pytest
 from product.agent.datastore.copies import DatastoreError, find_copies, read_copy
 from product.agent.datastore.restore import Marker, read_marker, restore_latest
 from product.agent.tests.support_datastore import SERVICE, Store, read
-from product.agent.tests.test_power_cuts import STEPS, PowerCut
+from product.agent.tests.test_power_cuts import cut_after
 from product.agent.tests.world import FakeRelease, World
 
 OLD, NEW = "1.20.2", "1.21.0"
@@ -321,29 +321,6 @@ def test_no_copy_of_a_newer_minor_version_nor_a_damaged_one(world: World) -> Non
 
 
 # Power cuts.
-
-
-def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch, action: object) -> bool:
-    """As in test_power_cuts, with the steps that only directories know."""
-    left = steps
-    names = (*STEPS, "mkdir", "rmdir", "sendfile", "ftruncate", "write")
-    with monkeypatch.context() as patch:
-        for name in names:
-            real = getattr(os, name)
-
-            def step(*arguments: object, real: object = real, **keywords: object) -> object:
-                nonlocal left
-                if left == 0:
-                    raise PowerCut
-                left -= 1
-                return real(*arguments, **keywords)  # type: ignore[operator]
-
-            patch.setattr(os, name, step)
-        try:
-            action()  # type: ignore[operator]
-        except PowerCut:
-            return False
-    return True
 
 
 def worlds(

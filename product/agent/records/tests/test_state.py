@@ -63,13 +63,13 @@ def test_every_phase_has_a_row() -> None:
 
 
 def test_attempts_are_counted_by_version() -> None:
-    state = UpdateState().begin("0.1.0", 0).set_target("0.2.0")
+    state = UpdateState().begin("0.1.0", 0).set_target("0.2.0", "2" * 64)
     assert state.attempt_count == 1
-    state = state.fail("server-unreachable: gone").begin("0.1.0", 0).set_target("0.2.0")
+    state = state.fail("server-unreachable: gone").begin("0.1.0", 0).set_target("0.2.0", "2" * 64)
     assert (state.attempt_count, state.last_error) == (2, None)
     state = state.fail("x: y").begin("0.1.1", 0)
     assert (state.attempt_count, state.from_version) == (3, "0.1.1")
-    assert state.set_target("0.3.0").attempt_count == 1
+    assert state.set_target("0.3.0", "3" * 64).attempt_count == 1
 
 
 def test_an_attempt_begins_with_nothing_bypassed() -> None:
@@ -86,7 +86,7 @@ def test_success_resets_the_counts() -> None:
 
 def test_what_is_saved_is_read(tmp_path: Path) -> None:
     path = str(tmp_path / "update" / "state.json")
-    saved = save_state(path, UpdateState().begin("0.1.0", 0).set_target("0.2.0"), 86400)
+    saved = save_state(path, UpdateState().begin("0.1.0", 0).set_target("0.2.0", "2" * 64), 86400)
     assert load_state(path) == (saved, ())
     document = json.loads(Path(path).read_text())
     assert document["phase"] == "checking"
@@ -234,7 +234,7 @@ def test_a_power_cut_leaves_the_old_or_the_new_state(
     before = path.read_bytes() if existing else None
     disk = Disk(monkeypatch)
     new = save_state(
-        str(path), old.begin("0.1.0", 2) if not existing else old.set_target("0.2.0"), 3
+        str(path), old.begin("0.1.0", 2) if not existing else old.set_target("0.2.0", "2" * 64), 3
     )
     monkeypatch.undo()
     assert len(disk.events) >= 6

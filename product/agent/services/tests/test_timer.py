@@ -38,6 +38,28 @@ def test_a_short_interval_is_not_waited_for_longer_than_itself() -> None:
     assert 60 <= (seconds_until(config(1), "edge-07", first=True) or 0) < 66
 
 
+def test_a_jitter_of_ones_own() -> None:
+    settings = config(360)._replace(check_jitter=180)
+    first = [seconds_until(settings, name, first=True) or 0 for name in NODES]
+    assert all(15 * 60 <= seconds < 15 * 60 + 180 * 60 for seconds in first)
+    assert max(first) - min(first) > 120 * 60
+    assert seconds_until(settings._replace(check_jitter=0), "edge-07", first=True) == 15 * 60
+
+
+def test_nodes_of_one_name_are_spread_by_what_they_are(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path(world.paths.config).open("a") as file:
+        file.write("check_interval=360\n")
+    world.write_file(world.paths.hostname, "kubesolo\n")
+    answers = []
+    for number in range(20):
+        world.plug_in(mac=f"52:54:00:00:01:{number:02x}")
+        assert main(["next", "first"], world.node()) == 0
+        answers.append(capsys.readouterr().out)
+    assert len(set(answers)) > 15
+
+
 @pytest.mark.parametrize(
     ("window", "minutes", "expected"),
     [
@@ -103,3 +125,17 @@ def test_a_look_outside_the_window_says_so_and_changes_nothing(
     assert look(world) == 11
     assert world.reboots == 0
     assert "window" in capsys.readouterr().out
+
+
+def test_a_look_that_somebody_inhibits_leaves_what_is_armed(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.offered = FakeRelease("0.2.0")
+    inhibitor = Path(world.paths.inhibitors, "backup")
+    world.write_file(str(inhibitor), "owner=backup\n")
+    assert look(world) == 11
+    assert "backup of backup" in capsys.readouterr().out
+    assert (world.reboots, world.fetched) == (0, [])
+    inhibitor.unlink()
+    assert look(world) is None
+    assert world.reboots == 1

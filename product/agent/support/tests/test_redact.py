@@ -22,6 +22,8 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJlLW9mLWl0"
     ("text", "secret"),
     [
         ("server=https://operator:hunter22@updates.example/os", "hunter22"),
+        ("webhook_url=https://hooks.example/T1/hunter22", "hunter22"),
+        ('"webhook_url": "https://hooks.example/T1/hunter22",', "hunter22"),
         ("GET https://updates.example/os?token=abcdef0123&x=1", "abcdef0123"),
         ("GET https://updates.example/os?x=1&access_token=abcdef0123", "abcdef0123"),
         ("Authorization: Bearer abcdef0123456789", "abcdef0123456789"),

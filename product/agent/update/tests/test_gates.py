@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 NAMES = [
     "maintenance_window",
+    "inhibitor",
     "channel",
     "architecture",
     "downgrade",
