@@ -35,6 +35,7 @@ from product.image.recipe import Arch
 from product.image.tools import HostTools
 from scenarios import bench_kubernetes
 from scenarios.command_line import guarded
+from scenarios.fleet.simulation import Step, simulate
 from scenarios.kubectl import RECIPE
 from scenarios.kubernetes import MACHINE
 from scenarios.local import Bench
@@ -56,6 +57,27 @@ OVERHEAD_SECONDS = 0.150
 APPLY_RATIO = 1.5
 WARM_BUILD_SECONDS = 30.0
 UNCHANGED_SECONDS = 2.0
+# The agent's commands, in an order in which each finds something to do.
+COMMANDS = (
+    "status --json", "history --json", "check", "apply --dry-run", "apply", "activate", "rollback",
+    "quarantine list", "healthcheck", "logs", "support --output /tmp/support",
+)  # fmt: skip
+# Prints seconds, and the KiB of the largest process; what the command says of itself is not judged.
+WEIGH = """import resource, subprocess, sys, time
+begun = time.monotonic()
+done = subprocess.run(sys.argv[1:], stdin=-3, stdout=-3, stderr=subprocess.PIPE, text=True)
+if done.returncode not in (0, 10, 11):
+    sys.exit(f"{done.returncode}: {done.stderr}")
+print(time.monotonic() - begun, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+FLEET_NODES = 100
+FLEETS = (
+    ("a look each six hours", "check_interval=360\n", (Step(0, 100),)),
+    ("the same with a window from 2 to 4",
+     "check_interval=360\nmaintenance_window=02:00-04:00\n", (Step(0, 100),)),
+    ("5 %, after a day 25 %, after two 100 %", "check_interval=360\n",
+     (Step(0, 5), Step(24, 25), Step(48, 100))),
+)  # fmt: skip
 HOST_LIMIT = 120.0
 
 
@@ -67,12 +89,14 @@ class Part(StrEnum):
     BOOT = "boot"
     FORK = "fork"
     APPLY = "apply"
+    COMMANDS = "commands"
+    FLEET = "fleet"
     SUITE = "suite"
     KUBERNETES = "kubernetes"
 
 
 # The parts for which no machine starts.
-_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE}
+_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE, Part.FLEET}
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -199,6 +223,42 @@ def applies(bench: Bench, folder: Path, figures: Figures) -> None:
     figures.add("apply against cp and sha256sum", ratio, "x", APPLY_RATIO)
 
 
+def commands(bench: Bench, folder: Path, figures: Figures) -> None:
+    """What each command of the agent takes on a node: memory at its peak, and seconds."""
+    with tempfile.TemporaryDirectory(prefix="kubesolo-bench-") as scratch:
+        release = Releases(bench.builder, Path(scratch)).good
+        with (
+            WebServer(release.repository) as server,
+            bench.session("bench commands", folder / "commands", "./noxw -s bench") as session,
+        ):
+            node = session.node()
+            node.at(State.READY)
+            offer(node, release, server)
+            for command in COMMANDS:
+                seconds, megabytes = _weighed(node, command)
+                figures.add(f"{command}: memory at its peak", megabytes, "MB")
+                figures.add(f"{command}: from start to end", seconds, "s")
+
+
+def _weighed(node: Node, command: str) -> tuple[float, float]:
+    """Seconds and MB of ``kubesolo-update`` with the arguments ``command``."""
+    words = ["kubesolo-update", *command.split()]
+    seconds, kibibytes = node.succeed(["python3", "-c", WEIGH, *words], seconds=300).text.split()
+    return float(seconds), float(kibibytes) * 1024 / 1e6
+
+
+def fleets(figures: Figures) -> None:
+    """How long a release takes to a hundred nodes, by the agent's schedule and gates."""
+    for name, settings, steps in FLEETS:
+        found = simulate(FLEET_NODES, f"server=http://updates.example/\n{settings}", steps)
+        hours = found.seconds[len(found.seconds) // 2] / 3600, found.last / 3600
+        figures.add(f"{FLEET_NODES} nodes, {name}: half of them begin within", hours[0], "h")
+        figures.add(f"{FLEET_NODES} nodes, {name}: the last begins within", hours[1], "h")
+        figures.add(
+            f"{FLEET_NODES} nodes, {name}: most in one minute", found.busiest_minute, "nodes"
+        )
+
+
 def _inside(node: Node, command: str) -> float:
     """Seconds by the guest's own clock, without the channel."""
     script = (
@@ -260,6 +320,8 @@ def run(arch: Arch, parts: list[Part], selection: str) -> None:
         Part.BOOT: lambda: boots(bench, folder, figures),
         Part.FORK: lambda: forks(bench, folder, figures),
         Part.APPLY: lambda: applies(bench, folder, figures),
+        Part.COMMANDS: lambda: commands(bench, folder, figures),
+        Part.FLEET: lambda: fleets(figures),
         Part.SUITE: lambda: suites(arch, folder, selection, figures),
         Part.KUBERNETES: lambda: bench_kubernetes.measure(
             Bench.prepare(Builder(arch, cache=cache, tools=tools, recipe=RECIPE)), folder, figures

@@ -11,6 +11,7 @@ import sys
 from binascii import crc32
 from collections.abc import Sequence
 from contextlib import suppress
+from math import ceil
 
 from product.agent.config import Config, load_config
 from product.agent.errors import EXIT_DONE, EXIT_FAILED
@@ -56,7 +57,8 @@ def into_window(node: Node, config: Config, identity: str, seconds: int) -> int:
     shifted = opens + crc32(identity.encode()) % WINDOW_SHIFT
     if not window_is_open(window, clock.local_minute(shifted)):
         shifted = opens
-    return int(shifted - clock.now())
+    # Not a moment before it opens.
+    return ceil(shifted - clock.now())
 
 
 def run(node: Node, config: Config) -> int:

@@ -84,6 +84,16 @@ def test_a_look_that_would_come_outside_the_window_waits_for_it(
         assert len(set(late)) > 30
 
 
+def test_no_node_looks_a_moment_before_the_window_opens(world: World) -> None:
+    """It would be refused, and at the next opening again."""
+    settings = config(360)._replace(maintenance_window="22:00-24:00")
+    clock = world.clock
+    clock.seconds += 0.7
+    for number in range(2000):
+        delay = into_window(world.node(), settings, f"edge-{number}", 360 * 60)
+        assert clock.local_minute(clock.now() + delay) >= 22 * 60
+
+
 def test_a_window_of_a_minute_is_not_missed_and_an_unknown_one_changes_nothing(
     world: World,
 ) -> None:
