@@ -35,6 +35,7 @@ _ADDRESS = struct.Struct("=BBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
 _SECONDS = 5
 # An address of this scope or a narrower one leads nowhere.
+_ADDRESS_BYTES = {_socket.AF_INET: 4, _socket.AF_INET6: 16}
 _LINK_SCOPE = 253
 # PCI's class of network controllers, and virtio's device type of them.
 _PCI_NETWORK = "0x02"
@@ -375,15 +376,15 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _address(body: bytes) -> tuple[int, str] | None:
     """Index and address with prefix; None for one that leads nowhere, or of another family."""
+    if len(body) < _ADDRESS.size:
+        return None
     family, prefix, _, scope, index = _ADDRESS.unpack_from(body)
     if scope >= _LINK_SCOPE:
         return None
     values = dict(_attributes(body[_ADDRESS.size :]))
     # On a point-to-point link IFA_ADDRESS is the other end's.
     raw = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
-    if raw is None:
-        return None
-    if family not in (_socket.AF_INET, _socket.AF_INET6):
+    if raw is None or len(raw) != _ADDRESS_BYTES.get(family):
         return None
     return index, f"{_socket.inet_ntop(family, raw)}/{prefix}"
 
