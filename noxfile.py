@@ -180,8 +180,7 @@ def _scenarios(session: nox.Session, *chosen: str) -> None:
     paths = [] if named(list(chosen)) else ["scenarios"]
     python(
         session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",
-        "--ignore=scenarios/mutations", "--ignore=scenarios/demo",
-        "--ignore=scenarios/conformance",
+        *(f"--ignore={folder}" for folder in TESTED if folder.startswith("scenarios/")),
         "--junitxml=out/scenarios/junit.xml", *paths, *chosen,
     )  # fmt: skip
 
