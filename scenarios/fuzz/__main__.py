@@ -180,5 +180,10 @@ def seeds(target: Target) -> Iterator[bytes]:
         yield path.read_bytes()
 
 
+def entry() -> int:
+    """The command line: an exit status, or SystemExit with one."""
+    return guarded(app)
+
+
 if __name__ == "__main__":
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    sys.exit(entry())

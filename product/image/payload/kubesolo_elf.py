@@ -6,6 +6,7 @@ import mmap
 import re
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 from product.image.errors import ImageError
 from product.image.recipe import Arch
@@ -40,9 +41,9 @@ def check_program(path: Path, arch: Arch, what: str) -> None:
             raise ImageError(f"{what} is an ELF file but no program (type {kind})")
         (offset,) = struct.unpack_from("<Q", head, 32)
         size, count = struct.unpack_from("<HH", head, 54)
+        whole = path.stat().st_size
         for index in range(count):
-            stream.seek(offset + index * size)
-            row = stream.read(56)
+            row = _read(stream, offset + index * size, 56, whole)
             if len(row) < 56:
                 raise ImageError(f"{what} is cut off in its program headers")
             if struct.unpack_from("<I", row)[0] != _INTERPRETER:
@@ -51,13 +52,19 @@ def check_program(path: Path, arch: Arch, what: str) -> None:
                 struct.unpack_from("<Q", row, 8)[0],
                 struct.unpack_from("<Q", row, 32)[0],
             )
-            stream.seek(start)
-            loader = stream.read(min(length, 256)).rstrip(b"\0").decode(errors="replace")
+            name = _read(stream, start, min(length, 256), whole)
+            loader = name.rstrip(b"\0").decode(errors="replace")
             if loader != _LOADERS[arch]:
                 raise ImageError(
                     f"{what} starts with the loader {loader}, which the image lacks",
                     hint="take the build for glibc, or the static one",
                 )
+
+
+def _read(stream: BinaryIO, at: int, count: int, whole: int) -> bytes:
+    """What lies there of a file of ``whole`` bytes: nothing behind its end, however far."""
+    stream.seek(min(at, whole))
+    return stream.read(count)
 
 
 def kubernetes_version(path: Path) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from scenarios.fuzz.__main__ import KEPT, FuzzError, _chosen, _repeat, seeds
+import scenarios.fuzz.__main__ as command
+from scenarios.fuzz.__main__ import KEPT, Ended, FuzzError, _chosen, _repeat, seeds
 from scenarios.fuzz.targets import PLANTED, TARGETS
 
 
@@ -29,6 +31,22 @@ def test_one_input_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "input").write_bytes(b"KSOL")
     with pytest.raises(RuntimeError, match="planted"):
         _repeat([PLANTED], tmp_path / "input")
+
+
+@pytest.mark.parametrize(("fault", "status"), [("", 0), ("ValueError: no", 1)])
+def test_a_session_fails_where_a_reader_does(
+    monkeypatch: pytest.MonkeyPatch, fault: str, status: int
+) -> None:
+    def ended(*arguments: object) -> Ended:
+        return Ended(5, 7, 0.1, fault, Path("input") if fault else None)
+
+    monkeypatch.setattr(command, "fuzz", ended)
+    monkeypatch.setattr(command, "_require_atheris", lambda: None)
+    monkeypatch.setattr(command, "_require_the_planted_fault", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["fuzz", "-k", "version"])
+    with pytest.raises(SystemExit) as stopped:
+        command.entry()
+    assert stopped.value.code == status
 
 
 def test_wrong_usage_is_said(tmp_path: Path) -> None:
