@@ -134,6 +134,11 @@ def test_certificates_each_day_and_images_each_hour(node: Node, code: int) -> No
     assert len(lines) == 2 + 48
 
 
+def test_an_import_that_hangs_is_ended(node: Node) -> None:
+    node.program("timeout", f'echo "$minute limit $1" >> {node.root}/log; shift; exec "$@"')
+    assert node.run(61) == ["60 limit 900", "60 kubesolo-node import"]
+
+
 def test_an_address_that_stays_is_left_alone(node: Node) -> None:
     node.knows("10.0.0.5\n")
     assert node.run(5) == []
