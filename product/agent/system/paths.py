@@ -47,6 +47,8 @@ class Paths:
         # When the schedule looks next, in seconds since 1970.
         self.next_check = f"{self.run}/next-check"
         self.lock = f"{self.run}/update.lock"
+        # Of the resident process, see product.agent.services.fork_server.
+        self.agent_socket = f"{self.run}/agent.sock"
         # Left by stage 45, see product.cloudinit.record.
         self.configuration = f"{self.run}/config.json"
         self.report = f"{self.run}/agent.json"
