@@ -65,8 +65,8 @@ APPLY = "kubesolo-update apply > /dev/null 2>&1"
 LIMIT = (
     "mkdir -p /run/look && mount /dev/vda3 /run/look && cd /run/look && rm -rf ./* && "
     "for digest in {digests}; do wget -q -O $digest {url}/artifacts/$digest || exit; done && "
-    "sync && echo 3 > /proc/sys/vm/drop_caches && sha256sum [0-9a-f]* && rm -f ./[0-9a-f]* && cd / && "
-    "umount /run/look"
+    "sync && echo 3 > /proc/sys/vm/drop_caches && sha256sum [0-9a-f]* && "
+    "rm -f ./[0-9a-f]* && cd / && umount /run/look"
 )
 # The agent's commands, in an order in which each finds something to do.
 COMMANDS = (
