@@ -54,6 +54,10 @@ class Response:
         """The first header of that name, in any case."""
         return self._raw.headers.get(name)
 
+    def headers(self, name: str) -> list[str]:
+        """All headers of that name, in any case."""
+        return self._raw.headers.get_all(name) or []
+
     def allow(self, seconds: float) -> None:
         """Give what is read next ``seconds`` from now, in place of what the exchange had left."""
         self._connection.patience.allow(seconds)
@@ -216,7 +220,8 @@ class Connections:
         if login := login or self._logins.get(origin):
             headers = headers | {"Authorization": login}
         seconds = EXCHANGE_SECONDS if until is None else max(until - monotonic(), 0.0)
-        url = without_login(url)
+        # A query may hold the signature of a link, and a token's service and scope: noise at best.
+        url = without_login(url).partition("?")[0]
         try:
             connection = self._open.get(origin)
             if connection is None:
