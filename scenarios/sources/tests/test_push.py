@@ -261,7 +261,7 @@ def test_a_copy_to_another_registry_serves_the_same(
     assert world.push(registry) == 0
     with Registry(tools=tools, runs=tmp_path / "runs") as mirror:
         argv = ("--insecure-policy", "copy", "--all", "--src-tls-verify=false")
-        argv += ("--dest-tls-verify=false", f"docker://{registry.host}/os/kubesolo:stable")
+        argv = (*argv, "--dest-tls-verify=false", f"docker://{registry.host}/os/kubesolo:stable")
         skopeo.run("skopeo", *argv, f"docker://{mirror.host}/os/kubesolo:stable")
         assert get(mirror, "manifests/stable") == get(registry, "manifests/stable")
         assert len(documents(mirror)) == 3
