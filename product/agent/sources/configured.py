@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from product.agent.errors import AgentError
+from product.agent.net.access import access_for
 from product.agent.net.guard import permit_for
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
@@ -43,4 +44,10 @@ def configured_source(
         return VolumeSource(config.server, interrupt=interrupt)
     from product.agent.sources.http import HttpSource
 
-    return HttpSource(config.server, policy, permit=permit_for(config), interrupt=interrupt)
+    return HttpSource(
+        config.server,
+        policy,
+        permit=permit_for(config),
+        interrupt=interrupt,
+        access=access_for(config),
+    )
