@@ -72,6 +72,10 @@ class Response:
         """The first header of that name, in any case."""
         return self._raw.headers.get(name)
 
+    def headers(self, name: str) -> list[str]:
+        """All headers of that name, in any case."""
+        return self._raw.headers.get_all(name) or []
+
     def allow(self, seconds: float) -> None:
         """Give what is read next ``seconds`` from now, in place of what the exchange had left."""
         self._connection.patience.allow(seconds)
@@ -291,7 +295,8 @@ class Connections:
         if login:
             headers = {"Authorization": login} | headers
         seconds = EXCHANGE_SECONDS if until is None else max(until - monotonic(), 0.0)
-        url = without_login(url)
+        # A query may hold the signature of a link, and a token's service and scope: noise at best.
+        url = without_login(url).partition("?")[0]
         try:
             connection = self._open.get(origin)
             if connection is None:

@@ -79,18 +79,42 @@ def open_url(
     Raises TransientError where the server cannot be reached and AgentError ``bad-redirect``; any
     other status than a redirect is returned. The caller closes the response.
     """
-    scheme = urlsplit(url).scheme
     until = monotonic() + DEFAULT_POLICY.answer if until is None else until
-    asked = {"Accept-Encoding": "identity", "User-Agent": "kubesolo-update"} | (headers or {})
+    asked = request_headers(headers)
     current = url
     for _ in range(MAX_REDIRECTS + 1):
         response = connections.get(current, asked, until)
-        location = response.header("Location")
-        if response.status not in _REDIRECTS or location is None:
+        following = redirection(response, current)
+        if following is None:
             return response
         response.close()
-        current = _follow(current, location, scheme)
-    raise AgentError(f"{url} redirects more than {MAX_REDIRECTS} times", code="bad-redirect")
+        current = following
+    raise too_many_redirects(url)
+
+
+def request_headers(headers: dict[str, str] | None = None) -> dict[str, str]:
+    """``headers``, and those of every request."""
+    return {"Accept-Encoding": "identity", "User-Agent": "kubesolo-update"} | (headers or {})
+
+
+def redirection(response: Response, current: str) -> str | None:
+    """Where the answer of ``current`` leads; None where it leads nowhere.
+
+    Raises AgentError ``bad-redirect`` for another scheme.
+    """
+    location = response.header("Location")
+    if response.status not in _REDIRECTS or location is None:
+        return None
+    try:
+        return _follow(current, location, urlsplit(current).scheme)
+    except AgentError:
+        response.close()
+        raise
+
+
+def too_many_redirects(url: str) -> AgentError:
+    """What to raise after MAX_REDIRECTS."""
+    return AgentError(f"{url} redirects more than {MAX_REDIRECTS} times", code="bad-redirect")
 
 
 def _follow(current: str, location: str, scheme: str) -> str:
@@ -101,9 +125,9 @@ def _follow(current: str, location: str, scheme: str) -> str:
         following, usable = location, False
     if usable:
         return following
+    shown, current = (text.partition("?")[0] for text in (following, current))
     raise AgentError(
-        f"{current} redirects to {hide_logins(following)!r}, and only {scheme} is followed from "
-        "there",
+        f"{current} redirects to {hide_logins(shown)!r}, and only {scheme} is followed from there",
         code="bad-redirect",
         hint="set server= to the address that the releases really have; or a login page of the "
         "network is in between",
