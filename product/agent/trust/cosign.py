@@ -16,15 +16,18 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import TransientError
+from product.agent.sources.oci_manifest import Descriptor, parse_oci_manifest
 from product.agent.system.files import read_bounded
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+    from product.agent.config import Config
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -44,26 +47,25 @@ MAX_SIGNATURES = 32
 _MAX_SUBJECTS = 64
 
 
-class Layer(NamedTuple):
-    """One row of a manifest; ``size`` is in bytes."""
-
-    media_type: str
-    digest: str
-    size: int
-    annotations: dict[str, str]
+class _Manifest(Protocol):
+    @property
+    def data(self) -> bytes: ...
 
 
 class Signatures(Protocol):
-    """What a registry has beside the image that is to be judged. All raise AgentError."""
+    """What a registry has beside what is to be judged (product.agent.sources.registry).
 
-    def layers(self, reference: str) -> Sequence[Layer]:
-        """Of the manifest with that tag or digest; none where there is no such manifest."""
+    All raise AgentError, TransientError where another try may help.
+    """
 
-    def referrers(self, digest: str, artifact_type: str) -> Sequence[str]:
-        """The digests of the manifests of that type that refer to ``digest``."""
+    def manifest(self, reference: str) -> _Manifest:
+        """By tag or digest; ``no-tag`` where there is none."""
 
-    def blob(self, digest: str, most: int) -> bytes:
-        """The blob, or an error where it has more than ``most`` bytes."""
+    def referrers(self, digest: str, artifact_type: str) -> list[Descriptor]:
+        """The manifests of that type that refer to ``digest``."""
+
+    def content(self, row: Descriptor, most: int) -> bytes:
+        """The blob of ``row``, or an error where it has more than ``most`` bytes."""
 
 
 class Flaw(Exception):
@@ -72,6 +74,15 @@ class Flaw(Exception):
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+def approval(config: Config) -> Callable[[Signatures, str], None] | None:
+    """What judges the digest that a tag of ``config``'s registry names; None where nobody asked
+    for that. Raises AgentError ``no-cosign-key``."""
+    if config.require_cosign != "yes":
+        return None
+    key = load_key(config.cosign_key)
+    return lambda registry, digest: require_signature(registry, digest, key)
 
 
 def load_key(path: str | None) -> EllipticCurvePublicKey:
@@ -135,13 +146,13 @@ def require_signature(registry: Signatures, digest: str, key: EllipticCurvePubli
 def _found(registry: Signatures, digest: str, key: EllipticCurvePublicKey) -> Iterator[Flaw | None]:
     """A flaw, or None, for each signature of both forms."""
     for kind, manifests in (
-        (BUNDLE, registry.referrers(digest, BUNDLE)[:MAX_SIGNATURES]),
+        (BUNDLE, [one.digest for one in registry.referrers(digest, BUNDLE)][:MAX_SIGNATURES]),
         (SIMPLE_SIGNING, [f"{digest.replace(':', '-')}.sig"]),
     ):
         left = MAX_SIGNATURES
         for manifest in manifests:
             try:
-                layers = [one for one in registry.layers(manifest) if one.media_type == kind]
+                layers = [one for one in _layers(registry, manifest) if one.media_type == kind]
             except AgentError as error:
                 yield _as_flaw(error)
                 continue
@@ -150,14 +161,26 @@ def _found(registry: Signatures, digest: str, key: EllipticCurvePublicKey) -> It
             left = max(left - len(layers), 0)
 
 
+def _layers(registry: Signatures, reference: str) -> list[Descriptor]:
+    """Of the image manifest with that tag or digest; none where there is none."""
+    try:
+        data = registry.manifest(reference).data
+    except AgentError as error:
+        if error.code == "no-tag":
+            return []
+        raise
+    found = parse_oci_manifest(data, reference)
+    return [] if found.is_index else found.rows
+
+
 def _judge(
-    registry: Signatures, layer: Layer, digest: str, key: EllipticCurvePublicKey
+    registry: Signatures, layer: Descriptor, digest: str, key: EllipticCurvePublicKey
 ) -> Flaw | None:
     most = MAX_BUNDLE if layer.media_type == BUNDLE else MAX_PAYLOAD
     try:
         if layer.size > most:
             raise Flaw("cosign-malformed", f"a signature has {layer.size} bytes")
-        data = registry.blob(layer.digest, most)
+        data = registry.content(layer, most)
         if layer.media_type == BUNDLE:
             check_bundle(key, data, digest)
         else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -17,12 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     EllipticCurvePublicKey,
 )
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from product.agent.errors import AgentError
 from product.agent.net.connections import TransientError
+from product.agent.sources.oci_manifest import Descriptor
 from product.agent.trust.cosign import (
     BUNDLE,
     MAX_BUNDLE,
@@ -31,7 +33,6 @@ from product.agent.trust.cosign import (
     SIGNATURE,
     SIMPLE_SIGNING,
     Flaw,
-    Layer,
     check_bundle,
     check_payload,
     load_key,
@@ -45,23 +46,41 @@ PUBLIC = KEY.public_key()
 ED25519 = Ed25519PrivateKey.from_private_bytes(bytes(32))
 
 
+class Document(NamedTuple):
+    """A manifest's bytes."""
+
+    data: bytes
+
+
+def row(media_type: str, name: str, size: int, notes: dict[str, str] | None = None) -> Any:
+    spelt = {"mediaType": media_type, "digest": name_of(name), "size": size}
+    return spelt | ({"annotations": notes} if notes else {})
+
+
+def name_of(name: str) -> str:
+    return f"sha256:{sha256(name.encode()).hexdigest()}"
+
+
 class FakeRegistry:
-    """Signatures by their digests, as a registry has them."""
+    """Signatures by their digests, as product.agent.sources.registry has them."""
 
     def __init__(self) -> None:
-        self.tags: dict[str, list[Layer]] = {}
+        self.tags: dict[str, list[Any]] = {}
         self.referring: dict[str, list[str]] = {}
         self.blobs: dict[str, bytes | AgentError] = {}
 
-    def layers(self, reference: str) -> Sequence[Layer]:
-        return self.tags.get(reference, [])
+    def manifest(self, reference: str) -> Document:
+        if reference not in self.tags:
+            raise AgentError("nothing", code="no-tag")
+        return Document(json.dumps({"layers": self.tags[reference]}).encode())
 
-    def referrers(self, digest: str, artifact_type: str) -> Sequence[str]:
+    def referrers(self, digest: str, artifact_type: str) -> list[Descriptor]:
         assert artifact_type == BUNDLE
-        return self.referring.get(digest, [])
+        names = self.referring.get(digest, [])
+        return [Descriptor("", name, 1, BUNDLE, {}, None) for name in names]
 
-    def blob(self, digest: str, most: int) -> bytes:
-        found = self.blobs[digest]
+    def content(self, row: Descriptor, most: int) -> bytes:
+        found = self.blobs[row.digest]
         if isinstance(found, AgentError):
             raise found
         assert len(found) <= most
@@ -69,18 +88,18 @@ class FakeRegistry:
 
     def add_payload(self, payload: bytes, signature: str | None, digest: str = DIGEST) -> None:
         name = f"blob{len(self.blobs)}"
-        self.blobs[name] = payload
+        self.blobs[name_of(name)] = payload
         notes = {} if signature is None else {SIGNATURE: signature}
         tag = f"{digest.replace(':', '-')}.sig"
-        layer = Layer(SIMPLE_SIGNING, name, len(payload), notes)
+        layer = row(SIMPLE_SIGNING, name, len(payload), notes)
         self.tags.setdefault(tag, []).append(layer)
 
     def add_bundle(self, document: Any, digest: str = DIGEST) -> None:
         data = document if isinstance(document, bytes) else json.dumps(document).encode()
         name = f"blob{len(self.blobs)}"
-        self.blobs[name] = data
+        self.blobs[name_of(name)] = data
         self.referring.setdefault(digest, []).append(f"manifest{name}")
-        self.tags[f"manifest{name}"] = [Layer(BUNDLE, name, len(data), {})]
+        self.tags[f"manifest{name}"] = [row(BUNDLE, name, len(data))]
 
 
 def judge_payload(payload: bytes, signature: Any, key: EllipticCurvePublicKey = PUBLIC) -> str:
@@ -166,7 +185,7 @@ PAYLOADS: list[tuple[str, bytes, Any, str]] = [
     ("with r and s of zero", made.payload(),
      b64encode(bytes.fromhex("3006020100020100")).decode(), "cosign-other-key"),
     ("with more behind it", made.payload(),
-     b64encode(KEY.sign(made.payload(), ECDSA(made.SHA256())) + b"\0").decode(),
+     b64encode(KEY.sign(made.payload(), ECDSA(SHA256())) + b"\0").decode(),
      "cosign-other-key"),
     ("that is huge", b" " * (MAX_PAYLOAD + 1), SIGNED, "cosign-malformed"),
     ("that is no JSON", b"{", made.signed(b"{"), "cosign-malformed"),
@@ -313,11 +332,11 @@ def test_one_signature_that_counts_is_enough() -> None:
     registry.add_bundle(b"garbage")
     registry.add_payload(made.payload(), made.signed(made.payload(), STRANGER))
     registry.add_payload(made.payload(), None)
-    registry.blobs["gone"] = AgentError("it is gone")
+    registry.blobs[name_of("gone")] = AgentError("it is gone")
     tag = f"{DIGEST.replace(':', '-')}.sig"
-    registry.tags[tag].append(Layer(SIMPLE_SIGNING, "gone", 3, {}))
-    registry.tags[tag].append(Layer("text/plain", "nowhere", 3, {}))
-    registry.tags[tag].append(Layer(SIMPLE_SIGNING, "huge", 1 << 40, {}))
+    registry.tags[tag].append(row(SIMPLE_SIGNING, "gone", 3))
+    registry.tags[tag].append(row("text/plain", "nowhere", 3))
+    registry.tags[tag].append(row(SIMPLE_SIGNING, "huge", 1 << 40))
     with pytest.raises(AgentError) as caught:
         require_signature(registry, DIGEST, PUBLIC)
     assert caught.value.code == "cosign-other-key"
@@ -360,7 +379,7 @@ def test_what_is_wrong_has_a_code(fill: Callable[[FakeRegistry], object], code: 
 def test_a_registry_that_does_not_answer_is_no_missing_signature() -> None:
     registry = FakeRegistry()
     registry.add_payload(made.payload(), SIGNED)
-    registry.blobs["blob0"] = TransientError("silence")
+    registry.blobs[name_of("blob0")] = TransientError("silence")
     with pytest.raises(TransientError):
         require_signature(registry, DIGEST, PUBLIC)
 
