@@ -12,6 +12,7 @@ from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
     from product.agent.config import Config
+    from product.agent.sources.oci import Approve
     from product.agent.sources.protocol import Source
 
 
@@ -20,17 +21,23 @@ def configured_source(
     policy: FetchPolicy = DEFAULT_POLICY,
     *,
     interrupt: Callable[[], None] | None = None,
+    approve: Approve | None = None,
 ) -> Source:
     """Where ``config`` says that releases come from; nobody is asked before a file is.
 
-    ``interrupt`` is called while something is waited for, and raises what ends it. Raises
-    AgentError ``no-server``.
+    ``interrupt`` is called while something is waited for, and raises what ends it;
+    ``approve`` judges what a registry's tag names. Raises AgentError ``no-server``.
     """
     if config.registry and not config.server:
         from product.agent.sources.oci import OciSource
 
         return OciSource(
-            config.registry, config.tag, policy, permit=permit_for(config), interrupt=interrupt
+            config.registry,
+            config.tag,
+            policy,
+            permit=permit_for(config),
+            interrupt=interrupt,
+            approve=approve,
         )
     if not config.server:
         raise AgentError(

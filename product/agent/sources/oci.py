@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from product.agent.net.sockets import Permit
     from product.agent.sources.protocol import Answer
 
+Approve = Callable[[Registry, str], None]
 METADATA = "application/vnd.kubesolo.os.metadata.v1"
 # A signed metadata file; tuf itself takes no more than this.
 MAX_FILE = 8 * 1024 * 1024
@@ -41,7 +42,10 @@ _PACKED = "io.deis.oras.content.unpack"
 
 
 class OciSource:
-    """The repository at ``registry`` and ``tag``; ``login``: see Registry."""
+    """The repository at ``registry`` and ``tag``; ``login``: see Registry.
+
+    ``approve`` raises what forbids the digest that the tag names, before anything of it is used.
+    """
 
     setting = "registry"
 
@@ -54,6 +58,7 @@ class OciSource:
         login: str | None = None,
         permit: Permit | None = None,
         interrupt: Callable[[], None] | None = None,
+        approve: Approve | None = None,
     ) -> None:
         reference = parse_reference(registry, tag)
         self.address = reference.address
@@ -61,6 +66,7 @@ class OciSource:
             connect=policy.connect, silence=policy.silence, permit=permit, interrupt=interrupt
         )
         self.registry = Registry(self._connections, reference, login=login)
+        self._approve = approve
         self._root: tuple[Manifest, OciManifest] | None = None
         self._files: dict[str, Descriptor] | None = None
         # What was asked for since the tag was read.
@@ -118,7 +124,11 @@ class OciSource:
         """What the tag names, read once."""
         if self._root is None:
             tag = self.registry.reference.tag
-            self._root = self._manifest(tag, fresh=fresh, until=until)
+            root = self._manifest(tag, fresh=fresh, until=until)
+            if self._approve is not None:
+                # These very bytes are what is read from here on.
+                self._approve(self.registry, root[0].digest)
+            self._root = root
         return self._root
 
     def _manifest(

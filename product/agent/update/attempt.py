@@ -77,8 +77,9 @@ def open_source(config: Config, interrupt: Callable[[], None] | None = None) -> 
     if not config.server:
         raise ConfigError("no server is configured", hint="set server= in update.conf, or --server")
     from product.agent.sources.configured import configured_source
+    from product.agent.trust.cosign import approval
 
-    return configured_source(config, interrupt=interrupt)
+    return configured_source(config, interrupt=interrupt, approve=approval(config))
 
 
 def _runs(node: Node, release: TrustedRelease) -> bool:
