@@ -21,7 +21,7 @@ from product.disk.labels import Volume, read_volume
 PREFIX = "disk:"
 # A folder for each source, ``PROCESS.NUMBER``.
 MOUNTS = "run/kubesolo/repository"
-_NOT_DISKS = ("ram", "loop", "zram", "dm-")
+NOT_DISKS = ("ram", "loop", "zram", "dm-")
 
 
 class FileAnswer:
@@ -57,7 +57,7 @@ class FileAnswer:
         try:
             data = self._file.read(min(limit, self._left)) if self._file else b""
         except OSError as error:
-            raise TransientError(f"{self._place} cannot be read: {error.strerror}") from None
+            raise _unreadable(self._place, error) from None
         self._left -= len(data)
         return data
 
@@ -124,7 +124,7 @@ class VolumeSource:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return FileAnswer(where, None)
         except OSError as error:
-            raise TransientError(f"{where} cannot be read: {error.strerror}") from None
+            raise _unreadable(where, error) from None
         return FileAnswer(where, file, start, end)
 
     def _mount(self, label: str) -> str:
@@ -160,6 +160,14 @@ class VolumeSource:
                 number += 1
 
 
+def _unreadable(place: str, error: OSError) -> TransientError:
+    return TransientError(
+        f"{place} cannot be read: {error.strerror}",
+        hint="plug the stick in again, the next try goes on from there; if it stays so, write it "
+        "anew",
+    )
+
+
 def _detach(folder: str) -> None:
     program.run(["umount", folder])
     with suppress(OSError):
@@ -176,13 +184,13 @@ def _runs(process: int) -> bool:
     return True
 
 
-def find_volume(root: str, label: str) -> tuple[str, Volume]:
-    """The device with the file system of that label. Raises AgentError unless it is one."""
+def labelled_volumes(root: str, label: str) -> dict[str, Volume]:
+    """The devices, by name, that have a file system of that label."""
     block = os.path.join(root, "sys/class/block")
     found: dict[str, Volume] = {}
     names = sorted(os.listdir(block)) if os.path.isdir(block) else []
     for name in names:
-        if name.startswith(_NOT_DISKS):
+        if name.startswith(NOT_DISKS):
             continue
         volume = read_volume(os.path.join(root, "dev", name))
         if volume and any(own.lower() == label.lower() for own in volume.labels):
@@ -192,6 +200,12 @@ def find_volume(root: str, label: str) -> tuple[str, Volume]:
         parent = os.path.basename(os.path.dirname(os.path.realpath(os.path.join(block, name))))
         if os.path.exists(os.path.join(block, name, "partition")):
             found.pop(parent, None)
+    return found
+
+
+def find_volume(root: str, label: str) -> tuple[str, Volume]:
+    """The device with the file system of that label. Raises AgentError unless it is one."""
+    found = labelled_volumes(root, label)
     if not found:
         raise AgentError(
             f"no disk has a file system labelled {label}",

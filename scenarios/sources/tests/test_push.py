@@ -260,9 +260,11 @@ def test_a_copy_to_another_registry_serves_the_same(
 ) -> None:
     assert world.push(registry) == 0
     with Registry(tools=tools, runs=tmp_path / "runs") as mirror:
-        argv = ("--insecure-policy", "copy", "--all", "--src-tls-verify=false")
-        argv = (*argv, "--dest-tls-verify=false", f"docker://{registry.host}/os/kubesolo:stable")
-        skopeo.run("skopeo", *argv, f"docker://{mirror.host}/os/kubesolo:stable")
+        places = [f"docker://{each.host}/os/kubesolo:stable" for each in (registry, mirror)]
+        skopeo.run(
+            "skopeo", "--insecure-policy", "copy", "--all", "--src-tls-verify=false",
+            "--dest-tls-verify=false", *places,
+        )  # fmt: skip
         assert get(mirror, "manifests/stable") == get(registry, "manifests/stable")
         assert len(documents(mirror)) == 3
         # The publisher goes on with either.
