@@ -258,6 +258,7 @@ class Attempt:
             artifact,
             path,
             progress=_Progress(artifact.name, self._say),
+            rate_limit=self._config.bytes_a_second,
             interrupt=self._give_way,
         )
 
