@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from product.agent.errors import ConfigError, has_login
+from product.agent.errors import ConfigError, has_login, hide_logins
 from product.agent.settings import (
     CHOICES,
     KEYS,
@@ -58,8 +58,9 @@ class Config(NamedTuple):
     ``password``, or ``bearer_token``, are sent to the server that the file names, and to no other,
     and so is ``client_certificate`` with its ``client_key`` (PEM files). ``rate_limit`` is in bytes
     a second. ``cosign_key`` is the PEM file of a public key that must have signed what a registry
-    serves where ``require_cosign`` is yes. ``from_file`` and ``from_flags`` are the keys that have
-    their values from there.
+    serves where ``require_cosign`` is yes. ``usb_updates`` says what becomes of a stick with
+    releases that is plugged in: install, check (say what it has), no. ``from_file`` and
+    ``from_flags`` are the keys that have their values from there.
     """
 
     server: str | None = None
@@ -90,6 +91,7 @@ class Config(NamedTuple):
     rate_limit: str | None = None
     cosign_key: str | None = None
     require_cosign: str = "no"
+    usb_updates: str = "install"
     from_file: tuple[str, ...] = ()
     from_flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -100,6 +102,13 @@ class Config(NamedTuple):
     def bytes_a_second(self) -> int | None:
         """``rate_limit`` as a number; None where there is no limit."""
         return bytes_a_second(self.rate_limit) if self.rate_limit else None
+
+    @property
+    def source(self) -> str | None:
+        """Where releases come from, for people: without a login."""
+        if self.server:
+            return hide_logins(self.server)
+        return f"{self.registry}:{self.tag or 'latest'}" if self.registry else None
 
     def require_usable(self) -> None:
         """Raise ConfigError where the file held a value that could not be used."""

@@ -162,6 +162,7 @@ class Attempt:
         """
         self._config.require_usable()
         record = Record(self._node)
+        record.source = self._config.source
         env = self._node.boot_env.read()
         reconcile(record, env, self._node.boot.slot)
         _require_confirmed(env, self._node.boot.slot)
