@@ -40,8 +40,8 @@ class Config(NamedTuple):
     nodes lie, a tenth of the interval where nothing is set. ``pod_servers`` are servers of the node
     or its link that a pod may name all the same, by host or host:port; ``server_from_pod``: a pod
     named ``server``. ``hook_timeout`` is in seconds, for each hook; steps of an update are posted
-    to ``webhook_url``. ``from_file`` and ``from_flags`` are the keys that have their values from
-    there.
+    to ``webhook_url``. Metrics are served at each of ``metrics_address`` (none: not at all).
+    ``from_file`` and ``from_flags`` are the keys that have their values from there.
     """
 
     server: str | None = None
@@ -61,6 +61,8 @@ class Config(NamedTuple):
     check_jitter: int | None = None
     hook_timeout: int = 60
     webhook_url: str | None = None
+    metrics_address: str = "127.0.0.1"
+    metrics_port: int = 9100
     from_file: tuple[str, ...] = ()
     from_flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()

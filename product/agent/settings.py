@@ -19,6 +19,7 @@ TEXT_KEYS = (
     "healthcheck_url",
     "pod_servers",
     "webhook_url",
+    "metrics_address",
 )
 
 
@@ -36,6 +37,7 @@ NUMBER_KEYS = {
     "check_interval": _Range(0, 525_600),
     "check_jitter": _Range(0, 525_600),
     "hook_timeout": _Range(1, 3600),
+    "metrics_port": _Range(1, 65535),
 }
 KEYS = frozenset((*TEXT_KEYS, *CHOICES, *NUMBER_KEYS))
 
@@ -65,6 +67,11 @@ _PATTERNS = {
     "pod_servers": (_PLACES, "not hosts like 127.0.0.1:8080, localhost"),
     "channel": (_CHANNEL, "not a channel: small letters, digits, dots and dashes"),
 }
+
+# What metrics_address says where nothing is to be served.
+NO_METRICS = ("none", "off")
+_MAX_ADDRESSES = 8
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 
 # How people write before a key, one behind another: a shell's words, and other files' sections.
 _PREFIXES = ("export", "set", "updates", "update", "os", "kubesolo")
@@ -98,6 +105,8 @@ def check_value(key: str, text: str) -> str | None:
         except ConfigError as error:
             return f"not a window: {error.hint}"
         return None
+    if key == "metrics_address":
+        return None if _are_addresses(text) else "not addresses like 127.0.0.1,::1, or none"
     if key not in _PATTERNS:
         return None
     pattern, reason = _PATTERNS[key]
@@ -106,6 +115,33 @@ def check_value(key: str, text: str) -> str | None:
         return reason
     port = found.groupdict().get("port")
     return reason if port is not None and not 0 < int(port) < 65536 else None
+
+
+def metrics_addresses(text: str) -> list[str]:
+    """The addresses at which metrics are served; none where they are not."""
+    return [] if text in NO_METRICS else text.replace(",", " ").split()
+
+
+def _are_addresses(text: str) -> bool:
+    """Neither names, which may lead anywhere, nor ``127.1``."""
+    if text in NO_METRICS:
+        return True
+    found = metrics_addresses(text)
+    return 0 < len(found) <= _MAX_ADDRESSES and all(map(_is_address, found))
+
+
+def _is_address(text: str) -> bool:
+    """By hand: what could tell costs more than all else that reads the file."""
+    if ":" not in text:
+        return re.fullmatch(rf"{_OCTET}(?:\.{_OCTET}){{3}}", text) is not None
+    left, gap, right = text.partition("::")
+    groups = [*left.split(":"), *right.split(":")] if gap else text.split(":")
+    filled = [group for group in groups if group]
+    # Beside the gap nothing is empty but a whole side of it.
+    if len(filled) != len(groups) - (gap != "") * ((not left) + (not right)):
+        return False
+    enough = len(filled) < 8 if gap else len(filled) == 8
+    return enough and all(re.fullmatch("[0-9A-Fa-f]{1,4}", group) for group in filled)
 
 
 def nearest_key(text: str) -> str | None:

@@ -82,6 +82,8 @@ class Updates(Model):
     check_jitter: Annotated[int, between(*NUMBER_KEYS["check_jitter"])] | None = None
     hook_timeout: Annotated[int, between(*NUMBER_KEYS["hook_timeout"])] | None = None
     webhook_url: Annotated[str, _as_agent("webhook_url")] | None = None
+    metrics_address: Annotated[str, _as_agent("metrics_address")] | None = None
+    metrics_port: Annotated[int, between(*NUMBER_KEYS["metrics_port"])] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:

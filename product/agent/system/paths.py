@@ -27,6 +27,7 @@ class Paths:
         self.data = f"{base}/var/lib/kubesolo"
         self.state = f"{self.data}/update/state.json"
         self.history = f"{self.data}/update/history.jsonl"
+        self.counters = f"{self.data}/update/counters.json"
         self.quarantine = f"{self.data}/update/quarantine.json"
         self.last_check = f"{self.data}/update/last-check.json"
         self.metadata = f"{self.data}/update/metadata"
@@ -47,6 +48,9 @@ class Paths:
         # When the schedule looks next, in seconds since 1970.
         self.next_check = f"{self.run}/next-check"
         self.lock = f"{self.run}/update.lock"
+        self.counters_lock = f"{self.run}/counters.lock"
+        # What is served of the figures, and where: root writes, another user reads.
+        self.metrics = f"{self.run}/metrics"
         # Left by stage 45, see product.cloudinit.record.
         self.configuration = f"{self.run}/config.json"
         self.report = f"{self.run}/agent.json"
