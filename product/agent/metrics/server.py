@@ -20,6 +20,7 @@ from product.agent.system.vitals import read_vitals
 
 MAX_CONNECTIONS = 16
 MAX_REQUEST = 8 * 1024
+SEND_BUFFER = 64 * 1024
 MAX_FACTS = 1024 * 1024
 # From the first byte to the last, in both directions: seconds.
 SECONDS = 10.0
@@ -95,6 +96,8 @@ class Server:
         except OSError:
             return
         connection.setblocking(False)
+        # What clients do not take would lie in the kernel, megabytes of it for each.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         if len(self._clients) >= MAX_CONNECTIONS:
             self._drop(min(self._clients.values(), key=lambda client: client.end))
         self._clients[connection.fileno()] = _Client(connection, time.monotonic())

@@ -197,7 +197,7 @@ def test_through_an_update_and_a_rollback(machine: Machine, metrics_tools: HostT
     scrape = machine.compare()
     assert scrape.value("kubesolo_update_available") == 0
     assert scrape.value("kubesolo_update_installs_total") == 1
-    assert scrape.value("kubesolo_health_check_passed", check="data_partition") == 1
+    assert scrape.value("kubesolo_health_check_passed", check="disk_writable") == 1
     world.update(BAD)
     world.break_disk()
     for _ in range(3):
