@@ -1,6 +1,6 @@
 """Every metric of a node but those that the kernel tells anybody (product.agent.metrics.vitals).
 
-The names of ``FIXED`` are published and stay; docs/metrics.md lists all of them.
+The names are published; docs/metrics.md lists them, and which of them stay whatever happens.
 """
 
 from __future__ import annotations
