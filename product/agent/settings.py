@@ -34,6 +34,7 @@ TEXT_KEYS = (
     "bearer_token",
     "rate_limit",
     "cosign_key",
+    "metrics_address",
 )
 # Shown nowhere, not even where they cannot be used.
 SECRET_KEYS = ("password", "bearer_token")
@@ -55,6 +56,7 @@ NUMBER_KEYS = {
     "check_interval": _Range(0, 525_600),
     "check_jitter": _Range(0, 525_600),
     "hook_timeout": _Range(1, 3600),
+    "metrics_port": _Range(1, 65535),
 }
 KEYS = frozenset((*TEXT_KEYS, *CHOICES, *NUMBER_KEYS))
 
@@ -104,6 +106,10 @@ _PATTERNS = {
     "channel": (_CHANNEL, "not a channel: small letters, digits, dots and dashes"),
 }
 
+# What metrics_address says where nothing is to be served.
+NO_METRICS = ("none", "off")
+_MAX_ADDRESSES = 8
+
 # How people write before a key, one behind another: a shell's words, and other files' sections.
 _PREFIXES = ("export", "set", "updates", "update", "os", "kubesolo")
 _MAX_PREFIXES = 16
@@ -140,6 +146,8 @@ def check_value(key: str, text: str) -> str | None:
         return None
     if key == "rate_limit":
         return None if (bytes_a_second(text) or 0) >= _LEAST_RATE else _NO_RATE
+    if key == "metrics_address":
+        return None if _are_addresses(text) else "not addresses like 127.0.0.1,::1, or none"
     if key not in _PATTERNS:
         return None
     pattern, reason = _PATTERNS[key]
@@ -187,6 +195,30 @@ def _authority(source: str) -> tuple[str, str]:
     host = re.split("[/?#]", rest)[0].rpartition("@")[2]
     default = {"http": ":80", "https": ":443"}.get(scheme)
     return scheme, host.removesuffix(default) if default else host
+
+
+def metrics_addresses(text: str) -> list[str]:
+    """The addresses at which metrics are served; none where they are not."""
+    return [] if text in NO_METRICS else text.replace(",", " ").split()
+
+
+def _are_addresses(text: str) -> bool:
+    """Neither names, which may lead anywhere, nor ``127.1``."""
+    if text in NO_METRICS:
+        return True
+    found = metrics_addresses(text)
+    return 0 < len(found) <= _MAX_ADDRESSES and all(map(_is_address, found))
+
+
+def _is_address(text: str) -> bool:
+    # Part of the interpreter, where ipaddress would have to be imported.
+    from _socket import AF_INET, AF_INET6, inet_pton
+
+    try:
+        inet_pton(AF_INET6 if ":" in text else AF_INET, text)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def nearest_key(text: str) -> str | None:

@@ -46,6 +46,10 @@ Schema 1, one JSON object; absent values are null:
                   left (see product.agent.logs.boots), the latest last
 ``ssh``           ``state`` (see product.agent.system.ssh), ``host_key`` as OpenSSH writes it and
                   its ``fingerprint``, or null
+``available``     whether the last check was offered a release that does not run
+``counters``      what happened since the installation (product.agent.records.counters)
+``metadata_ends`` role to the end of the server's metadata as last fetched (seconds since 1970)
+``vitals``        ``uptime`` (seconds), ``memory_total`` and ``memory_available`` (bytes)
 ``problems``      what an operator should know, as sentences
 """
 
@@ -61,12 +65,11 @@ from product.agent.bootloader.boot import SLOTS, other_slot
 from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
 from product.agent.errors import AgentError, hide_logins
-from product.agent.health.report import read_report
-from product.agent.logs.boots import list_boots, list_crashes
+from product.agent.figures import read_figures
+from product.agent.logs.boots import boot_number, list_crashes
 from product.agent.net.interfaces import NO_ROUTE, Network
 from product.agent.net.time_sync import TimeSync, read_time_sync
 from product.agent.node import Node, boot_disk_copies
-from product.agent.records.last_check import read_last_check
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
 from product.agent.settings import KEYS, SECRET_KEYS, without_path
@@ -115,14 +118,18 @@ class StatusReport(NamedTuple):
     configuration: dict[str, object] | None
     logs: dict[str, object]
     ssh: dict[str, str | None]
+    available: bool
+    counters: dict[str, object]
+    metadata_ends: dict[str, float]
+    vitals: dict[str, float | int]
     problems: list[str]
 
 
 def collect(node: Node, config: Config) -> StatusReport:
     """Look at everything, change nothing. Raises BootInfoError."""
     boot, release = node.boot, node.release
-    env = node.boot_env.read()
-    loaded = node.load_state()
+    figures = read_figures(node)
+    env, loaded = figures.environment, figures.loaded
     problems = [*boot.problems, *config.problems, *env.problems, *loaded.problems]
     problems += [
         f"{copy} is a copy of the boot disk: nothing is armed while both are there"
@@ -144,7 +151,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         quarantine = {digest: entry._asdict() for digest, entry in entries.items()}
     except AgentError as error:
         problems.append(error.message)
-    report = read_report(node)
+    report = figures.report
     found = report.get("problems") if report else None
     for text in [*(found if isinstance(found, list) else []), *_late_problems(node)]:
         if str(text) not in problems:
@@ -169,7 +176,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         },
         secure_boot(node.paths),
         _boot_loader(node),
-        env.confirms(boot.slot),
+        figures.confirmed,
         pending,
         slots,
         loaded.state.as_json(),
@@ -180,7 +187,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         maintenance.find(node, config),
         _settings(config),
         _schedule(node, config),
-        _last_check(node),
+        figures.last_check._asdict() if figures.last_check else None,
         _inhibitors(node, problems),
         _next_boot(env, slots),
         list(config.unknown),
@@ -189,6 +196,10 @@ def collect(node: Node, config: Config) -> StatusReport:
         _configuration(node),
         _logs(node),
         _ssh(node, problems),
+        figures.available,
+        figures.counters.as_json(),
+        figures.metadata_ends,
+        figures.vitals,
         problems,
     )
 
@@ -215,11 +226,6 @@ def _schedule(node: Node, config: Config) -> dict[str, int | None]:
     except (OSError, ValueError):
         moment = None
     return {"interval": interval, "next_check": moment}
-
-
-def _last_check(node: Node) -> dict[str, str | None] | None:
-    found = read_last_check(node.paths.last_check)
-    return found._asdict() if found else None
 
 
 def _inhibitors(node: Node, problems: list[str]) -> list[dict[str, str]]:
@@ -324,8 +330,8 @@ def _late_problems(node: Node) -> list[str]:
 
 
 def _logs(node: Node) -> dict[str, object]:
-    boots, crashes = list_boots(node.paths), list_crashes(node.paths)
-    return {"boot": boots[-1].number, "crashes": [crash._asdict() for crash in crashes]}
+    crashes = list_crashes(node.paths)
+    return {"boot": boot_number(node.paths), "crashes": [crash._asdict() for crash in crashes]}
 
 
 def _ssh(node: Node, problems: list[str]) -> dict[str, str | None]:

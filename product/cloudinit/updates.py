@@ -142,6 +142,8 @@ class Updates(Model):
     cosign_key: Annotated[str, _pem("cosign_key", p256_key)] | None = None
     require_cosign: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
     usb_updates: Annotated[str, BeforeValidator(_usb)] | None = None
+    metrics_address: Annotated[str, _as_agent("metrics_address")] | None = None
+    metrics_port: Annotated[int, between(*NUMBER_KEYS["metrics_port"])] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:

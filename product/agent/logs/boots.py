@@ -62,6 +62,12 @@ def list_boots(paths: Paths) -> list[BootLog]:
     return [_read(paths.own_logs, 1)]
 
 
+def boot_number(paths: Paths) -> int:
+    """The number of the present boot, without a look into the logs."""
+    names = [name for name in _listing(f"{paths.logs}/boots") if name.isdigit()]
+    return max(map(int, names), default=1)
+
+
 def find_boot(boots: list[BootLog], wanted: int) -> BootLog:
     """``wanted``: a boot's number, 0 for the present one, -1 for the one before it.
 

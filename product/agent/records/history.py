@@ -4,8 +4,9 @@ Keys: ``time`` (ISO 8601, UTC), ``event`` (apply, activate, trial, rollback,
 datastore, hook), ``outcome`` (staged, up-to-date, refused, failed, activated, success, rolled_back,
 restored, kept), ``from_version``, ``to_version``,
 ``digest``, ``reason``, ``bypassed`` (of apply: gates that were not asked, and why; older entries
-have no such key), ``source`` (of apply: where the release came from), ``evidence`` (only where a
-failed boot left any: the file with its last console); absent values are null or have no key. The
+have no such key), ``source`` (of apply: where the release came from), ``gate`` (the one that
+refused), ``bytes`` (of apply: what came into the slot, by kind full, delta and copied), ``seconds``
+(of apply: how long it took), ``evidence`` (only where a failed boot left any: the file with its last console); absent values are null or have no key. The
 file keeps the last entries only.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 
 from product.agent.system.clock import timestamp
 from product.agent.system.files import make_directories, write_all, write_atomic
@@ -55,12 +57,15 @@ class History:
         to_version: str | None = None,
         digest: str | None = None,
         reason: str | None = None,
+        gate: str | None = None,
+        moved: Mapping[str, int] | None = None,
+        seconds: float | None = None,
         bypassed: str | None = None,
         evidence: str | None = None,
         source: str | None = None,
     ) -> str | None:
         """Append an entry; the problem where it could not be kept."""
-        entry = {
+        entry: dict[str, object] = {
             "time": timestamp(now),
             "event": event,
             "outcome": outcome,
@@ -70,6 +75,12 @@ class History:
             "reason": reason,
             "bypassed": bypassed,
         }
+        if gate:
+            entry["gate"] = gate
+        if moved is not None:
+            entry["bytes"] = dict(moved)
+        if seconds is not None:
+            entry["seconds"] = round(seconds, 1)
         if evidence:
             entry["evidence"] = evidence
         if source:

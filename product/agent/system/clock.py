@@ -33,3 +33,14 @@ class Clock:
 def timestamp(seconds: float) -> str:
     """``seconds`` since 1970 as UTC in ISO 8601, such as ``2026-11-21T10:55:24Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Seconds since 1970 of what ``timestamp`` wrote; None for anything else."""
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+        return moment.astimezone(UTC).timestamp() if moment.tzinfo else None
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -27,6 +27,7 @@ class Paths:
         self.data = f"{base}/var/lib/kubesolo"
         self.state = f"{self.data}/update/state.json"
         self.history = f"{self.data}/update/history.jsonl"
+        self.counters = f"{self.data}/update/counters.json"
         self.quarantine = f"{self.data}/update/quarantine.json"
         self.last_check = f"{self.data}/update/last-check.json"
         # What became of the sticks that were plugged in.
@@ -54,6 +55,9 @@ class Paths:
         self.lock = f"{self.run}/update.lock"
         # Of the resident process, see product.agent.services.fork_server.
         self.agent_socket = f"{self.run}/agent.sock"
+        self.counters_lock = f"{self.run}/counters.lock"
+        # What is served of the figures, and where: root writes, another user reads.
+        self.metrics = f"{self.run}/metrics"
         # Left by stage 45, see product.cloudinit.record.
         self.configuration = f"{self.run}/config.json"
         self.report = f"{self.run}/agent.json"

@@ -14,6 +14,7 @@ from product.agent.system.files import read_bounded
 WARN_BEFORE = timedelta(days=30)
 # Snapshot and timestamp live for a month as it is, and are renewed every day.
 _ROLES = ("root", "targets")
+_ALL_ROLES = (*_ROLES, "snapshot", "timestamp")
 _MAX = 5_000_000
 
 
@@ -36,6 +37,12 @@ def ending(metadata_dir: str, now: float) -> list[str]:
             "renew it, or this node takes no more updates"
         )
     return found
+
+
+def role_ends(metadata_dir: str) -> dict[str, float]:
+    """Role to the end of its metadata as last fetched, in seconds since 1970, of those kept."""
+    ends = {role: _end(f"{metadata_dir}/{role}.json") for role in _ALL_ROLES}
+    return {role: end.timestamp() for role, end in ends.items() if end is not None}
 
 
 def _end(path: str) -> datetime | None:

@@ -11,6 +11,7 @@ from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
 from product.agent.errors import AgentError, ConfigError, RefusedError, as_state_error
 from product.agent.node import Node
+from product.agent.records.counters import COPIED, FULL
 from product.agent.records.state import Phase
 from product.agent.slots.store import SlotStore
 from product.agent.slots.writer import Fetch, SlotWriter
@@ -28,6 +29,7 @@ from product.agent.update.gates import (
 from product.agent.update.hooks import BEFORE_APPLY, require_hooks
 from product.agent.update.reconcile import reconcile
 from product.agent.update.record import AFTER_APPLY, Record
+from product.agent.update.tally import Tally
 from product.agent.update.token import make_token
 from product.manifest import Artifact, Manifest
 from product.version import is_version, parse_version
@@ -136,6 +138,8 @@ class Attempt:
         self._say = say
         self._store = SlotStore(node.paths, node.volumes, node.boot)
         self._verdicts: list[Verdict] = []
+        self._tally = Tally()
+        self._began = 0.0
 
     @property
     def bypassed(self) -> str | None:
@@ -167,15 +171,18 @@ class Attempt:
         reconcile(record, env, self._node.boot.slot)
         _require_confirmed(env, self._node.boot.slot)
         now = self._node.clock.now()
+        self._began = self._node.clock.monotonic()
         record.save(record.state.begin(self._node.release.version, now))
+        record.count_attempt()
         try:
             release = self._stage(record, env)
         except (AgentError, OSError) as error:
             failure = error if isinstance(error, AgentError) else _from_os(error)
             reason = as_state_error(failure)
             record.try_save(record.state.fail(reason))
-            outcome = "refused" if isinstance(failure, RefusedError) else "failed"
-            record.note("apply", outcome, reason, bypassed=record.state.bypassed)
+            refused = isinstance(failure, RefusedError)
+            gate = failure.code if refused else None
+            self._note(record, "refused" if refused else "failed", reason, gate)
             raise failure from None
         for problem in record.problems:
             self._say(f"problem: {problem}")
@@ -194,7 +201,7 @@ class Attempt:
         release = find_release(self._node, self._config, source, self._node.paths.metadata)
         if release is None:
             record.save(record.state.to(Phase.IDLE)._replace(attempt_count=0))
-            record.note("apply", "up-to-date", bypassed=record.state.bypassed)
+            self._note(record, "up-to-date")
             return None
         record.save(record.state.set_target(release.version, release.digest))
         gates = [gate for gate in GATES if gate.needs_release]
@@ -207,9 +214,23 @@ class Attempt:
         record.save(record.state.download(passive, trial))
         self._write(passive, env, release, partial(self._fetch, source))
         record.save(record.state.to(Phase.STAGED))
-        record.note("apply", "staged", bypassed=record.state.bypassed)
+        self._note(record, "staged")
         record.run_hooks(self._config, AFTER_APPLY)
         return release
+
+    def _note(
+        self, record: Record, outcome: str, reason: str | None = None, gate: str | None = None
+    ) -> None:
+        """The attempt's entry in the history, with what it cost."""
+        record.note(
+            "apply",
+            outcome,
+            reason,
+            gate=gate,
+            moved=self._tally.bytes,
+            seconds=self._node.clock.monotonic() - self._began,
+            bypassed=record.state.bypassed,
+        )
 
     def _pass(self, gates: list[Gate], context: GateContext, record: Record) -> None:
         verdicts = evaluate(gates, context)
@@ -226,7 +247,7 @@ class Attempt:
             writer = stack.enter_context(self._store.writing(slot, env.active_slot))
             writer.invalidate(manifest)
             for artifact in self._copy(writer, manifest):
-                self._place(writer, artifact, fetch)
+                self._place(writer, artifact, self._tally.counting(FULL, fetch))
             writer.verify(manifest)
             writer.seal(release.manifest_bytes)
         self._say(f"slot {slot} holds {release.version}, read back and compared")
@@ -237,7 +258,7 @@ class Attempt:
         try:
             with self._store.running() as running:
                 for artifact in filter(running.holds, manifest.artifacts):
-                    self._place(writer, artifact, running.copy)
+                    self._place(writer, artifact, self._tally.counting(COPIED, running.copy))
                     left.remove(artifact)
         except (AgentError, OSError) as error:
             self._say(f"not everything is copied from the running slot: {error}")

@@ -24,9 +24,8 @@ from product.agent.update.gates import (
     Verdict,
     describe_bypassed,
     evaluate,
-    require,
 )
-from product.agent.update.power import reboot_in_window
+from product.agent.update.power import reboot_in_window, require_counted
 
 
 class CheckResult(NamedTuple):
@@ -133,7 +132,7 @@ def apply_release(node: Node, config: Config, *, force: bool, say: Say) -> Apply
 def require_reboot_allowed(node: Node, config: Config, *, force: bool) -> tuple[Verdict, ...]:
     """Ask window, inhibitors and the node's block label. Raises RefusedError."""
     verdicts = evaluate((*REBOOT_GATES, LABEL_GATE), GateContext(node, config, force))
-    require(verdicts)
+    require_counted(node, verdicts)
     return tuple(verdicts)
 
 

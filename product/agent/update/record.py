@@ -6,13 +6,16 @@ Only the holder of the lock has a Record.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.node import Node
+from product.agent.records.counters import CounterFile, Counters
 from product.agent.records.history import History
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import Phase, UpdateState
+from product.agent.system.clock import timestamp
 
 # Hooks that stand after a step, see product.agent.update.hooks.
 AFTER_APPLY, AFTER_COMMIT, AFTER_ROLLBACK = "after-apply", "after-commit", "after-rollback"
@@ -52,6 +55,11 @@ class Record:
         if self.saved is not before and (problem := tell(self.node, before, self.state)):
             self.problems.append(problem)
 
+    def count_attempt(self) -> None:
+        """One has begun; it counts however it ends, be it by a power cut."""
+        if problem := counter_file(self.node).change(Counters.attempted):
+            self.problems.append(problem)
+
     def run_hooks(self, config: Config, event: str) -> None:
         """Run the hooks that stand after a step; what fails is a problem, and in the history."""
         if not os.path.isdir(self.node.paths.hooks):
@@ -87,21 +95,54 @@ class Record:
         outcome: str,
         reason: str | None = None,
         *,
+        gate: str | None = None,
+        moved: Mapping[str, int] | None = None,
+        seconds: float | None = None,
         bypassed: str | None = None,
         evidence: str | None = None,
     ) -> None:
-        """Append to the history what became of the attempt in ``state``."""
+        """Count and append to the history what became of the attempt in ``state``."""
+        now = self.node.clock.now()
+        entry = {
+            "time": timestamp(now),
+            "event": event,
+            "outcome": outcome,
+            "to_version": self.state.to_version,
+            "reason": reason,
+        }
+
+        def add(counters: Counters) -> Counters:
+            counters = counters.moved(moved or {}).ended(entry)
+            return counters.refused(gate) if gate else counters
+
+        # Before the history, which is where counting begins.
+        if problem := counter_file(self.node).change(add):
+            self.problems.append(problem)
         problem = History(self.node.paths.history).add(
-            self.node.clock.now(),
+            now,
             event,
             outcome,
             from_version=self.state.from_version,
             to_version=self.state.to_version,
             digest=self.state.to_digest,
             reason=reason,
+            gate=gate,
+            moved=moved,
+            seconds=seconds,
             bypassed=bypassed,
             evidence=evidence,
             source=self.source if event == "apply" else None,
         )
         if problem:
             self.problems.append(problem)
+
+
+def counter_file(node: Node) -> CounterFile:
+    """The node's counters, which also those count who do not hold the lock."""
+    paths = node.paths
+    return CounterFile(paths.counters, paths.history, paths.counters_lock)
+
+
+def count_refusal(node: Node, gate: str) -> None:
+    """Of a reboot; those of an attempt come with its entry in the history."""
+    counter_file(node).change(lambda counters: counters.refused(gate))

@@ -9,8 +9,8 @@ from product.agent.cli.output import print_progress, print_result
 from product.agent.errors import EXIT_DONE
 from product.agent.node import Node
 from product.agent.system.lock import exclusive
-from product.agent.update.gates import REBOOT_GATES, GateContext, evaluate, require
-from product.agent.update.power import reboot_in_window
+from product.agent.update.gates import REBOOT_GATES, GateContext, evaluate
+from product.agent.update.power import reboot_in_window, require_counted
 from product.agent.update.reconcile import reconcile
 from product.agent.update.record import AFTER_ROLLBACK, Record
 from product.agent.update.rollback import roll_back_manually
@@ -29,7 +29,8 @@ def run(node: Node, options: argparse.Namespace) -> int:
     """
     with exclusive(node.paths.lock, urgent=True):
         if options.reboot:
-            require(evaluate(REBOOT_GATES, GateContext(node, options.config, options.force)))
+            context = GateContext(node, options.config, options.force)
+            require_counted(node, evaluate(REBOOT_GATES, context))
         record = Record(node)
         env = node.boot_env.read()
         reconcile(record, env, node.boot.slot)

@@ -25,8 +25,20 @@ def run(node: Node, options: argparse.Namespace) -> int:
         reason = f" ({entry['reason']})" if entry.get("reason") else ""
         bypassed = f" (bypassed {entry['bypassed']})" if entry.get("bypassed") else ""
         source = f" from {entry['source']}" if entry.get("source") else ""
-        outcome = f"{entry.get('outcome')}{source}{reason}{bypassed}"
+        gate = f" by {entry['gate']}" if entry.get("gate") else ""
+        outcome = f"{entry.get('outcome')}{source}{gate}{reason}{bypassed}{_cost(entry)}"
         print(f"{entry.get('time')} {entry.get('event')}{target}: {outcome}")
         if entry.get("evidence"):
             print(f"  its last console: {entry['evidence']}")
     return EXIT_DONE
+
+
+def _cost(entry: dict[str, object]) -> str:
+    """Of an apply that fetched or copied something."""
+    moved, seconds = entry.get("bytes"), entry.get("seconds")
+    if not isinstance(moved, dict) or not any(moved.values()):
+        return ""
+    words = {"full": "fetched", "delta": "fetched as a delta", "copied": "copied"}
+    parts = [f"{moved[kind]} bytes {word}" for kind, word in words.items() if moved.get(kind)]
+    took = f" in {seconds} s" if isinstance(seconds, int | float) else ""
+    return f"; {', '.join(parts)}{took}"

@@ -47,7 +47,8 @@ COSTLY = {
     [
         ([], 2),
         (["--help"], 0),
-        (["metrics"], 2),
+        (["metrics"], 0),
+        (["metric"], 2),
         (["dance"], 2),
         (["status", "--help"], 0),
         (["status", "--dance"], 2),
@@ -197,6 +198,10 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "configuration",
         "logs",
         "ssh",
+        "available",
+        "counters",
+        "metadata_ends",
+        "vitals",
         "problems",
     ]
     assert report["version"] == "0.2.0"
