@@ -12,11 +12,24 @@ so, and the window counts as closed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from product.agent.errors import ConfigError
-from product.agent.settings import CHOICES, KEYS, NUMBER_KEYS, check_value, nearest_key, shown
+from product.agent.errors import ConfigError, has_login
+from product.agent.settings import (
+    CHOICES,
+    KEYS,
+    LOGIN_KEYS,
+    NUMBER_KEYS,
+    SECRET_KEYS,
+    bytes_a_second,
+    check_together,
+    check_value,
+    is_same_source,
+    nearest_key,
+    shown,
+    shown_line,
+)
 
 MAX_BYTES = 64 * 1024
 # A file that is all mistakes names the first of them.
@@ -40,8 +53,13 @@ class Config(NamedTuple):
     nodes lie, a tenth of the interval where nothing is set. ``pod_servers`` are servers of the node
     or its link that a pod may name all the same, by host or host:port; ``server_from_pod``: a pod
     named ``server``. ``hook_timeout`` is in seconds, for each hook; steps of an update are posted
-    to ``webhook_url``. ``from_file`` and ``from_flags`` are the keys that have their values from
-    there.
+    to ``webhook_url``. ``proxy`` is what servers are reached through, but those that ``no_proxy``
+    names; ``ca_certificates`` is a PEM file of authorities beside the system's. ``username`` and
+    ``password``, or ``bearer_token``, are sent to the server that the file names, and to no other,
+    and so is ``client_certificate`` with its ``client_key`` (PEM files). ``rate_limit`` is in bytes
+    a second. ``cosign_key`` is the PEM file of a public key that must have signed what a registry
+    serves where ``require_cosign`` is yes. ``from_file`` and ``from_flags`` are the keys that have
+    their values from there.
     """
 
     server: str | None = None
@@ -61,11 +79,27 @@ class Config(NamedTuple):
     check_jitter: int | None = None
     hook_timeout: int = 60
     webhook_url: str | None = None
+    proxy: str | None = None
+    no_proxy: str = ""
+    ca_certificates: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    username: str | None = None
+    password: str | None = None
+    bearer_token: str | None = None
+    rate_limit: str | None = None
+    cosign_key: str | None = None
+    require_cosign: str = "no"
     from_file: tuple[str, ...] = ()
     from_flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     window_unknown: str | None = None
+
+    @property
+    def bytes_a_second(self) -> int | None:
+        """``rate_limit`` as a number; None where there is no limit."""
+        return bytes_a_second(self.rate_limit) if self.rate_limit else None
 
     def require_usable(self) -> None:
         """Raise ConfigError where the file held a value that could not be used."""
@@ -85,6 +119,8 @@ class _Loader:
         self.problems: list[str] = []
         self.unknown: list[str] = []
         self.window_unknown: str | None = None
+        # Where the file says that releases come from, whatever a flag says.
+        self.sources: list[str] = []
         self._lines: dict[str, int] = {}
 
     def problem(self, text: str, key: str | None) -> None:
@@ -129,22 +165,27 @@ class _Loader:
         near = nearest_key(key)
         meant = f", perhaps {near} is meant" if near else ""
         if not equals:
-            self.problem(f"{where}: {shown(line)} is not key=value{meant}", near)
+            self.problem(f"{where}: {shown_line(line)} is not key=value{meant}", near)
         elif key in KEYS:
             self._known(number, key, value)
         elif near or not key or not _KEY_CHARACTERS.issuperset(key):
-            self.problem(f"{where}: {shown(key)} is no key{meant}", near)
+            self.problem(f"{where}: {shown_line(key)} is no key{meant}", near)
         elif len(self.unknown) < MAX_PROBLEMS:
-            self.unknown.append(f"{where}: {shown(key)} is no key of this version and is ignored")
+            self.unknown.append(
+                f"{where}: {shown_line(key)} is no key of this version and is ignored"
+            )
 
     def _known(self, number: int, key: str, value: str) -> None:
         if (first := self._lines.setdefault(key, number)) != number:
             text = f"{self.path} line {number}: {key} is set in line {first} already"
             self.problem(text, key)
+        if key in ("server", "registry"):
+            self.sources.append(value.strip("\"'"))
         if key in self.overridden:
             return
         if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-            value = value[1:-1].strip()
+            # Blanks are a part of a password that stands in quotes, and of nothing else.
+            value = value[1:-1] if key in SECRET_KEYS else value[1:-1].strip()
         self.take(key, value, f"{self.path} line {number}: ")
 
     def take(self, key: str, value: str, where: str) -> None:
@@ -154,32 +195,62 @@ class _Loader:
             self.values.pop(key, None)
             return
         if reason := check_value(key, value):
-            self.problem(f"{where}{key} is {shown(value)}, {reason}", key)
+            found = "a value" if key in SECRET_KEYS else shown(value)
+            self.problem(f"{where}{key} is {found}, {reason}", key)
             if key == _WINDOW:
                 self.values[key] = value
         else:
             self.values[key] = int(value) if key in NUMBER_KEYS else value
 
 
-def load_config(path: str, flags: Mapping[str, str | int | None] | None = None) -> Config:
-    """Read ``path`` (which may be missing) and lay ``flags`` that are not None over it."""
+def load_config(
+    path: str,
+    flags: Mapping[str, str | int | None] | None = None,
+    *,
+    server_from_pod: bool = False,
+) -> Config:
+    """Read ``path`` (which may be missing) and lay ``flags`` that are not None over it.
+
+    The login of the file is for the file's own server: another one gets none of it. One that a pod
+    named gets it only where the file names the same.
+    """
     overrides = {key: value for key, value in (flags or {}).items() if value is not None}
     loader = _Loader(path, frozenset(overrides))
     loader.file()
+    if not _is_own_source(loader.sources, overrides, server_from_pod):
+        for key in LOGIN_KEYS:
+            loader.values.pop(key, None)
     from_file = tuple(sorted(loader.values.keys() - overrides.keys()))
     loader.values.update(overrides)
     for key, value in overrides.items():
         if value != "" and (reason := check_value(key, str(value))):
             loader.problems.append(f"the given {key} is {shown(str(value))}, {reason}")
+    if has_login(str(overrides.get("proxy") or "")):
+        loader.problems.append(
+            "the given proxy has a login, which every process could see: set proxy= in the file"
+        )
+    for key, reason in check_together(loader.values):
+        loader.problem(f"{path}: {key} {reason}", key)
     # Each value was checked above; a mapping cannot carry its field's type.
     return Config(
         **loader.values,  # type: ignore[arg-type]
         from_file=from_file,
         from_flags=tuple(sorted(overrides)),
+        server_from_pod=server_from_pod,
         problems=tuple(loader.problems),
         unknown=tuple(loader.unknown),
         window_unknown=loader.window_unknown,
     )
+
+
+def _is_own_source(
+    named: Sequence[str], overrides: Mapping[str, str | int], from_pod: bool
+) -> bool:
+    """Whether the releases come from where the file says, as far as it says it."""
+    if not any(named):
+        return not from_pod
+    given = [str(overrides[key]) for key in ("server", "registry") if overrides.get(key)]
+    return all(any(is_same_source(one, other) for other in named) for one in given)
 
 
 __all__ = ["CHOICES", "KEYS", "MAX_BYTES", "Config", "check_value", "load_config"]

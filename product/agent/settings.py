@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from product.agent.errors import ConfigError, hide_logins
+from product.agent.errors import ConfigError, has_login, hide_logins
 from product.agent.window import parse_window
 
-CHOICES = {"datastore_restore": ("minor", "always", "never")}
+CHOICES = {"datastore_restore": ("minor", "always", "never"), "require_cosign": ("yes", "no")}
 TEXT_KEYS = (
     "server",
     "registry",
@@ -19,7 +20,21 @@ TEXT_KEYS = (
     "healthcheck_url",
     "pod_servers",
     "webhook_url",
+    "proxy",
+    "no_proxy",
+    "ca_certificates",
+    "client_certificate",
+    "client_key",
+    "username",
+    "password",
+    "bearer_token",
+    "rate_limit",
+    "cosign_key",
 )
+# Shown nowhere, not even where they cannot be used.
+SECRET_KEYS = ("password", "bearer_token")
+# What proves who the node is: for the server that update.conf names, and for no other.
+LOGIN_KEYS = ("username", *SECRET_KEYS, "client_certificate", "client_key")
 
 
 class _Range(NamedTuple):
@@ -55,6 +70,20 @@ _ANY_LOGIN = re.compile(r"//.{1,2048}@", re.DOTALL)
 _PLACE = r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?"
 _PLACES = rf"{_PLACE}(?:[ ,]+{_PLACE}){{0,63}}"
 
+# A proxy has no path: what is asked for goes through it as it is.
+_PROXY = rf"(?i:https?)://{_HOST}/?"
+# Hosts, domains and networks, as the variable no_proxy of other programs has them.
+_AWAY = r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Fa-f:.]{2,45}(?:/[0-9]{1,3})?|[A-Za-z0-9.*_-]{1,253})"
+_AWAY_LIST = rf"{_AWAY}(?:[ ,]+{_AWAY}){{0,63}}"
+# RFC 7617: the first colon ends the name. RFC 6750: what a bearer token is made of.
+_USERNAME = r"[^:]{1,255}"
+_PASSWORD = r".{1,1024}"
+_TOKEN = r"[A-Za-z0-9._~+/-]{1,8192}={0,8}"
+_RATE = re.compile(r"([0-9]{1,9})([kKM]?)")
+_UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1_000_000}
+_LEAST_RATE = 1000
+_NO_RATE = "not bytes a second like 500k or 2M (k is 1000), at least 1k"
+
 # Each key's pattern, and what a value is not that does not match it.
 _PATTERNS = {
     "server": (_SERVER, "not an address like https://releases.example.com/kubesolo"),
@@ -63,6 +92,11 @@ _PATTERNS = {
     "registry": (_REGISTRY, "not a repository like registry.example.com/kubesolo-os"),
     "tag": (_TAG, "not a tag"),
     "pod_servers": (_PLACES, "not hosts like 127.0.0.1:8080, localhost"),
+    "proxy": (_PROXY, "not a proxy like http://proxy.example.com:3128"),
+    "no_proxy": (_AWAY_LIST, "not hosts, domains and networks like .example.com, 10.0.0.0/8"),
+    "username": (_USERNAME, "not a user's name: it has no colon, and at most 255 letters"),
+    "password": (_PASSWORD, "longer than 1024 letters"),
+    "bearer_token": (_TOKEN, "which has what no bearer token has, or more than 8192 letters"),
     "channel": (_CHANNEL, "not a channel: small letters, digits, dots and dashes"),
 }
 
@@ -71,6 +105,8 @@ _PREFIXES = ("export", "set", "updates", "update", "os", "kubesolo")
 _MAX_PREFIXES = 16
 # Letters of every word for a window; one that is passed over would be open.
 _OF_A_WINDOW = ("window", "maint")
+# The same for a secret, which no message shows.
+_OF_A_SECRET = ("pass", "pwd", "token", "bearer", "secret")
 # Keys of so many characters may have two wrong ones.
 _LONG = 12
 _LONGEST = 64
@@ -98,6 +134,8 @@ def check_value(key: str, text: str) -> str | None:
         except ConfigError as error:
             return f"not a window: {error.hint}"
         return None
+    if key == "rate_limit":
+        return None if (bytes_a_second(text) or 0) >= _LEAST_RATE else _NO_RATE
     if key not in _PATTERNS:
         return None
     pattern, reason = _PATTERNS[key]
@@ -106,6 +144,45 @@ def check_value(key: str, text: str) -> str | None:
         return reason
     port = found.groupdict().get("port")
     return reason if port is not None and not 0 < int(port) < 65536 else None
+
+
+def bytes_a_second(text: str) -> int | None:
+    """The value of ``rate_limit``; None where it is none."""
+    found = _RATE.fullmatch(text)
+    return int(found[1]) * _UNITS[found[2]] if found else None
+
+
+def check_together(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Key and reason of each value that does not go with the others, or without one."""
+    for key, other in (
+        ("username", "password"),
+        ("password", "username"),
+        ("client_certificate", "client_key"),
+        ("client_key", "client_certificate"),
+    ):
+        if values.get(key) and not values.get(other):
+            yield key, f"needs {other}, too"
+    if values.get("username") and values.get("bearer_token"):
+        yield "bearer_token", "and username are both there, and a request has one login"
+    for key in ("username", "bearer_token"):
+        if values.get(key) and has_login(str(values.get("server") or "")):
+            yield key, "is there, and server has a login of its own: leave one of them out"
+    if values.get("require_cosign") == "yes" and not values.get("cosign_key"):
+        yield "require_cosign", "is yes and needs cosign_key, too"
+
+
+def is_same_source(one: str, other: str) -> bool:
+    """Whether two values of server, or of registry, are of one host and port by one scheme."""
+    return _authority(one) == _authority(other)
+
+
+def _authority(source: str) -> tuple[str, str]:
+    scheme, mark, rest = source.lower().partition("://")
+    if not mark:
+        scheme, rest = "registry", scheme
+    host = re.split("[/?#]", rest)[0].rpartition("@")[2]
+    default = {"http": ":80", "https": ":443"}.get(scheme)
+    return scheme, host.removesuffix(default) if default else host
 
 
 def nearest_key(text: str) -> str | None:
@@ -133,6 +210,15 @@ def _without_prefixes(text: str) -> list[str]:
             if rest.startswith(prefix) and len(found) < _MAX_PREFIXES:
                 found.append(rest.removeprefix(prefix))
     return found
+
+
+def shown_line(text: str) -> str:
+    """A line, or what stands before its equals sign, for a message; of one that may be a secret's
+    its first word."""
+    letters = _squeezed(text)
+    if any(part in letters for part in _OF_A_SECRET):
+        text = re.split(r"[\s:=]", text, maxsplit=1)[0]
+    return shown(text)
 
 
 def shown(text: str) -> str:

@@ -23,8 +23,9 @@ Schema 1, one JSON object; absent values are null:
 ``maintenance``   ``window`` as configured, ``zone`` with its distance from UTC, ``open``, ``opens``
                   (seconds since 1970; null where it does not open within three days) and
                   ``problem``, why the window is not known, or null
-``settings``      the effective settings of update.conf, key to ``value`` (a URL's login hidden, and
-                  all but the host of webhook_url) and ``source``: flag, file or default
+``settings``      the effective settings of update.conf, key to ``value`` (a URL's login hidden,
+                  all but the host of webhook_url, and a password or token as ***) and
+                  ``source``: flag, file or default
 ``schedule``      ``interval`` in minutes (0: nobody looks unasked) and ``next_check`` (seconds
                   since 1970), or null where the service has not said it yet
 ``last_check``    the latest look for a release (see product.agent.records.last_check), with the
@@ -68,7 +69,7 @@ from product.agent.node import Node, boot_disk_copies
 from product.agent.records.last_check import read_last_check
 from product.agent.records.quarantine import Quarantine
 from product.agent.records.state import TRIAL_PHASES, UpdateState
-from product.agent.settings import KEYS, without_path
+from product.agent.settings import KEYS, SECRET_KEYS, without_path
 from product.agent.slots.content import BUSY
 from product.agent.slots.store import SlotStore
 from product.agent.system.clock import timestamp
@@ -197,7 +198,9 @@ def _settings(config: Config) -> dict[str, dict[str, object]]:
     found = {}
     for key in sorted(KEYS):
         value = getattr(config, key)
-        if isinstance(value, str):
+        if value and key in SECRET_KEYS:
+            value = "***"
+        elif isinstance(value, str):
             value = hide_logins(value) if key != "webhook_url" else without_path(value)
         found[key] = {"value": value, "source": sources.get(key, "default")}
     return found
@@ -390,6 +393,8 @@ def as_text(report: StatusReport) -> str:
     lines.append(f"last check: {_last_check_text(report)}")
     for one in report.inhibitors:
         lines.append(f"inhibited by {one['name']} of {one['owner']}: {one['reason']}")
+    if access := _access_text(report.settings):
+        lines.append(f"access: {access}")
     lines.append(f"maintenance window: {maintenance.as_text(report.maintenance)}")
     if report.configuration and report.configuration.get("source"):
         lines.append(
@@ -418,6 +423,21 @@ def _next_boot_text(report: StatusReport) -> str:
     if slot is None:
         return "unknown: the boot loader decides"
     return f"slot {slot}, {version or 'which holds no release'} ({why})"
+
+
+def _access_text(settings: dict[str, dict[str, object]]) -> str:
+    """How the node reaches its source, where that is said; empty without any of it."""
+    value = {key: entry["value"] for key, entry in settings.items()}
+    parts = [
+        f"through the proxy {value['proxy']}" if value["proxy"] else "",
+        f"authorities of {value['ca_certificates']}" if value["ca_certificates"] else "",
+        "a client certificate" if value["client_certificate"] else "",
+        f"the login of {value['username']}" if value["username"] else "",
+        "a bearer token" if value["bearer_token"] else "",
+        f"at most {value['rate_limit']} bytes a second" if value["rate_limit"] else "",
+        "signed with cosign" if value["require_cosign"] == "yes" else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _last_check_text(report: StatusReport) -> str:

@@ -109,7 +109,7 @@ def _known(
             notes.append(document.problem((key,), f"is passed over: {NOTED[key]}", at_key=True))
         elif key in CloudConfig.model_fields:
             values[key] = value
-        elif key in SETTINGS or key in Updates.model_fields:
+        elif key in SETTINGS or (key in Updates.model_fields and key not in REFUSED):
             block = "kubesolo" if key in SETTINGS else "updates"
             problems.append(document.problem((key,), f"belongs below `{block}:`", at_key=True))
         elif key not in REFUSED:

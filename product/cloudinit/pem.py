@@ -1,6 +1,6 @@
-"""Certificates and public keys in PEM, checked before they reach the node.
+"""Certificates and keys in PEM, checked before they reach the node.
 
-A private key is refused wherever it stands, and no message shows any of it.
+A private key is refused wherever a public one belongs, and no message shows any of it.
 """
 
 from __future__ import annotations
@@ -73,3 +73,51 @@ def public_keys(value: object) -> str:
             raise ValueError("is not an Ed25519 key, which alone sign releases")
         text += key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     return text
+
+
+def p256_key(value: object) -> str:
+    """The public key of a pair that cosign made, as PEM. Raises ValueError."""
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    blocks = _blocks(value, "a public key")
+    if len(blocks) != 1 or blocks[0][0] != "PUBLIC KEY":
+        raise ValueError("is not one PUBLIC KEY; copy the file cosign.pub")
+    try:
+        key = load_pem_public_key(blocks[0][1].encode())
+    except Exception:
+        raise ValueError("is damaged; copy the whole file cosign.pub") from None
+    if not isinstance(key, EllipticCurvePublicKey) or not isinstance(key.curve, SECP256R1):
+        raise ValueError("is no key of the curve P-256, which cosign generate-key-pair makes")
+    return f"{blocks[0][1]}\n"
+
+
+def private_key(value: object) -> str:
+    """A private key without a passphrase, as PEM. Raises ValueError, which shows none of it."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    if not isinstance(value, str) or len(value) > MAX_LENGTH:
+        raise ValueError("needs a private key as PEM text; write it after '|', indented")
+    found = re.fullmatch(
+        r"\s*(-----BEGIN ([A-Z0-9 ]{0,40}PRIVATE KEY)-----\s.*?-----END \2-----)\s*",
+        value,
+        re.DOTALL,
+    )
+    if found is None:
+        raise ValueError("is not one private key as PEM: -----BEGIN PRIVATE KEY----- to its end")
+    try:
+        load_pem_private_key(found[1].encode(), None)
+    except TypeError:
+        raise ValueError("has a passphrase, which nobody could type on the node") from None
+    except Exception:
+        raise ValueError("is damaged; copy the whole PEM file") from None
+    return f"{found[1]}\n"
+
+
+def belong_together(certificate: str, key: str) -> bool:
+    """Whether the first certificate is that of the private ``key``; both were checked."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    public = x509.load_pem_x509_certificate(certificate.encode()).public_key()
+    return public == load_pem_private_key(key.encode(), None).public_key()

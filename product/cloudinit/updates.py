@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import BeforeValidator, model_validator
 
-from product.agent.settings import NUMBER_KEYS, check_value
-from product.cloudinit.checking import Model, between, shown
+from product.agent.settings import NUMBER_KEYS, SECRET_KEYS, check_together, check_value
+from product.cloudinit.checking import Model, between, flag, kind, shown
 from product.cloudinit.errors import Faults
 from product.cloudinit.hosts import require_text
-from product.cloudinit.pem import public_keys
+from product.cloudinit.pem import belong_together, certificates, p256_key, private_key, public_keys
 
 # How often a node looks for updates that was told of a server, and of no interval: minutes.
 CHECK_MINUTES = 360
 KEY_FILE = "/etc/kubesolo/update-key.pem"
+# Where the text of a key of the block is written, and with which mode.
+PEM_FILES = {
+    "pubkey": (KEY_FILE, 0o644),
+    "ca_certificates": ("/etc/kubesolo/update-ca.pem", 0o644),
+    "client_certificate": ("/etc/kubesolo/update-client.pem", 0o644),
+    "client_key": ("/etc/kubesolo/update-client.key", 0o600),
+    "cosign_key": ("/etc/kubesolo/update-cosign.pub", 0o644),
+}
 _LONGEST = 2048
 
 
@@ -46,17 +55,48 @@ def _window(value: object) -> object:
     return "".join(value.split()) if isinstance(value, str) else value
 
 
-def _pubkey(value: object) -> str:
-    """The path of a PEM file on the node, or the PEM text itself."""
-    text = require_text(value)
-    if text.startswith("/") and "\n" not in text.strip():
-        path = posixpath.normpath(_word(text))
-        if path == KEY_FILE:
-            raise ValueError(
-                f"{KEY_FILE} is written by a key in this place alone: put the key here"
-            )
-        return path
-    return public_keys(text)
+def _secret(key: str) -> BeforeValidator:
+    """What is checked as the agent does, and shown by no message."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"needs text, found {'nothing' if not value else kind(value)}")
+        if reason := check_value(key, value):
+            raise ValueError(f"is a value {reason}" if reason.startswith("w") else f"is {reason}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _list(value: object) -> object:
+    """Hosts as a list, or as text with commas."""
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return ",".join(value)
+    return ",".join(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _yes_or_no(value: object) -> str:
+    return "yes" if flag(value) else "no"
+
+
+def _pem(key: str, read: Callable[[object], str]) -> BeforeValidator:
+    """The path of a PEM file on the node, or the PEM text itself, as ``read`` takes it."""
+    file, _ = PEM_FILES[key]
+
+    def check(value: object) -> str:
+        text = require_text(value)
+        if text.startswith("/") and "\n" not in text.strip():
+            path = posixpath.normpath(_word(text))
+            if any(path == own for own, _ in PEM_FILES.values()):
+                raise ValueError(
+                    f"{path} is written by a key in this place alone: put the key here"
+                    if path == file
+                    else f"{path} is written by another key of this block"
+                )
+            return path
+        return read(text)
+
+    return BeforeValidator(check)
 
 
 class Updates(Model):
@@ -66,7 +106,7 @@ class Updates(Model):
     registry: Annotated[str, _as_agent("registry")] | None = None
     tag: Annotated[str, _as_agent("tag")] | None = None
     channel: Annotated[str, _as_agent("channel")] | None = None
-    pubkey: Annotated[str, BeforeValidator(_pubkey)] | None = None
+    pubkey: Annotated[str, _pem("pubkey", public_keys)] | None = None
     maintenance_window: (
         Annotated[str, _as_agent("maintenance_window"), BeforeValidator(_window)] | None
     ) = None
@@ -82,6 +122,17 @@ class Updates(Model):
     check_jitter: Annotated[int, between(*NUMBER_KEYS["check_jitter"])] | None = None
     hook_timeout: Annotated[int, between(*NUMBER_KEYS["hook_timeout"])] | None = None
     webhook_url: Annotated[str, _as_agent("webhook_url")] | None = None
+    proxy: Annotated[str, _as_agent("proxy")] | None = None
+    no_proxy: Annotated[str, _as_agent("no_proxy"), BeforeValidator(_list)] | None = None
+    ca_certificates: Annotated[str, _pem("ca_certificates", certificates)] | None = None
+    client_certificate: Annotated[str, _pem("client_certificate", certificates)] | None = None
+    client_key: Annotated[str, _pem("client_key", private_key)] | None = None
+    username: Annotated[str, _as_agent("username")] | None = None
+    password: Annotated[str, _secret("password")] | None = None
+    bearer_token: Annotated[str, _secret("bearer_token")] | None = None
+    rate_limit: Annotated[str, _as_agent("rate_limit")] | None = None
+    cosign_key: Annotated[str, _pem("cosign_key", p256_key)] | None = None
+    require_cosign: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:
@@ -90,14 +141,24 @@ class Updates(Model):
             faults.append((("registry",), "and server are both there; releases come from one"))
         if self.tag and not self.registry:
             faults.append((("tag",), "needs registry, too"))
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        faults += [((key,), reason) for key, reason in check_together(values)]
+        certificate, key = self.inline("client_certificate"), self.inline("client_key")
+        if certificate and key and not belong_together(certificate, key):
+            faults.append((("client_key",), "is not the key of client_certificate"))
         if faults:
             raise Faults(faults)
         return self
 
+    def inline(self, key: str) -> str | None:
+        """The PEM text that the block itself holds in the place of a path."""
+        text = getattr(self, key)
+        return text if text and not text.startswith("/") else None
+
     @property
-    def inline_key(self) -> str | None:
-        """The PEM text of a key that the block itself holds."""
-        return self.pubkey if self.pubkey and not self.pubkey.startswith("/") else None
+    def has_secret(self) -> bool:
+        """Whether update.conf is for root alone, whatever its URLs are."""
+        return any(getattr(self, key) for key in (*SECRET_KEYS, "webhook_url"))
 
     def lines(self) -> list[str]:
         """What update.conf says; nothing where the block is empty."""
@@ -105,6 +166,10 @@ class Updates(Model):
         if self.server:
             # Nobody logs in on a node that was configured from outside.
             values.setdefault("check_interval", CHECK_MINUTES)
-        if self.inline_key:
-            values["pubkey"] = KEY_FILE
+        for key, (file, _) in PEM_FILES.items():
+            if self.inline(key):
+                values[key] = file
+        if self.password:
+            # The agent takes the quotes away, and keeps blanks and quotes between them.
+            values["password"] = f'"{self.password}"'
         return [f"{key}={value}" for key, value in values.items()]

@@ -45,9 +45,19 @@ CONFIG_FLAGS = (
     ("auto_rollback_after", int, "N", "failed health checks before a rollback; 0 is never"),
     ("kube_system_settle", int, "SECONDS", "how long kube-system pods must have been running"),
     ("healthcheck_deadline", int, "SECONDS", "how long a boot has to become healthy"),
+    ("proxy", str, "URL", "proxy to the server, as http://proxy.example.com:3128"),
+    ("ca_certificates", str, "FILE", "PEM file of authorities beside the system's"),
+    ("client_certificate", str, "FILE", "PEM file that proves the node to the server"),
+    ("client_key", str, "FILE", "PEM file of its private key"),
+    ("rate_limit", str, "RATE", "bytes a second of a download, as 500k or 2M"),
+    ("cosign_key", str, "FILE", "PEM file of the key that signs with cosign"),
+    ("require_cosign", str, "WHETHER", "take of a registry only what is signed so: yes, no"),
     ("datastore_restore", str, "WHEN", "put back the slot's own datastore: minor, always, never"),
 )
-_SOURCE = ("server", "registry", "tag", "channel", "pubkey")
+_SOURCE = (
+    "server", "registry", "tag", "channel", "pubkey", "proxy", "ca_certificates",
+    "client_certificate", "client_key", "rate_limit", "cosign_key", "require_cosign",
+)  # fmt: skip
 _HEALTH = ("healthcheck_url", "kube_system_settle")
 # What a command's help shows; every command takes all of them, so that scripts need not know.
 _SHOWN: dict[str, tuple[str, ...]] = {

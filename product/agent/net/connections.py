@@ -190,11 +190,7 @@ class Connections:
 
     def pause(self, seconds: float) -> None:
         """Wait; raises what interrupts."""
-        end = monotonic() + seconds
-        while (left := end - monotonic()) > 0:
-            if self._interrupt is not None:
-                self._interrupt()
-            sleep(min(left, SLICE))
+        pause(seconds, self._interrupt)
 
     def learn_login(self, url: str) -> None:
         """Send the login that ``url`` names, if it names one, to its origin from now on."""
@@ -249,6 +245,15 @@ class Connections:
 
             self._tls = ssl.create_default_context()
         return self._tls
+
+
+def pause(seconds: float, interrupt: Callable[[], None] | None) -> None:
+    """Wait, calling ``interrupt`` meanwhile, which raises what ends it."""
+    end = monotonic() + seconds
+    while (left := end - monotonic()) > 0:
+        if interrupt is not None:
+            interrupt()
+        sleep(min(left, SLICE))
 
 
 def _reason(error: Exception) -> str:

@@ -82,8 +82,8 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
 
     Raises KubesoloError and OSError, as the operations do.
     """
-    config = load_config(node.paths.config, {"server": request.server})
-    config = config._replace(server_from_pod=request.server is not None)
+    from_pod = request.server is not None
+    config = load_config(node.paths.config, {"server": request.server}, server_from_pod=from_pod)
     for note in config.unknown:
         _log(f"note: {note}")
     if request.action == "check":

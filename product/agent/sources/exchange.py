@@ -1,6 +1,6 @@
 """One question to a release server: its address, redirects, and what an answer's status means.
 
-Codes of the errors: ``no-server``, ``server-unreachable``, ``bad-redirect``, ``captive-portal``.
+Codes of the errors: ``server-unreachable``, ``bad-redirect``, ``captive-portal``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
     from product.agent.net.sockets import Permit
+    from product.agent.sources.protocol import Answer
 
 MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -37,33 +38,6 @@ class HttpStatusError(AgentError):
         self.status = status
 
 
-def server_url(server: str | None, path: str) -> str:
-    """``path`` under the configured ``server``, without the login that this may name.
-
-    Raises AgentError unless that is HTTP or HTTPS, or a volume (product.agent.sources.volume).
-    """
-    if not server:
-        raise AgentError(
-            "no release server is configured",
-            code="no-server",
-            hint="set server= in update.conf, or pass --server",
-        )
-    if server.startswith("disk:"):
-        return f"{server.rstrip('/')}/{path}"
-    try:
-        parse_url(server)
-        usable = not any(mark in server for mark in "?#")
-    except ValueError:
-        usable = False
-    if not usable:
-        raise AgentError(
-            f"{hide_logins(server)!r} is not the address of a release server",
-            code="no-server",
-            hint="it must look like https://releases.example.com/kubesolo",
-        )
-    return f"{without_login(server).rstrip('/')}/{path}"
-
-
 def new_connections(
     policy: FetchPolicy = DEFAULT_POLICY,
     server: str = "",
@@ -71,14 +45,8 @@ def new_connections(
     permit: Permit | None = None,
     interrupt: Callable[[], None] | None = None,
 ) -> Connections:
-    """Connections as patient as ``policy``, for what ``server`` is, which get the login that it
-    names; use as a context manager. ``permit`` and ``interrupt``: see Connections."""
-    if server.startswith("disk:"):
-        from product.agent.sources.volume import VolumeConnections
-
-        return VolumeConnections(
-            connect=policy.connect, silence=policy.silence, permit=permit, interrupt=interrupt
-        )
+    """Connections as patient as ``policy``, which send to ``server`` the login that it names; use
+    as a context manager. ``permit`` and ``interrupt``: see Connections."""
     connections = Connections(
         connect=policy.connect, silence=policy.silence, permit=permit, interrupt=interrupt
     )
@@ -131,9 +99,9 @@ def _follow(current: str, location: str, scheme: str) -> str:
     )
 
 
-def check_status(response: Response, url: str) -> None:
+def check_status(response: Answer, url: str, setting: str = "server") -> None:
     """Raise HttpStatusError, TransientError where waiting may help, or AgentError
-    ``captive-portal``, for an error status."""
+    ``captive-portal``, for an error status. ``setting`` is the key that names the source."""
     status = response.status
     if status < 400 and status not in _REDIRECTS:
         return
@@ -150,11 +118,11 @@ def check_status(response: Response, url: str) -> None:
             f"{url} answered {status}{asked}", hint="try again later", retry_after=wait
         )
     raise HttpStatusError(
-        f"{url} answered {status}", status=status, hint="check server= in update.conf"
+        f"{url} answered {status}", status=status, hint=f"check {setting}= in update.conf"
     )
 
 
-def _retry_after(response: Response) -> float | None:
+def _retry_after(response: Answer) -> float | None:
     """Seconds, from ``Retry-After: 120`` or a date; None where it says nothing that is usable."""
     text = (response.header("Retry-After") or "").strip()
     if text.isascii() and text.isdigit() and len(text) < 10:
@@ -171,24 +139,24 @@ def _retry_after(response: Response) -> float | None:
         return None
 
 
-def is_page(response: Response, beginning: bytes) -> bool:
+def is_page(response: Answer, beginning: bytes) -> bool:
     """Whether a body that begins so is a web page; no metadata begins like one."""
     first = beginning.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     return first == b"<" or (says_page(response) and first not in (b"{", b"["))
 
 
-def says_page(response: Response) -> bool:
+def says_page(response: Answer) -> bool:
     """Whether the server calls the body a web page."""
     kind = (response.header("Content-Type") or "").partition(";")[0].strip().lower()
     return kind in _PAGES
 
 
-def page_error(url: str) -> AgentError:
+def page_error(url: str, setting: str = "server") -> AgentError:
     """What to raise for a web page in place of a file."""
     return AgentError(
         f"{url} answered with a web page instead of the file",
         code="captive-portal",
         hint="a login page of the network may be in between; else the web server answers with a "
         "page for files that it does not have (a fallback rule), and must answer 404; else check "
-        "server=",
+        f"{setting}=",
     )

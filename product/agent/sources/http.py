@@ -1,327 +1,86 @@
-"""Fetching a release's artifacts over HTTP: bounded, resumable, verified while they stream.
-
-What the server says is never trusted: the size and SHA-256 of an artifact come from the signed
-manifest, and every way of answering that does not lead to exactly those bytes is an error with a
-name. Because the size is signed, a rest is asked for by its first and last byte: many servers
-refuse a range without an end. One that refuses ranges at all is asked for the whole file, of which
-what is there already is passed over, so that no answer takes away what has come.
-
-Codes of the errors: those of product.agent.sources.exchange, ``server-unreachable`` also for one
-that breaks off or is too slow; ``size-mismatch``, ``digest-mismatch``, ``no-space``,
-``write-failed``.
-"""
+"""A release repository on a web server: each of its files is a path below one URL."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import hashlib
-import os
-import time
-import zlib
 from collections.abc import Callable
+from types import TracebackType
 from typing import TYPE_CHECKING
 
-from product.agent.errors import AgentError
-from product.agent.net.connections import Connections, Response, TransientError
-from product.agent.sources.exchange import (
-    check_status,
-    new_connections,
-    open_url,
-    page_error,
-    says_page,
-    server_url,
-)
-from product.agent.sources.protocol import (
-    DEFAULT_POLICY,
-    FetchPolicy,
-    Progress,
-    wait_before,
-)
-from product.agent.system.direct_io import Writeback
+from product.agent.errors import AgentError, hide_logins
+from product.agent.net.urls import parse_url, without_login
+from product.agent.sources.exchange import new_connections, open_url
+from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
+    from product.agent.net.connections import Response
     from product.agent.net.sockets import Permit
-    from product.manifest import Artifact
-
-_CHUNK = 256 * 1024
 
 
-def fetch_artifact(
-    server: str | None,
-    artifact: Artifact,
-    dest: str,
-    *,
-    progress: Progress | None = None,
-    rate_limit: int | None = None,
-    policy: FetchPolicy = DEFAULT_POLICY,
-    permit: Permit | None = None,
-    interrupt: Callable[[], None] | None = None,
-) -> int:
-    """Bring ``artifact`` to ``dest``, going on from what an earlier fetch left there.
+class HttpSource:
+    """The repository at ``server``, an http or https URL that may name a login."""
 
-    ``progress(done, total)`` is called in bytes; ``rate_limit`` is in bytes a second; ``permit``
-    and ``interrupt``: see product.agent.net.connections. Returns the CRC-32 of what was written,
-    after it had the manifest's size and SHA-256 and the disk was told to keep it; reading it back
-    is the caller's. Raises AgentError: after ``digest-mismatch`` the file is gone, after every
-    other code what has come so far stays for the next fetch.
-    """
-    url = server_url(server, f"artifacts/{artifact.sha256}")
-    try:
-        descriptor = os.open(dest, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fetch = _Fetch(url, artifact, descriptor, progress, rate_limit, policy, interrupt)
-            with new_connections(
-                policy, server or "", permit=permit, interrupt=interrupt
-            ) as connections:
-                checksum = fetch.run(connections)
-            os.fsync(descriptor)
-            return checksum
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        code = "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write-failed"
-        raise AgentError(
-            f"cannot write {artifact.name} to {dest}: {error.strerror}", code=code
-        ) from None
-    except AgentError as error:
-        if error.code == "digest-mismatch":
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(dest)
-        raise
-
-
-class _Fetch:
-    """One artifact on its way into one open file."""
+    setting = "server"
 
     def __init__(
         self,
-        url: str,
-        artifact: Artifact,
-        descriptor: int,
-        progress: Progress | None,
-        rate_limit: int | None,
-        policy: FetchPolicy,
-        interrupt: Callable[[], None] | None,
+        server: str,
+        policy: FetchPolicy = DEFAULT_POLICY,
+        *,
+        permit: Permit | None = None,
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
-        self._url = url
-        self._artifact = artifact
-        self._descriptor = descriptor
-        self._progress = progress
-        self._rate_limit = rate_limit
-        self._policy = policy
-        self._interrupt = interrupt or (lambda: None)
-        self._deadline = time.monotonic() + policy.total
-        self._done = 0
-        self._hash = hashlib.sha256()
-        self._checksum = 0
-        self._writeback = Writeback(descriptor)
-        # Bytes that came from an earlier fetch, whose fault a wrong digest may be.
-        self._inherited = 0
-        # Whether this server's answers to a range can be used, as far as is known.
-        self._ranges = True
-        # Bytes of all bodies, also of what is there already.
-        self._received = 0
+        """``permit`` and ``interrupt``: see Connections. Raises AgentError ``no-server``."""
+        self.address = _base(server)
+        self._connections = new_connections(policy, server, permit=permit, interrupt=interrupt)
 
-    def run(self, connections: Connections) -> int:
-        """Fetch, and where a wrong digest may be an earlier fetch's fault, fetch once more."""
-        self._take_over()
-        self._complete(connections)
-        if not self._matches() and self._inherited:
-            self._restart()
-            self._complete(connections)
-        if self._matches():
-            return self._checksum
+    def __enter__(self) -> HttpSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connections.__exit__(kind, error, trace)
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises what interrupts."""
+        self._connections.pause(seconds)
+
+    def open(
+        self,
+        path: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        fresh: bool = False,
+        until: float | None = None,
+    ) -> Response:
+        """What the server answers, redirects followed."""
+        headers = range_header(start, end)
+        if fresh:
+            headers |= {"Cache-Control": "no-cache", "Pragma": "no-cache"}
+        return open_url(self._connections, f"{self.address}/{path}", headers, until=until)
+
+
+def range_header(start: int, end: int | None) -> dict[str, str]:
+    """The header Range for the bytes from ``start`` to ``end``; none for all of them."""
+    if not start and end is None:
+        return {}
+    return {"Range": f"bytes={start}-{'' if end is None else end}"}
+
+
+def _base(server: str) -> str:
+    try:
+        parse_url(server)
+        usable = not any(mark in server for mark in "?#")
+    except ValueError:
+        usable = False
+    if not usable:
         raise AgentError(
-            f"{self._url} sent other bytes than the release's {self._artifact.name}: SHA-256 "
-            f"{self._hash.hexdigest()}",
-            code="digest-mismatch",
-            hint="the server's copy is damaged or was tampered with; tell whoever publishes it",
+            f"{hide_logins(server)!r} is not the address of a release server",
+            code="no-server",
+            hint="it must look like https://releases.example.com/kubesolo",
         )
-
-    def _matches(self) -> bool:
-        return self._hash.hexdigest() == self._artifact.sha256
-
-    def _take_over(self) -> None:
-        size = os.fstat(self._descriptor).st_size
-        if size > self._artifact.size:
-            self._restart()
-            return
-        while self._done < size and (chunk := os.read(self._descriptor, _CHUNK)):
-            self._count(chunk)
-        self._inherited = self._done
-        self._writeback = Writeback(self._descriptor, self._done)
-
-    def _restart(self) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self._hash = hashlib.sha256()
-        self._checksum = 0
-        self._writeback = Writeback(self._descriptor)
-        self._done = self._inherited = 0
-
-    def _count(self, data: bytes | memoryview) -> None:
-        self._hash.update(data)
-        self._checksum = zlib.crc32(data, self._checksum)
-        self._done += len(data)
-
-    def _complete(self, connections: Connections) -> None:
-        """Ask until all bytes are here, within the policy's bounds."""
-        fruitless = requests = 0
-        while self._done < self._artifact.size:
-            before = self._done
-            requests += 1
-            try:
-                self._request(connections)
-                error = TransientError(f"{self._url} broke off: {self._state()}")
-            except TransientError as caught:
-                error = caught
-            if self._done == self._artifact.size:
-                return
-            fruitless = 0 if self._done > before else fruitless + 1
-            wait = wait_before(self._policy, fruitless, error.retry_after)
-            if (
-                fruitless >= self._policy.tries
-                or requests >= self._policy.requests
-                or (error.retry_after or 0) > self._policy.heed
-                or time.monotonic() + wait > self._deadline
-            ):
-                raise AgentError(
-                    f"{error.message}; gave up after {requests} requests with {self._state()}",
-                    code=error.code,
-                    hint=error.hint or "check the network; the next try goes on from there",
-                )
-            connections.pause(wait)
-
-    def _state(self) -> str:
-        return f"{self._done} of {self._artifact.size} bytes of {self._artifact.name}"
-
-    def _request(self, connections: Connections) -> None:
-        headers = {}
-        if self._done and self._ranges:
-            headers["Range"] = f"bytes={self._done}-{self._artifact.size - 1}"
-        until = min(self._deadline, time.monotonic() + self._policy.answer)
-        response = open_url(connections, self._url, headers, until=until)
-        try:
-            passed_over = self._accept(response, bool(headers))
-            if passed_over is not None:
-                self._stream(response, passed_over)
-        finally:
-            response.close()
-
-    def _accept(self, response: Response, ranged: bool) -> int | None:
-        """How many bytes of the body of ``response`` are here already; None where it is of no use,
-        and the next request asks for the whole file."""
-        if response.status == 416 and ranged:
-            total = _content_range(response)[1]
-            if total is not None:
-                self._check_size(total)
-            self._ranges = False
-            return None
-        check_status(response, self._url)
-        if response.status == 206 and ranged:
-            start, total = _content_range(response)
-            if total is not None:
-                self._check_size(total)
-            if start != self._done:
-                # It does not say truly what it sends.
-                self._ranges = False
-                return None
-            return 0
-        if response.status != 200:
-            raise TransientError(f"{self._url} answered {response.status} to a plain request")
-        length = _length(response)
-        if says_page(response) and length != self._artifact.size:
-            raise page_error(self._url)
-        if length is not None:
-            self._check_size(length)
-        return self._done
-
-    def _check_size(self, size: int) -> None:
-        if size != self._artifact.size:
-            raise AgentError(
-                f"{self._url} is {size} bytes, the release's {self._artifact.name} is "
-                f"{self._artifact.size}",
-                code="size-mismatch",
-                hint="the server's copy is damaged or was tampered with; tell whoever publishes it",
-            )
-
-    def _stream(self, response: Response, passed_over: int) -> None:
-        """Keep the body, but for its first bytes, which are here already."""
-        began = window_began = time.monotonic()
-        received = window_received = 0
-        slowest = self._policy.slowest
-        if self._rate_limit:
-            slowest = min(slowest, self._rate_limit // 2)
-        while True:
-            self._interrupt()
-            response.allow(self._policy.silence)
-            chunk = response.read1(_CHUNK)
-            if not chunk:
-                return
-            self._count_received(len(chunk))
-            received += len(chunk)
-            window_received += len(chunk)
-            self._keep(memoryview(chunk)[passed_over:])
-            passed_over = max(passed_over - len(chunk), 0)
-            if self._rate_limit:
-                ahead = received / self._rate_limit - (time.monotonic() - began)
-                if ahead > 0:
-                    time.sleep(ahead)
-            now = time.monotonic()
-            if now > self._deadline:
-                raise TransientError(f"{self._url} took longer than {self._policy.total:.0f} s")
-            if now - window_began >= self._policy.window:
-                if window_received < slowest * (now - window_began):
-                    raise TransientError(
-                        f"{self._url} sent {window_received} bytes in {now - window_began:.0f} s, "
-                        f"less than {slowest} a second"
-                    )
-                window_began, window_received = now, 0
-
-    def _count_received(self, count: int) -> None:
-        self._received += count
-        if self._received > self._policy.multiple * self._artifact.size:
-            raise AgentError(
-                f"{self._url} was sent {self._policy.multiple} times over, and there are "
-                f"{self._state()}",
-                code="server-unreachable",
-                hint="the connection breaks, and the server cannot go on where it did: it ought to "
-                "answer to ranges; the next try goes on from there",
-            )
-
-    def _keep(self, view: memoryview) -> None:
-        if self._done + len(view) > self._artifact.size:
-            raise AgentError(
-                f"{self._url} sends more than the {self._artifact.size} bytes that the "
-                f"release's {self._artifact.name} has",
-                code="size-mismatch",
-            )
-        while view:
-            # Hashed piece by piece, so that hash and file agree even where the disk fills up.
-            written = os.write(self._descriptor, view)
-            self._count(view[:written])
-            view = view[written:]
-        self._writeback.written(self._done)
-        if self._progress is not None:
-            self._progress(self._done, self._artifact.size)
-
-
-def _content_range(response: Response) -> tuple[int | None, int | None]:
-    """First byte and whole size from ``Content-Range: bytes 5-9/10`` or ``bytes */10``."""
-    unit, _, rest = (response.header("Content-Range") or "").strip().partition(" ")
-    span, _, total = rest.partition("/")
-    start = span.partition("-")[0]
-    if unit.lower() != "bytes":
-        return None, None
-    return _number(start), _number(total)
-
-
-def _length(response: Response) -> int | None:
-    return _number(response.header("Content-Length") or "")
-
-
-def _number(text: str) -> int | None:
-    text = text.strip()
-    # More digits than any file's size has, and int() refuses to parse thousands of them.
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    return without_login(server).rstrip("/")

@@ -1,9 +1,15 @@
-"""What every source of artifacts shares: progress and patience."""
+"""What a source of releases is to the agent: the files of one release repository, by their paths.
+
+``metadata/...``, ``targets/...`` and ``artifacts/SHA256`` are such paths (docs/publishing.md).
+Whether a web server, a disk or a registry has them is the source's own business. What it brings is
+trusted no more than what a stranger sends: sizes and digests are the caller's to check.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Protocol
 
 Progress = Callable[[int, int], None]
 
@@ -41,3 +47,73 @@ def wait_before(policy: FetchPolicy, fruitless: int, asked: float | None) -> flo
     """Seconds until the next try after ``fruitless`` ones; ``asked`` is what the server wants."""
     own = min(policy.first_wait * 2.0 ** max(fruitless - 1, 0), policy.longest_wait)
     return max(own, asked or 0.0)
+
+
+class Answer(Protocol):
+    """What a source has for a path, the bytes unread; statuses and headers are those of HTTP.
+
+    A path that the source does not have is 404. A range that was asked for is 206, 200 where the
+    whole file comes all the same, or 416. Whoever gets the answer closes it.
+    """
+
+    @property
+    def status(self) -> int: ...
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, in any case."""
+
+    def allow(self, seconds: float) -> None:
+        """Give what is read next ``seconds`` from now."""
+
+    def read1(self, limit: int) -> bytes:
+        """At most ``limit`` bytes; empty at the end. Raises TransientError."""
+
+    def close(self) -> None:
+        """Free what stands behind it."""
+
+
+class Source(Protocol):
+    """One release repository, open for one look or one update; use as a context manager.
+
+    ``address`` is where it is, for people: without a login. ``setting`` is the key of update.conf
+    that names it.
+    """
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def setting(self) -> str: ...
+
+    def open(
+        self,
+        path: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        fresh: bool = False,
+        until: float | None = None,
+    ) -> Answer:
+        """The bytes of ``path`` from ``start`` to ``end``, which is the last one.
+
+        ``fresh``: past whatever cache may be in between. All of it ends at ``until``, a moment on
+        the monotonic clock, but for the bytes that are read later. Raises TransientError where
+        another try may help, and AgentError by the name of what is wrong.
+        """
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises what interrupts."""
+
+    def __enter__(self) -> Source: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def place(source: Source, path: str) -> str:
+    """Where ``path`` of ``source`` is, for people."""
+    return f"{source.address}/{path}"

@@ -1,8 +1,8 @@
 """A release repository on a disk of the node: a stick, or the EFI partition of the boot disk.
 
 ``disk:LABEL/FOLDER`` names it: the file system (FAT or ISO 9660) with that label, in any case, and
-a folder of it. It is mounted read-only for as long as a connection to a server would be open, and
-answers as a server would. What lies there is trusted no more than what a server sends.
+a folder of it. It is mounted read-only for as long as the source is open. What lies there is
+trusted no more than what a server sends.
 """
 
 from __future__ import annotations
@@ -10,40 +10,43 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO
+from types import TracebackType
+from typing import BinaryIO
 
 from product.agent.errors import AgentError
-from product.agent.net.connections import Connections, Response, TransientError
+from product.agent.net.connections import TransientError, pause
 from product.agent.system import mounts, program
 from product.disk.labels import Volume, read_volume
 
-if TYPE_CHECKING:
-    from product.agent.net.sockets import Permit
-
 PREFIX = "disk:"
-# A folder for each connection, ``PROCESS.NUMBER``.
+# A folder for each source, ``PROCESS.NUMBER``.
 MOUNTS = "run/kubesolo/repository"
 _NOT_DISKS = ("ram", "loop", "zram", "dm-")
 
 
-class FileResponse(Response):
-    """A file, or the part of it from ``start`` on, as a server would answer; None: 404."""
+class FileAnswer:
+    """A file, or a part of it; None: the volume has no such file."""
 
-    def __init__(self, url: str, file: BinaryIO | None, start: int = 0) -> None:
-        self._name = url
+    def __init__(
+        self, place: str, file: BinaryIO | None, start: int = 0, end: int | None = None
+    ) -> None:
+        self._place = place
         self._file = file
         self._headers: dict[str, str] = {}
+        self._left = 0
         self.status = 404
         if file is None:
             return
         size = file.seek(0, os.SEEK_END)
+        last = size - 1 if end is None else min(end, size - 1)
         self.status = 200
-        if start:
-            self.status = 206 if start < size else 416
-            span = f"{start}-{size - 1}" if start < size else "*"
+        if start or end is not None:
+            self.status = 206 if start <= last else 416
+            span = f"{start}-{last}" if start <= last else "*"
             self._headers["content-range"] = f"bytes {span}/{size}"
         file.seek(start)
-        self._headers["content-length"] = str(max(size - start, 0))
+        self._left = max(last + 1 - start, 0)
+        self._headers["content-length"] = str(self._left)
 
     def header(self, name: str) -> str | None:
         """As of a server that says no more than sizes."""
@@ -52,9 +55,11 @@ class FileResponse(Response):
     def read1(self, limit: int) -> bytes:
         """At most ``limit`` bytes; empty at the end. Raises TransientError for a bad medium."""
         try:
-            return self._file.read(limit) if self._file else b""
+            data = self._file.read(min(limit, self._left)) if self._file else b""
         except OSError as error:
-            raise TransientError(f"{self._name} cannot be read: {error.strerror}") from None
+            raise TransientError(f"{self._place} cannot be read: {error.strerror}") from None
+        self._left -= len(data)
+        return data
 
     def allow(self, seconds: float) -> None:
         """A disk takes the time that it takes."""
@@ -65,47 +70,62 @@ class FileResponse(Response):
             self._file.close()
 
 
-class VolumeConnections(Connections):
-    """Connections to servers and to volumes; ``root`` moves /sys, /dev and /run, for tests."""
+class VolumeSource:
+    """The repository ``disk:LABEL/FOLDER``; ``root`` moves /sys, /dev and /run, for tests."""
+
+    setting = "server"
 
     def __init__(
-        self,
-        *,
-        connect: float,
-        silence: float,
-        permit: Permit | None = None,
-        interrupt: Callable[[], None] | None = None,
-        root: str = "/",
+        self, server: str, *, interrupt: Callable[[], None] | None = None, root: str = "/"
     ) -> None:
-        super().__init__(connect=connect, silence=silence, permit=permit, interrupt=interrupt)
+        self.address = server.rstrip("/")
+        self._label, _, folder = self.address.removeprefix(PREFIX).partition("/")
+        self._folder = [part for part in folder.split("/") if part]
+        self._interrupt = interrupt
         self._root = root
-        self._mounted: dict[str, str] = {}
+        self._mounted: str | None = None
 
-    def __exit__(self, *error: object) -> None:
-        for folder in self._mounted.values():
-            _detach(folder)
-        self._mounted.clear()
-        super().__exit__(None, None, None)
+    def __enter__(self) -> VolumeSource:
+        return self
 
-    def get(self, url: str, headers: dict[str, str], until: float | None = None) -> Response:
-        """The same for files of a volume. Raises AgentError where there is no such volume."""
-        if not url.startswith(PREFIX):
-            return super().get(url, headers, until)
-        label, _, path = url.removeprefix(PREFIX).partition("/")
-        if label not in self._mounted:
-            self._mounted[label] = self._mount(label)
-        parts = [part for part in path.split("/") if part]
-        start = headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._mounted is not None:
+            _detach(self._mounted)
+            self._mounted = None
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises what interrupts."""
+        pause(seconds, self._interrupt)
+
+    def open(
+        self,
+        path: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        fresh: bool = False,
+        until: float | None = None,
+    ) -> FileAnswer:
+        """A file of the volume, which is mounted first. Raises AgentError where there is none."""
+        if self._mounted is None:
+            self._mounted = self._mount(self._label)
+        parts = [*self._folder, *(part for part in path.split("/") if part)]
+        where = f"{self.address}/{path}"
         try:
             if ".." in parts:
                 raise FileNotFoundError
-            # Whoever gets the response closes it.
-            file = open(os.path.join(self._mounted[label], *parts), "rb")  # noqa: SIM115
+            # Whoever gets the answer closes it.
+            file = open(os.path.join(self._mounted, *parts), "rb")  # noqa: SIM115
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            return FileResponse(url, None)
+            return FileAnswer(where, None)
         except OSError as error:
-            raise TransientError(f"{url} cannot be read: {error.strerror}") from None
-        return FileResponse(url, file, int(start) if start.isdigit() else 0)
+            raise TransientError(f"{where} cannot be read: {error.strerror}") from None
+        return FileAnswer(where, file, start, end)
 
     def _mount(self, label: str) -> str:
         device, volume = find_volume(self._root, label)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
+from product.agent.system.files import read_bounded
 from product.agent.system.paths import Paths
 
 REDACTED = "[redacted]"
@@ -82,6 +85,8 @@ _PATTERNS = (
     (re.compile(_USER), REDACTED),
     # Whoever knows its path may post.
     (re.compile(r"(?i)(\bwebhook_url[\"']?\s*[:=]\s*)[^\s,]+"), rf"\1{REDACTED}"),
+    # Of update.conf, whose passwords may have blanks.
+    (re.compile(r"(?im)^([ \t]*(?:password|bearer_token)[ \t]*=)[^\n]+"), rf"\1{REDACTED}"),
     (re.compile(_QUERY), rf"\1={REDACTED}"),
     (re.compile(_HEADER), rf"\1 {REDACTED}"),
     (re.compile(_COOKIE), rf"\1 {REDACTED}"),
@@ -128,6 +133,11 @@ def find_secrets(paths: Paths) -> Iterator[str]:
             continue
         if path.endswith(".conf"):
             yield from _passwords(text)
+            yield from _logins(text)
+            for key in re.findall(r"(?m)^[ \t]*client_key[ \t]*=[ \t]*[\"']?([^\"'\n]+)", text):
+                with suppress(OSError, ValueError):
+                    data = read_bounded(paths.under(key.strip()), MAX_BYTES)
+                    yield from _key_lines(data.decode(errors="replace"))
         elif path.endswith((".json", ".kubeconfig", ".yaml")):
             yield from _named_values(text)
         else:
@@ -155,6 +165,21 @@ def _passwords(text: str) -> Iterator[str]:
     for user in re.findall(_USER, text):
         yield user
         yield user.partition(":")[2]
+
+
+def _logins(text: str) -> Iterator[str]:
+    """Of update.conf, also as the header of a request has them."""
+    values = {}
+    for line in text.splitlines():
+        key, _, value = (part.strip() for part in line.partition("="))
+        if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+            value = value[1:-1]
+        values[key] = value
+    yield values.get("bearer_token", "")
+    if password := values.get("password"):
+        yield from _spellings(password)
+        user = values.get("username", "")
+        yield b2a_base64(f"{user}:{password}".encode(), newline=False).decode()
 
 
 def _key_lines(text: str) -> Iterator[str]:

@@ -138,7 +138,7 @@ def test_a_problem_never_shows_the_login_of_a_url(tmp_path: Path, line: str) -> 
     assert "pw5" not in problem
 
 
-@pytest.mark.parametrize("key", ["proxy", "notify", "log_level", "reboot_delay", "mirror", "retry"])
+@pytest.mark.parametrize("key", ["relay", "notify", "log_level", "reboot_delay", "mirror", "retry"])
 def test_other_words_are_no_mistakes(tmp_path: Path, key: str) -> None:
     assert load(tmp_path, f"{key}=1\n").problems == ()
 
@@ -186,6 +186,20 @@ def test_a_key_that_is_there_twice_is_a_mistake(tmp_path: Path, again: str) -> N
         ("channel=Stable\n", "channel is 'Stable', not a channel"),
         ("channel=beta # ours\n", "channel is 'beta # ours', not a channel"),
         ("datastore_restore=yes\n", "not one of minor, always, never"),
+        ("require_cosign=true\n", "not one of yes, no"),
+        ("proxy=socks5://a:1\n", "proxy is 'socks5://a:1', not a proxy like http://"),
+        ("proxy=a:3128\n", "not a proxy like http://"),
+        ("proxy=http://a:3128/b\n", "not a proxy like http://"),
+        ("no_proxy=a//b\n", "not hosts, domains and networks"),
+        ("rate_limit=fast\n", "rate_limit is 'fast', not bytes a second like 500k or 2M"),
+        ("rate_limit=2m\n", "not bytes a second"),
+        ("rate_limit=0\n", "at least 1k"),
+        ("rate_limit=999\n", "at least 1k"),
+        ("rate_limit=1.5M\n", "not bytes a second"),
+        ("rate_limit=\u0662M\n", "not bytes a second"),
+        ("username=a:b\n", "not a user's name"),
+        (f"password={'x' * 1025}\n", "password is a value, longer than 1024 letters"),
+        ("bearer_token=a b\n", "bearer_token is a value, which has what no bearer token has"),
     ],
 )
 def test_bad_values_are_named_and_replaced_by_defaults(
@@ -268,3 +282,107 @@ def test_garbage_is_a_problem_not_a_crash(tmp_path: Path, content: bytes) -> Non
     path.write_bytes(content)
     assert len(loaded(str(path)).problems) == 1
     assert len(loaded(str(tmp_path)).problems) == 1
+
+
+ACCESS = {
+    "proxy": "http://me:word@proxy.example:3128",
+    "no_proxy": "localhost, .example.org,10.0.0.0/8 [fd00::1]",
+    "ca_certificates": "/etc/kubesolo/ca.pem",
+    "client_certificate": "/etc/kubesolo/client.pem",
+    "client_key": "/etc/kubesolo/client.key",
+    "username": "me",
+    "password": "pass word",
+    "rate_limit": "500k",
+    "cosign_key": "/etc/kubesolo/cosign.pub",
+    "require_cosign": "yes",
+}
+
+
+def lines(values: Mapping[str, str]) -> str:
+    return "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def test_how_the_source_is_reached(tmp_path: Path) -> None:
+    assert load(tmp_path, lines(ACCESS)) == Config(**ACCESS)  # type: ignore[arg-type]
+    assert load(tmp_path, "bearer_token=a.b-c==\n").bearer_token == "a.b-c=="
+
+
+def test_a_password_in_quotes_keeps_its_blanks(tmp_path: Path) -> None:
+    assert load(tmp_path, 'username=me\npassword=" a"b "\n').password == ' a"b '
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("", None), ("1000", 1000), ("500k", 500_000), ("2M", 2_000_000)]
+)
+def test_a_rate_in_bytes_a_second(tmp_path: Path, text: str, rate: int | None) -> None:
+    assert load(tmp_path, f"rate_limit={text}\n").bytes_a_second == rate
+
+
+@pytest.mark.parametrize("missing", ["username", "password", "client_certificate", "client_key"])
+def test_what_needs_another_key_says_so(tmp_path: Path, missing: str) -> None:
+    text = lines({key: value for key, value in ACCESS.items() if key != missing})
+    [problem] = load(tmp_path, text).problems
+    assert problem.endswith(f"needs {missing}, too")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("bearer_token=abc\nusername=a\npassword=b\n", "a request has one login"),
+        ("server=https://a:b@c/\nbearer_token=abc\n", "server has a login of its own"),
+        ("server=https://a:b@c/\nusername=a\npassword=b\n", "server has a login of its own"),
+        ("require_cosign=yes\n", "needs cosign_key, too"),
+    ],
+)
+def test_what_does_not_go_together(tmp_path: Path, text: str, problem: str) -> None:
+    assert problem in load(tmp_path, text).problems[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "password hunter22", "password: hunter22=x", "pasword=hunter22", "Pass: hunter22",
+        "bearer token hunter22", "bearer-token: hunter22=", "password=hunter22\x07",
+        "bearer_token=hunter22 x", "my pwd is hunter22", "proxy=http://me:hunter22@a/b",
+    ],
+)  # fmt: skip
+def test_no_problem_shows_a_secret(tmp_path: Path, line: str) -> None:
+    config = load(tmp_path, f"{line}\n")
+    assert "hunter22" not in "".join((*config.problems, *config.unknown))
+    assert config.problems
+
+
+def test_a_login_in_a_flag_is_refused(tmp_path: Path) -> None:
+    [problem] = load(tmp_path, "", proxy="http://me:word@a:1").problems
+    assert "every process could see" in problem
+    assert "word" not in problem
+
+
+LOGIN = "username=me\npassword=word\nclient_certificate=/c\nclient_key=/k\n"
+
+
+@pytest.mark.parametrize(
+    ("named", "given", "kept"),
+    [
+        ("server=https://a/b\n", "https://a:443/c", True),
+        ("server=https://a/b\n", "HTTPS://A/", True),
+        ("server=https://a/b\n", "https://b/", False),
+        ("server=https://a/b\n", "http://a/b", False),
+        ("server=https://a/b\n", "https://a:444/b", False),
+        ("server=https://a/b\n", "https://a@b/", False),
+        ("registry=a/b\n", "https://a/", False),
+        ("", "https://b/", True),
+    ],
+)
+def test_a_login_is_for_the_server_that_the_file_names(
+    tmp_path: Path, named: str, given: str, kept: bool
+) -> None:
+    path = tmp_path / "update.conf"
+    path.write_text(f"{named}{LOGIN}")
+    login = ("me", "word", "/c", "/k") if kept else (None,) * 4
+    config = load_config(str(path), {"server": given})
+    found = (config.username, config.password, config.client_certificate, config.client_key)
+    assert found == login
+    from_pod = load_config(str(path), {"server": given}, server_from_pod=True)
+    assert from_pod.server_from_pod
+    assert (from_pod.password is not None) == (kept and bool(named))

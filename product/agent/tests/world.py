@@ -170,7 +170,7 @@ class World:
         self.versions: dict[str, str] = {}
         fakes = {
             (trust, "client"): SimpleNamespace(find_release=self._find),
-            (sources, "http"): SimpleNamespace(fetch_artifact=self._fetch),
+            (sources, "artifact"): SimpleNamespace(fetch_artifact=self._fetch),
         }
         for (package, name), fake in ({} if real_server else fakes).items():
             monkeypatch.setitem(sys.modules, f"{package.__name__}.{name}", fake)
@@ -376,12 +376,12 @@ class World:
 
     # The server.
 
-    def _find(self, config: object, **arguments: object) -> FakeRelease | None:
+    def _find(self, source: object, config: object, **arguments: object) -> FakeRelease | None:
         if self.server_error:
             raise self.server_error
         return self.offered
 
-    def _fetch(self, server: str, artifact: Artifact, dest: str, **_: object) -> int:
+    def _fetch(self, source: object, artifact: Artifact, dest: str, **_: object) -> int:
         assert self.offered is not None
         error = self.fetch_errors.pop(len(self.fetched) + 1, None)
         if error:

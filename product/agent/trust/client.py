@@ -17,19 +17,17 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from product.agent.errors import AgentError
-from product.agent.net.guard import permit_for
-from product.agent.sources.exchange import new_connections, server_url
-from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy, wait_before
+from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy, place, wait_before
 from product.agent.system.files import make_directories, write_atomic
 from product.agent.trust import standins
 from product.agent.trust.fetcher import Download, as_fetcher
 from product.agent.trust.floor import TIME_FORMAT, known_moments, refuse_expired, signing_moments
-from product.agent.trust.pin import MAX_ROOTS, ensure_anchor, read_pinned_keys
+from product.agent.trust.pin import MAX_ROOTS, METADATA, ensure_anchor, read_pinned_keys
 from product.manifest import MANIFEST_NAME, Manifest, ManifestError
 from product.terms import Terms, TermsError
 
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from tuf.ngclient.updater import Updater
 
     from product.agent.config import Config
+    from product.agent.sources.protocol import Source
 
 RELEASE_FILE = "/usr/lib/kubesolo/release.json"
 
@@ -66,6 +65,7 @@ class TrustedRelease(NamedTuple):
 
 
 def find_release(
+    source: Source,
     config: Config,
     *,
     architecture: str,
@@ -74,43 +74,35 @@ def find_release(
     release_file: str = RELEASE_FILE,
     known_time: str | None = None,
     policy: FetchPolicy = DEFAULT_POLICY,
-    interrupt: Callable[[], None] | None = None,
 ) -> TrustedRelease:
-    """The release that the server of ``config`` has for its channel and ``architecture``.
+    """The release that ``source`` has for the channel of ``config`` and ``architecture``.
 
     ``now`` is the node's clock where it is not the system's; ``release_file`` gives the build
     date of the running image, before which no clock is believed, and ``known_time`` what time the
-    node last knew; ``interrupt``: see product.agent.net.connections. Raises AgentError.
+    node last knew. Raises AgentError.
     """
-    base = server_url(config.server, "")
     pinned = read_pinned_keys(config.pubkey)
     clock = now or datetime.now(UTC)
+    base = f"{source.address}/"
     standins.install()
-    with (
-        new_connections(
-            policy, config.server or "", permit=permit_for(config), interrupt=interrupt
-        ) as connections,
-        _named_errors(base, clock),
-    ):
-        download = Download(connections, policy)
+    with _named_errors(base, source.setting, clock):
+        download = Download(source, policy)
         fetcher = as_fetcher(download)
         make_directories(metadata_dir)
-        ensure_anchor(metadata_dir, fetcher, f"{base}metadata/", pinned)
+        ensure_anchor(metadata_dir, fetcher, source.address, pinned)
         reference = max([clock, *known_moments(release_file, known_time)])
-        updater = _refreshed(metadata_dir, base, download, reference, policy)
+        updater = _refreshed(metadata_dir, download, reference, policy)
         # What the timestamp of before proved is not asked: this one is as new, or newer.
         refuse_expired(metadata_dir, max([reference, *signing_moments(metadata_dir)]))
         path = f"{config.channel}/{architecture}/{MANIFEST_NAME}"
         target = updater.get_targetinfo(path)
         if target is None:
             raise _no_release(base, config.channel, architecture, updater)
-        data = _fetch_target(fetcher, base, target)
+        data = _fetch_target(source, fetcher, target)
         return _release(config.channel, target, data)
 
 
-def _refreshed(
-    store: str, base: str, download: Download, reference: datetime, policy: FetchPolicy
-) -> Updater:
+def _refreshed(store: str, download: Download, reference: datetime, policy: FetchPolicy) -> Updater:
     """An updater with the server's newest metadata; older than that of ``store`` is asked for
     again, because a cache in between may be a moment behind."""
     from tuf.api.exceptions import BadVersionNumberError
@@ -118,7 +110,7 @@ def _refreshed(
     tries = 0
     while True:
         tries += 1
-        updater = _new_updater(store, base, as_fetcher(download), reference)
+        updater = _new_updater(store, as_fetcher(download), reference)
         try:
             updater.refresh()
             return updater
@@ -126,7 +118,8 @@ def _refreshed(
             if tries >= policy.tries:
                 if _may_be_a_cache(store, reference):
                     raise AgentError(
-                        f"{base} serves older metadata than this node has seen, as a cache does "
+                        f"{download.source.address}/ serves older metadata than this node has "
+                        f"seen, as a cache does "
                         f"for a while: {error}",
                         code="metadata-stale",
                         hint="try again later; if it lasts for a day, look at what is between",
@@ -159,7 +152,7 @@ def _no_release(base: str, channel: str, architecture: str, updater: Updater) ->
     )
 
 
-def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: datetime) -> Updater:
+def _new_updater(store: str, fetcher: FetcherInterface, reference: datetime) -> Updater:
     from tuf.api.exceptions import RepositoryError
     from tuf.ngclient.config import UpdaterConfig
     from tuf.ngclient.updater import Updater
@@ -178,13 +171,13 @@ def _new_updater(store: str, base: str, fetcher: FetcherInterface, reference: da
             write_atomic(f"{store}/{rolename}.json", data, mode=0o644)
 
     rules = UpdaterConfig(max_root_rotations=MAX_ROOTS, max_delegations=0)
-    updater = NodeUpdater(store, f"{base}metadata/", fetcher=fetcher, config=rules)
+    updater = NodeUpdater(store, METADATA, fetcher=fetcher, config=rules)
     updater._trusted_set.reference_time = reference
     return updater
 
 
 @contextlib.contextmanager
-def _named_errors(base: str, clock: datetime) -> Iterator[None]:
+def _named_errors(base: str, setting: str, clock: datetime) -> Iterator[None]:
     """Give each of tuf's exceptions its code and words that say what to do."""
     from tuf.api import exceptions as tuf
 
@@ -224,7 +217,7 @@ def _named_errors(base: str, clock: datetime) -> Iterator[None]:
         raise AgentError(
             str(error),
             code="server-unreachable",
-            hint="check server= in update.conf: it must name the directory above metadata/",
+            hint=f"check {setting}= in update.conf: it must name what holds metadata/",
         ) from None
     except (tuf.RepositoryError, ManifestError, ValueError, KeyError, TypeError) as error:
         # tuf reads hostile JSON, and lets some of what it trips over through.
@@ -240,14 +233,14 @@ def _named_errors(base: str, clock: datetime) -> Iterator[None]:
         ) from None
 
 
-def _fetch_target(fetcher: FetcherInterface, base: str, target: TargetFile) -> bytes:
+def _fetch_target(source: Source, fetcher: FetcherInterface, target: TargetFile) -> bytes:
     """The bytes of ``target`` from its consistent-snapshot path, checked as they were signed."""
     directory, _, name = target.path.rpartition("/")
     sha256 = target.hashes.get("sha256")
     if sha256 is None:
         raise ValueError(f"{target.path} has no SHA-256")
-    url = f"{base}targets/{directory}/{sha256}.{name}"
-    data = fetcher.download_bytes(url, target.length)
+    path = f"targets/{directory}/{sha256}.{name}"
+    data, url = fetcher.download_bytes(path, target.length), place(source, path)
     if len(data) != target.length:
         raise AgentError(
             f"{url} is {len(data)} bytes, {target.length} were signed", code="size-mismatch"

@@ -12,16 +12,14 @@ from product.agent.sources.exchange import (
     HttpStatusError,
     check_status,
     is_page,
-    open_url,
     page_error,
 )
-from product.agent.sources.protocol import wait_before
+from product.agent.sources.protocol import place, wait_before
 
 if TYPE_CHECKING:
     from tuf.ngclient.fetcher import FetcherInterface
 
-    from product.agent.net.connections import Connections, Response
-    from product.agent.sources.protocol import FetchPolicy
+    from product.agent.sources.protocol import Answer, FetchPolicy, Source
 
 # Metadata is small; a server that takes longer than this for one file, with all tries and the waits
 # that it asks for, is not serving it.
@@ -36,16 +34,16 @@ _BEGINNING = 64
 
 
 class Download:
-    """Gets files over ``connections`` until ``ALL_SECONDS`` are over."""
+    """Gets files of ``source`` until ``ALL_SECONDS`` are over."""
 
-    def __init__(self, connections: Connections, policy: FetchPolicy) -> None:
-        self._connections = connections
+    def __init__(self, source: Source, policy: FetchPolicy) -> None:
+        self.source = source
         self._policy = policy
         self._end = time.monotonic() + ALL_SECONDS
         # Set to ask caches to look whether what they keep is still the newest.
         self.fresh = False
 
-    def get(self, url: str, most: int) -> bytes:
+    def get(self, path: str, most: int) -> bytes:
         """The file, or its first bytes beyond ``most``; raises TransientError, HttpStatusError,
         and AgentError for a web page in its place."""
         end = min(time.monotonic() + FILE_SECONDS, self._end)
@@ -53,7 +51,7 @@ class Download:
         while True:
             tries += 1
             try:
-                return self._try(url, most, end)
+                return self._try(path, most, end)
             except TransientError as error:
                 wait = wait_before(self._policy, tries, error.retry_after)
                 late = time.monotonic() + wait > end
@@ -63,34 +61,31 @@ class Download:
 
     def pause(self, seconds: float) -> None:
         """Wait; raises what interrupts."""
-        self._connections.pause(seconds)
+        self.source.pause(seconds)
 
-    def _try(self, url: str, most: int, end: float) -> bytes:
-        headers = {"Cache-Control": "no-cache", "Pragma": "no-cache"} if self.fresh else {}
-        response = open_url(self._connections, url, headers, until=end)
+    def _try(self, path: str, most: int, end: float) -> bytes:
+        response = self.source.open(path, fresh=self.fresh, until=end)
         try:
-            check_status(response, url)
-            return self._read(response, url, most)
+            check_status(response, place(self.source, path), self.source.setting)
+            return self._read(response, path, most)
         finally:
             response.close()
 
-    @staticmethod
-    def _read(response: Response, url: str, most: int) -> bytes:
+    def _read(self, response: Answer, path: str, most: int) -> bytes:
         content = bytearray()
         looked = False
         while chunk := response.read1(_CHUNK):
             content += chunk
             if not looked and (looked := len(content) >= _BEGINNING):
-                _require_metadata(response, url, content)
+                self._require_metadata(response, path, content)
             if len(content) > most:
                 break
-        _require_metadata(response, url, content)
+        self._require_metadata(response, path, content)
         return bytes(content)
 
-
-def _require_metadata(response: Response, url: str, content: bytearray) -> None:
-    if is_page(response, bytes(content[:_BEGINNING])):
-        raise page_error(url)
+    def _require_metadata(self, response: Answer, path: str, content: bytearray) -> None:
+        if is_page(response, bytes(content[:_BEGINNING])):
+            raise page_error(place(self.source, path), self.source.setting)
 
 
 def as_fetcher(download: Download) -> FetcherInterface:
@@ -99,7 +94,10 @@ def as_fetcher(download: Download) -> FetcherInterface:
     from tuf.ngclient.fetcher import FetcherInterface
 
     class Fetcher(FetcherInterface):
-        """Whole files by ``Download``, whose size the caller bounds."""
+        """Whole files by ``Download``, whose size the caller bounds.
+
+        What tuf calls their URLs are their paths in the repository.
+        """
 
         def download_bytes(self, url: str, max_length: int) -> bytes:
             try:
@@ -107,8 +105,9 @@ def as_fetcher(download: Download) -> FetcherInterface:
             except HttpStatusError as error:
                 raise DownloadHTTPError(error.message, error.status) from None
             if len(data) > max_length:
+                where = place(download.source, url)
                 raise DownloadLengthMismatchError(
-                    f"{url} is larger than the {max_length} bytes that it may have"
+                    f"{where} is larger than the {max_length} bytes that it may have"
                 )
             return data
 

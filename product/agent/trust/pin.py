@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Metadata
     from tuf.ngclient.fetcher import FetcherInterface
 
-
+# The folder of a repository.
+METADATA = "metadata/"
 _ANCHOR = "anchor.json"
 ROOT_MAX = 512_000
 _PUBKEY_MAX = 64 * 1024
@@ -69,12 +70,13 @@ def read_pinned_keys(pubkey: str | None) -> frozenset[str]:
 
 
 def ensure_anchor(
-    metadata_dir: str, fetcher: FetcherInterface, url: str, pinned: frozenset[str]
+    metadata_dir: str, fetcher: FetcherInterface, address: str, pinned: frozenset[str]
 ) -> None:
     """Leave a trusted ``root.json`` in ``metadata_dir``.
 
     What is stored counts as long as the root it began with was signed by a key that is pinned
-    still: taking a key out of the pin withdraws the trust that rested on it.
+    still: taking a key out of the pin withdraws the trust that rested on it. ``address`` is the
+    source's, for people.
     """
     from tuf.api.exceptions import RepositoryError
 
@@ -84,7 +86,7 @@ def ensure_anchor(
         anchored = _vouched(read_bounded(anchor, ROOT_MAX), pinned)
     if anchored and _is_root(root):
         return
-    data = _first_root(fetcher, url, pinned)
+    data = _first_root(fetcher, address, pinned)
     if not anchored:
         # Another trust begins: what an earlier one proved must not bind it, or let it be
         # stopped for ever by inflated version numbers.
@@ -96,7 +98,7 @@ def ensure_anchor(
     write_atomic(anchor, data, mode=0o644)
 
 
-def _first_root(fetcher: FetcherInterface, url: str, pinned: frozenset[str]) -> bytes:
+def _first_root(fetcher: FetcherInterface, address: str, pinned: frozenset[str]) -> bytes:
     """The oldest root on the server that a pinned key signed.
 
     That is version 1, unless the pin names a key that became a root key by rotation.
@@ -106,7 +108,8 @@ def _first_root(fetcher: FetcherInterface, url: str, pinned: frozenset[str]) -> 
     left = _ROOTS_MAX
     for version in range(1, MAX_ROOTS + 1):
         try:
-            data = fetcher.download_bytes(f"{url}{version}.root.json", min(ROOT_MAX, left))
+            path = f"{METADATA}{version}.root.json"
+            data = fetcher.download_bytes(path, min(ROOT_MAX, left))
         except DownloadHTTPError as error:
             if version == 1 or error.status_code not in (403, 404):
                 raise
@@ -115,7 +118,7 @@ def _first_root(fetcher: FetcherInterface, url: str, pinned: frozenset[str]) -> 
             return data
         left -= len(data)
     raise AgentError(
-        f"{url} is a repository that no key of pubkey has signed",
+        f"{address}/{METADATA} is a repository that no key of pubkey has signed",
         code="untrusted-signature",
         hint="pubkey= must hold this publisher's root key; if it does, somebody else answers",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from product.agent.bootloader.protocol import Environment
@@ -32,6 +33,7 @@ from product.manifest import Artifact, Manifest
 from product.version import is_version, parse_version
 
 if TYPE_CHECKING:
+    from product.agent.sources.protocol import Source
     from product.agent.trust.client import TrustedRelease
 
 Say = Callable[[str], None]
@@ -45,28 +47,38 @@ class Offer(NamedTuple):
 
 
 def find_release(
-    node: Node, config: Config, metadata: str, interrupt: Callable[[], None] | None = None
+    node: Node, config: Config, source: Source, metadata: str
 ) -> TrustedRelease | None:
     """The channel's release for this node; None where it has none, or the running one.
 
-    ``metadata`` is the folder of what was proved so far; ``interrupt`` is called while the server
-    is waited for. Raises AgentError by the name of what is wrong with the network or the metadata.
+    ``metadata`` is the folder of what was proved so far. Raises AgentError by the name of what is
+    wrong with the network or the metadata.
     """
-    if not config.server:
-        raise ConfigError("no server is configured", hint="set server= in update.conf, or --server")
     if not config.pubkey:
         raise ConfigError("no pubkey is configured", hint="set pubkey= in update.conf, or --pubkey")
     from product.agent.trust import client as trust
 
     release = trust.find_release(
+        source,
         config,
         architecture=node.release.architecture,
         metadata_dir=metadata,
         release_file=node.paths.release,
         known_time=node.paths.known_time,
-        interrupt=interrupt,
     )
     return None if release is None or _runs(node, release) else release
+
+
+def open_source(config: Config, interrupt: Callable[[], None] | None = None) -> Source:
+    """What has the node's releases. Raises ConfigError where nothing is configured.
+
+    ``interrupt`` is called while it is waited for, and raises what ends that.
+    """
+    if not config.server:
+        raise ConfigError("no server is configured", hint="set server= in update.conf, or --server")
+    from product.agent.sources.configured import configured_source
+
+    return configured_source(config, interrupt=interrupt)
 
 
 def _runs(node: Node, release: TrustedRelease) -> bool:
@@ -89,8 +101,11 @@ def find_unlocked(node: Node, config: Config) -> TrustedRelease | None:
     """The same for whoever does not hold the lock: no server keeps an update waiting."""
     from product.agent.trust.borrow import borrowed
 
-    with borrowed(node.paths.metadata, node.paths.run, node.paths.lock) as metadata:
-        return find_release(node, config, metadata)
+    with (
+        borrowed(node.paths.metadata, node.paths.run, node.paths.lock) as metadata,
+        open_source(config) as source,
+    ):
+        return find_release(node, config, source, metadata)
 
 
 def check(node: Node, config: Config) -> Offer | None:
@@ -167,8 +182,14 @@ class Attempt:
     def _stage(self, record: Record, env: Environment) -> TrustedRelease | None:
         context = GateContext(self._node, self._config, self._force)
         self._pass([gate for gate in GATES if not gate.needs_release], context, record)
-        paths = self._node.paths
-        release = find_release(self._node, self._config, paths.metadata, self._give_way)
+        with open_source(self._config, self._give_way) as source:
+            return self._bring(source, context, record, env)
+
+    def _bring(
+        self, source: Source, context: GateContext, record: Record, env: Environment
+    ) -> TrustedRelease | None:
+        """Everything that the source is needed for."""
+        release = find_release(self._node, self._config, source, self._node.paths.metadata)
         if release is None:
             record.save(record.state.to(Phase.IDLE)._replace(attempt_count=0))
             record.note("apply", "up-to-date", bypassed=record.state.bypassed)
@@ -182,7 +203,7 @@ class Attempt:
         take_baseline(self._node, self._config, trial, self._say)
         self._give_way()
         record.save(record.state.download(passive, trial))
-        self._write(passive, env, release)
+        self._write(passive, env, release, partial(self._fetch, source))
         record.save(record.state.to(Phase.STAGED))
         record.note("apply", "staged", bypassed=record.state.bypassed)
         record.run_hooks(self._config, AFTER_APPLY)
@@ -197,13 +218,13 @@ class Attempt:
         record.state = record.state._replace(bypassed=self.bypassed)
         require(verdicts)
 
-    def _write(self, slot: str, env: Environment, release: TrustedRelease) -> None:
+    def _write(self, slot: str, env: Environment, release: TrustedRelease, fetch: Fetch) -> None:
         manifest = release.manifest
         with ExitStack() as stack:
             writer = stack.enter_context(self._store.writing(slot, env.active_slot))
             writer.invalidate(manifest)
             for artifact in self._copy(writer, manifest):
-                self._place(writer, artifact, self._fetch)
+                self._place(writer, artifact, fetch)
             writer.verify(manifest)
             writer.seal(release.manifest_bytes)
         self._say(f"slot {slot} holds {release.version}, read back and compared")
@@ -228,17 +249,14 @@ class Attempt:
         else:
             self._say(f"{artifact.name}: already in slot {slot}")
 
-    def _fetch(self, artifact: Artifact, path: str) -> int:
-        from product.agent.net.guard import permit_for
-        from product.agent.sources import http as sources
+    def _fetch(self, source: Source, artifact: Artifact, path: str) -> int:
+        from product.agent.sources import artifact as artifacts
 
-        assert self._config.server is not None
-        return sources.fetch_artifact(
-            self._config.server,
+        return artifacts.fetch_artifact(
+            source,
             artifact,
             path,
             progress=_Progress(artifact.name, self._say),
-            permit=permit_for(self._config),
             interrupt=self._give_way,
         )
 

@@ -1,10 +1,10 @@
-"""/etc/kubesolo/update.conf, and the key file that it names; an empty block leaves both alone."""
+"""/etc/kubesolo/update.conf and the PEM files that it names; an empty block leaves all alone."""
 
 from __future__ import annotations
 
 from product.agent.errors import has_login
 from product.cloudinit.planned import Part, text_file
-from product.cloudinit.updates import KEY_FILE, Updates
+from product.cloudinit.updates import PEM_FILES, Updates
 
 PATH = "/etc/kubesolo/update.conf"
 
@@ -14,7 +14,9 @@ def plan(block: Updates | None) -> Part:
     if block is None or not lines:
         return Part()
     text = "\n".join(["# Written from user-data; yours to edit.", *lines])
-    files = [text_file(PATH, text, 0o600 if has_login(text) or "webhook_url=" in text else 0o644)]
-    if block.inline_key:
-        files.append(text_file(KEY_FILE, block.inline_key))
+    mode = 0o600 if block.has_secret or has_login(text) else 0o644
+    files = [text_file(PATH, text, mode)]
+    for key, (path, mode) in PEM_FILES.items():
+        if pem := block.inline(key):
+            files.append(text_file(path, pem, mode))
     return Part(tuple(files))

@@ -11,6 +11,7 @@ from product.cloudinit.load import load_network, load_user_data
 from product.cloudinit.plan import Plan, plan_network, plan_user_data
 from product.cloudinit.tests.support import ED25519, edge_key, problems_of, user_data
 from product.cloudinit.tests.test_keys import CERTIFICATE, PRIVATE, PUBLIC
+from product.cloudinit.updates import PEM_FILES
 from product.cloudinit.write_files import OWNED
 
 
@@ -41,7 +42,8 @@ def test_the_files_of_every_key() -> None:
         "write_files: [{path: /etc/kubesolo/own, content: x}]\nkubeconfig: to-seed\n"
     )
     found = files(body)
-    assert found.keys() == {*OWNED, "/etc/kubesolo/own"}
+    access = {path for path, _ in PEM_FILES.values()} - {"/etc/kubesolo/update-key.pem"}
+    assert found.keys() == {*OWNED, "/etc/kubesolo/own"} - access
     assert found["/etc/kubesolo/hostname"] == ("edge-07\n", 0o644)
     assert found["/etc/kubesolo/timezone"] == ("Europe/Berlin\n", 0o644)
     assert found["/etc/kubesolo/ntp"] == ("a\nb:1123\nc\n", 0o644)
@@ -126,6 +128,17 @@ def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> N
         ("auto_rollback_after: -1", "auto_rollback_after", "needs a whole number"),
         ("kube_system_settle: 1.5", "kube_system_settle", "needs a whole number"),
         ("datastore_restore: often", "datastore_restore", "is not one of minor, always, never"),
+        ("proxy: proxy:3128", "proxy", "is not a proxy like http://"),
+        ("rate_limit: 2 M", "rate_limit", "has a blank"),
+        ("rate_limit: 2m", "rate_limit", "is not bytes a second"),
+        ("require_cosign: perhaps", "require_cosign", "needs true or false"),
+        ("require_cosign: true", "require_cosign", "needs cosign_key"),
+        ("username: me", "username", "needs password, too"),
+        ("password: [hunter22]", "password", "needs text, found a list"),
+        ('password: "hunter22\\n"', "password", "characters that cannot be printed"),
+        ("bearer_token: hunter22 x", "bearer_token", "is a value which has what no bearer token"),
+        ("client_key: hunter22", "client_key", "is not one private key as PEM"),
+        ("ca_certificates: /etc/kubesolo/update-key.pem", "ca_certificates", "by another key"),
         ("pubkey: root.pub.pem", "pubkey", "is not PEM"),
         ("pubkey: /etc/kubesolo/update-key.pem", "pubkey", "put the key here"),
     ],
@@ -134,11 +147,74 @@ def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) 
     (problem,) = problems_of(load_user_data, user_data(f"updates: {{{block}}}\n"))
     assert problem.key == f"updates.{key}"
     assert said in problem.message
+    assert "hunter22" not in str(problem)
+
+
+def client_files() -> tuple[str, str, str]:
+    """Certificate, its private key, and the public key alone."""
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        PublicFormat,
+        load_pem_private_key,
+    )
+
+    from product.agent.net.tests.support_tls import certificate
+
+    with TemporaryDirectory() as folder:
+        text = certificate(Path(folder)).read_text()
+    begin = text.index("-----BEGIN CERTIFICATE")
+    public = load_pem_private_key(text[:begin].encode(), None).public_key()
+    spelt = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return text[begin:], text[:begin], spelt
+
+
+def test_how_the_source_is_reached(tmp_path: object) -> None:
+    certificate, key, public = client_files()
+    body = (
+        "updates:\n  server: https://updates.example.org/\n  proxy: http://proxy.example:3128\n"
+        "  no_proxy: [localhost, .example.com]\n  username: me\n  password: ' a \"b'\n"
+        "  rate_limit: 2M\n  require_cosign: yes\n"
+        f"  ca_certificates: {indented(certificate)}  client_certificate: {indented(certificate)}"
+        f"  client_key: {indented(key)}  cosign_key: {indented(public)}"
+    )
+    found = files(body)
+    folder = "/etc/kubesolo"
+    assert found.keys() == {f"{folder}/update.conf"} | {
+        f"{folder}/update-{name}" for name in ("ca.pem", "client.pem", "client.key", "cosign.pub")
+    }
+    assert found[f"{folder}/update-client.key"] == (key, 0o600)
+    assert found[f"{folder}/update-client.pem"] == (certificate, 0o644)
+    assert found[f"{folder}/update-cosign.pub"] == (public, 0o644)
+    text, mode = found[f"{folder}/update.conf"]
+    assert mode == 0o600
+    path = f"{tmp_path}/update.conf"
+    with open(path, "w") as file:
+        file.write(text)
+    config = load_config(path)
+    config.require_usable()
+    assert (config.username, config.password, config.rate_limit) == ("me", ' a "b', "2M")
+    assert (config.no_proxy, config.require_cosign) == ("localhost,.example.com", "yes")
+    assert config.client_key == f"{folder}/update-client.key"
+
+
+def test_a_key_of_another_certificate_is_refused() -> None:
+    certificate, _, _ = client_files()
+    _, other, _ = client_files()
+    body = f"updates:\n  client_certificate: {indented(certificate)}  client_key: {indented(other)}"
+    (problem,) = problems_of(load_user_data, user_data(body))
+    assert "is not the key of client_certificate" in problem.message
+    assert other.splitlines()[1] not in str(problem)
 
 
 @pytest.mark.parametrize(
     ("block", "mode"),
     [
+        ("bearer_token: abc", 0o600),
+        ("username: a, password: b", 0o600),
+        ("proxy: 'http://a:b@c:1'", 0o600),
         ("server: 'https://updates.example.org/a@b'", 0o644),
         ("server: 'https://bob:pw@updates.example.org/'", 0o600),
         ("webhook_url: 'https://hooks.example/T1/secret'", 0o600),

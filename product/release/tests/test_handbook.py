@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from product.agent.config import Config
+from product.agent.sources.configured import configured_source
 from product.agent.tests import support_http as http
 from product.agent.trust.client import find_release
 from product.release.tests.slotfiles import make_slot
@@ -41,7 +42,10 @@ class Nodes:
 
         config = Config(server=self.url, pubkey=str(self.folder / "release.pem"), channel=channel)
         try:
-            return find_release(config, architecture="x86_64", metadata_dir=str(store)).version
+            with configured_source(config) as source:
+                return find_release(
+                    source, config, architecture="x86_64", metadata_dir=str(store)
+                ).version
         except AgentError as error:
             if error.code != "no-release":
                 raise

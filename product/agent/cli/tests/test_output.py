@@ -66,7 +66,20 @@ def test_a_command_shows_its_own_flags(
     assert "--json" in text
     shown = {flag for flag, *_ in CONFIG_FLAGS if f"--{flag.replace('_', '-')} " in text}
     expected = {
-        "check": {"server", "registry", "tag", "channel", "pubkey"},
+        "check": {
+            "server",
+            "registry",
+            "tag",
+            "channel",
+            "pubkey",
+            "proxy",
+            "ca_certificates",
+            "client_certificate",
+            "client_key",
+            "rate_limit",
+            "cosign_key",
+            "require_cosign",
+        },
         "rollback": {"maintenance_window"},
         "datastore": {"datastore_restore"},
         "history": set(),

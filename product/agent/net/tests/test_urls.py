@@ -16,8 +16,7 @@ from product.agent.net import urls
 from product.agent.net.connections import Connections
 from product.agent.net.urls import parse_url, without_login
 from product.agent.settings import check_value, shown
-from product.agent.sources.exchange import new_connections, open_url, server_url
-from product.agent.sources.protocol import DEFAULT_POLICY
+from product.agent.sources.http import HttpSource
 from product.agent.tests import support_http as http
 
 
@@ -151,9 +150,10 @@ def test_a_login_goes_to_its_own_origin_and_to_no_other(tmp_path: Path) -> None:
         one.misbehave("^/moved", http.redirect("/file"))
         one.misbehave("^/away", http.redirect(f"{there}/back"))
         other.misbehave("^/back", http.redirect(f"{one.url}/file"))
-        with new_connections(DEFAULT_POLICY, server) as connections:
+        with HttpSource(server) as source:
+            assert source.address == one.url
             for path in ("file", "moved", "away"):
-                response = open_url(connections, server_url(server, path))
+                response = source.open(path)
                 assert response.read1(10) == b"x"
                 response.close()
     sent = "Basic bWU6d29yZA=="

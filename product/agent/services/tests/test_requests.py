@@ -211,9 +211,9 @@ def test_a_window_that_closed_meanwhile_arms_nothing(
         world.clock.minute = 13 * 60
         return real(*arguments, **named)  # type: ignore[arg-type]
 
-    from product.agent.sources import http
+    from product.agent.sources import artifact
 
-    monkeypatch.setattr(http, "fetch_artifact", slow)
+    monkeypatch.setattr(artifact, "fetch_artifact", slow)
     answer = pod.asked('{"action": "apply"}')
     assert (answer["exit"], answer["outcome"]) == (11, "refused")
     assert world.reboots == 0
@@ -244,7 +244,7 @@ def test_the_pods_server_goes_before_the_nodes(
 ) -> None:
     seen: list[str | None] = []
 
-    def find(config: object, **_: object) -> None:
+    def find(source: object, config: object, **_: object) -> None:
         seen.append(getattr(config, "server", None))
 
     from product.agent.trust import client

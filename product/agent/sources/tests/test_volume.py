@@ -1,4 +1,4 @@
-"""A repository on a volume answers as a server does."""
+"""A repository on a disk of the node."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from product.agent.config import Config
 from product.agent.errors import AgentError
-from product.agent.net.connections import Connections
-from product.agent.sources import exchange, http, volume
-from product.agent.sources.volume import VolumeConnections
+from product.agent.sources import volume
+from product.agent.sources.artifact import fetch_artifact
+from product.agent.sources.configured import configured_source
+from product.agent.sources.http import HttpSource
+from product.agent.sources.volume import VolumeSource
 from product.agent.system import program
 from product.image.seed import seed_image
 from product.image.tools import HostTools
@@ -49,8 +52,8 @@ class Computer:
         os.unlink(argv[-1])
         return 0, ""
 
-    def connections(self) -> VolumeConnections:
-        return VolumeConnections(connect=1, silence=1, root=str(self.root))
+    def source(self, server: str = "disk:RELEASES") -> VolumeSource:
+        return VolumeSource(server, root=str(self.root))
 
 
 @pytest.fixture
@@ -67,21 +70,25 @@ def computer(
 
 def test_it_is_mounted_once_and_read_only(computer: Computer) -> None:
     (computer.shown / "one").write_bytes(b"1")
-    with computer.connections() as connections:
+    with computer.source("disk:releases") as source:
         for _ in range(2):
-            response = exchange.open_url(connections, "disk:releases/one")
-            assert (response.status, response.read1(10), response.read1(10)) == (200, b"1", b"")
-            response.close()
+            answer = source.open("one")
+            assert (answer.status, answer.read1(10), answer.read1(10)) == (200, b"1", b"")
+            answer.close()
     assert len(computer.calls) == 2
     mount = computer.calls[0]
     assert mount[:5] == ["mount", "-t", "vfat", "-o", "ro,nosuid,nodev,noexec"]
     assert mount[5].endswith("/dev/sdb")
 
 
-def test_each_fetch_has_a_mount_of_its_own(computer: Computer) -> None:
-    with computer.connections() as one, computer.connections() as other:
-        for connections, label in ((one, "RELEASES"), (other, "RELEASES"), (one, "KSOLOEFI")):
-            exchange.open_url(connections, f"disk:{label}/none")
+def test_each_source_has_a_mount_of_its_own(computer: Computer) -> None:
+    with (
+        computer.source() as one,
+        computer.source() as other,
+        computer.source("disk:KSOLOEFI/") as third,
+    ):
+        for source in (one, other, third):
+            source.open("none")
         points = [call[-1] for call in computer.calls if call[0] == "mount"]
         assert len(set(points)) == 3
     assert sorted(call[-1] for call in computer.calls if call[0] == "umount") == sorted(points)
@@ -95,8 +102,8 @@ def test_what_a_killed_fetch_left_is_unmounted(computer: Computer) -> None:
         (folder / name).mkdir(parents=True)
         (folder / name).rmdir()
         (folder / name).symlink_to(computer.shown)
-    with computer.connections() as connections:
-        exchange.open_url(connections, "disk:RELEASES/none")
+    with computer.source() as source:
+        source.open("none")
     assert [path.name for path in folder.iterdir()] == [f"{os.getppid()}.0"]
     (folder / f"{os.getppid()}.0").unlink()
 
@@ -104,18 +111,11 @@ def test_what_a_killed_fetch_left_is_unmounted(computer: Computer) -> None:
 @pytest.mark.parametrize("path", ["none", "artifacts", "../../etc/passwd", "one/two"])
 def test_what_is_no_file_of_it_is_not_there(computer: Computer, path: str) -> None:
     (computer.shown / "one").write_bytes(b"1")
-    with computer.connections() as connections:
-        assert exchange.open_url(connections, f"disk:RELEASES/{path}").status == 404
+    with computer.source() as source:
+        assert source.open(path).status == 404
 
 
-def test_an_artifact_is_fetched_and_gone_on_with(
-    computer: Computer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def connections(policy: object, server: str, **_: object) -> Connections:
-        assert server == "disk:RELEASES/os"
-        return computer.connections()
-
-    monkeypatch.setattr(http, "new_connections", connections)
+def test_an_artifact_is_fetched_and_gone_on_with(computer: Computer, tmp_path: Path) -> None:
     data = os.urandom(600_000)
     digest = hashlib.sha256(data).hexdigest()
     (computer.shown / "os/artifacts").mkdir(parents=True)
@@ -124,7 +124,8 @@ def test_an_artifact_is_fetched_and_gone_on_with(
     for begun in (0, 1, 300_000, 600_000, 700_000):
         target.write_bytes((data + bytes(100_000))[:begun])
         artifact = Artifact("system.squashfs", len(data), digest)
-        http.fetch_artifact("disk:RELEASES/os", artifact, str(target))
+        with computer.source("disk:RELEASES/os") as source:
+            fetch_artifact(source, artifact, str(target))
         assert target.read_bytes() == data
 
 
@@ -135,12 +136,16 @@ def test_an_artifact_is_fetched_and_gone_on_with(
 def test_the_volume_must_be_one(computer: Computer, label: str, reason: str) -> None:
     for name in ("sdc", "sdd"):
         computer.disk(name, "TWICE")
-    with computer.connections() as connections, pytest.raises(AgentError, match=reason) as raised:
-        exchange.open_url(connections, f"disk:{label}/one")
+    with (
+        computer.source(f"disk:{label}") as source,
+        pytest.raises(AgentError, match=reason) as raised,
+    ):
+        source.open("one")
     assert raised.value.code == "server-unreachable"
 
 
-def test_servers_are_asked_as_before() -> None:
-    assert type(exchange.new_connections()) is Connections
-    assert isinstance(exchange.new_connections(server="disk:A/"), volume.VolumeConnections)
-    assert exchange.server_url("disk:A/os/", "metadata/") == "disk:A/os/metadata/"
+def test_the_configuration_names_the_kind_of_source() -> None:
+    assert isinstance(configured_source(Config(server="disk:A/os/")), VolumeSource)
+    assert configured_source(Config(server="disk:A/os/")).address == "disk:A/os"
+    assert isinstance(configured_source(Config(server="http://me:word@h/os/")), HttpSource)
+    assert configured_source(Config(server="http://me:word@h/os/")).address == "http://h/os"

@@ -23,6 +23,9 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJlLW9mLWl0"
     [
         ("server=https://operator:hunter22@updates.example/os", "hunter22"),
         ("webhook_url=https://hooks.example/T1/hunter22", "hunter22"),
+        ("password=hunter 22", "22"),
+        ("  password = 'hunter22 a'", "22"),
+        ("bearer_token=abcdef", "abcdef"),
         ('"webhook_url": "https://hooks.example/T1/hunter22",', "hunter22"),
         ("GET https://updates.example/os?token=abcdef0123&x=1", "abcdef0123"),
         ("GET https://updates.example/os?x=1&access_token=abcdef0123", "abcdef0123"),
@@ -125,6 +128,22 @@ def test_secrets_of_this_node_go_wherever_they_stand(tmp_path: Path) -> None:
     assert redactor.clean(said) == " ".join(
         [REDACTED, REDACTED, REDACTED, f"'{REDACTED}'", REDACTED, REDACTED, "at last"]
     )
+
+
+def test_how_the_source_is_reached_stays_secret(tmp_path: Path) -> None:
+    paths = Paths(str(tmp_path))
+    folder = Path(paths.under("/etc/kubesolo"))
+    folder.mkdir(parents=True)
+    line = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg"
+    (folder / "own.pem").write_text(f"-----BEGIN PRIVATE KEY-----\n{line}\n")
+    (folder / "update.conf").write_text(
+        'proxy=http://joe:relay-word@proxy:3128\nusername=me\npassword="two words"\n'
+        "bearer_token = abc.defghij\nclient_key=/etc/kubesolo/own.pem\n"
+    )
+    redactor = Redactor(find_secrets(paths))
+    header = base64.b64encode(b"me:two words").decode()
+    said = f"relay-word|two words|abc.defghij|{line}|{header}|stays"
+    assert redactor.clean(said) == "|".join([REDACTED] * 5 + ["stays"])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ from tuf.api.metadata import Metadata
 
 from product.agent.config import Config
 from product.agent.errors import AgentError
-from product.agent.sources.http import fetch_artifact
+from product.agent.sources.artifact import fetch_artifact
+from product.agent.sources.configured import configured_source
 from product.agent.sources.protocol import FetchPolicy
 from product.agent.system.files import write_atomic
 from product.agent.tests import support_http as http
@@ -94,15 +95,17 @@ class NodeSide:
         self.now = NOW
 
     def find(self, architecture: str = "x86_64") -> trust.TrustedRelease:
-        return trust.find_release(
-            self.config,
-            architecture=architecture,
-            metadata_dir=str(self.store),
-            now=self.now,
-            release_file=str(self.release_file),
-            known_time=str(self.known_time),
-            policy=POLICY,
-        )
+        with configured_source(self.config, POLICY) as source:
+            return trust.find_release(
+                source,
+                self.config,
+                architecture=architecture,
+                metadata_dir=str(self.store),
+                now=self.now,
+                release_file=str(self.release_file),
+                known_time=str(self.known_time),
+                policy=POLICY,
+            )
 
     def refusal(self) -> AgentError:
         with pytest.raises(AgentError) as caught:
@@ -139,7 +142,8 @@ def test_a_release_is_found_with_every_signed_field(
     slot = publisher.base / "slot-0.2.0-x86_64"
     assert release.manifest_bytes == (slot / "manifest.json").read_bytes()
     for artifact in release.manifest.artifacts:
-        fetch_artifact(node.config.server, artifact, str(tmp_path / artifact.name))
+        with configured_source(node.config) as source:
+            fetch_artifact(source, artifact, str(tmp_path / artifact.name))
         assert (tmp_path / artifact.name).read_bytes() == (slot / artifact.name).read_bytes()
 
 
@@ -573,7 +577,8 @@ def test_no_pin_and_no_server_have_their_own_codes(node: NodeSide) -> None:
 
 def test_importing_the_modules_brings_no_library_in() -> None:
     code = (
-        "import sys, product.agent.trust.client, product.agent.sources.http; "
+        "import sys, product.agent.trust.client, product.agent.sources.configured, "
+        "product.agent.sources.artifact, product.agent.sources.http, product.agent.sources.volume; "
         "costly = ('tuf', 'urllib3', 'cryptography', 'requests', 'pathlib'); "
         "print([module for module in costly if module in sys.modules])"
     )
@@ -638,7 +643,7 @@ def test_what_is_delegated_is_kept_nowhere(node: NodeSide, tmp_path: Path) -> No
 
     node.find()
     nobody: Any = object()
-    updater = trust._new_updater(str(node.store), "http://nowhere/", nobody, NOW)
+    updater = trust._new_updater(str(node.store), nobody, NOW)
     with pytest.raises(RepositoryError, match="nobody follows"):
         updater._persist_metadata("../state", b"{}")
     assert not (tmp_path / "state.json").exists()

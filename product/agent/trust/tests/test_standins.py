@@ -33,12 +33,13 @@ importlib.machinery.PathFinder.find_spec = find_spec
 from product.agent.trust import standins, client as trust
 from product.agent.config import Config
 from product.agent.errors import AgentError
+from product.agent.sources.configured import configured_source
 
 result = {}
 try:
-    release = trust.find_release(
-        Config(server=server, pubkey=pin), architecture="x86_64", metadata_dir=store
-    )
+    config = Config(server=server, pubkey=pin)
+    with configured_source(config) as source:
+        release = trust.find_release(source, config, architecture="x86_64", metadata_dir=store)
     result["version"] = release.version
 except AgentError as error:
     result["code"] = error.code

@@ -8,15 +8,17 @@ import random
 import socket
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from product.agent.config import Config
 from product.agent.errors import AgentError
-from product.agent.sources import http as sources
-from product.agent.sources.protocol import FetchPolicy
+from product.agent.sources.artifact import fetch_artifact
+from product.agent.sources.configured import configured_source
+from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 from product.agent.tests import support_http as http
 from product.manifest import Artifact
 
@@ -40,11 +42,25 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "root.squashfs"
 
 
+def bring(
+    server: str | None,
+    dest: Path | str,
+    *,
+    policy: FetchPolicy = POLICY,
+    interrupt: Callable[[], None] | None = None,
+    **wishes: Any,
+) -> int:
+    """The artifact from ``server``, as an update of a node configured so brings it."""
+    with configured_source(Config(server=server), policy, interrupt=interrupt) as source:
+        return fetch_artifact(
+            source, ARTIFACT, str(dest), policy=policy, interrupt=interrupt, **wishes
+        )
+
+
 def fetch(server: http.Server, dest: Path, **changes: Any) -> None:
     """Every fetch that succeeds says truly what it wrote."""
     policy = POLICY._replace(**changes)
-    checksum = sources.fetch_artifact(server.url, ARTIFACT, str(dest), policy=policy)
-    assert checksum == zlib.crc32(CONTENT)
+    assert bring(server.url, dest, policy=policy) == zlib.crc32(CONTENT)
 
 
 def failure(server: http.Server, dest: Path, **changes: Any) -> AgentError:
@@ -69,10 +85,10 @@ def test_a_whole_file_is_fetched_synced_and_its_progress_told(
 
     monkeypatch.setattr(os, "fsync", fsync)
     told: list[tuple[int, int]] = []
-    sources.fetch_artifact(
+    bring(
         server.url + "/",
-        ARTIFACT,
-        str(dest),
+        dest,
+        policy=DEFAULT_POLICY,
         progress=lambda done, total: told.append((done, total)),
     )
     assert dest.read_bytes() == CONTENT
@@ -323,7 +339,7 @@ def test_a_server_that_takes_its_time_is_given_up(
 
 def test_a_download_may_take_longer_than_an_answer(server: http.Server, dest: Path) -> None:
     fetch_policy = POLICY._replace(answer=0.3)
-    sources.fetch_artifact(server.url, ARTIFACT, str(dest), rate_limit=400_000, policy=fetch_policy)
+    bring(server.url, dest, rate_limit=400_000, policy=fetch_policy)
     assert dest.read_bytes() == CONTENT
 
 
@@ -365,7 +381,7 @@ def test_a_download_is_interrupted_and_what_has_come_stays(server: http.Server, 
             raise AgentError("enough", code="gave-way")
 
     with pytest.raises(AgentError, match="enough"):
-        sources.fetch_artifact(server.url, ARTIFACT, str(dest), policy=POLICY, interrupt=interrupt)
+        bring(server.url, dest, interrupt=interrupt)
     assert time.monotonic() < end + 15
     assert dest.stat().st_size > 0
     assert CONTENT.startswith(dest.read_bytes())
@@ -391,10 +407,9 @@ def test_the_rate_limit_holds_and_is_not_taken_for_slowness(
     server: http.Server, dest: Path
 ) -> None:
     began = time.monotonic()
-    sources.fetch_artifact(
+    bring(
         server.url,
-        ARTIFACT,
-        str(dest),
+        dest,
         rate_limit=600_000,
         policy=POLICY._replace(window=0.05, slowest=10_000_000, tries=1),
     )
@@ -407,7 +422,7 @@ def test_no_listener_is_named_with_its_address(dest: Path) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
         with pytest.raises(AgentError) as caught:
-            sources.fetch_artifact(address, ARTIFACT, str(dest), policy=POLICY)
+            bring(address, dest)
     assert caught.value.code == "server-unreachable"
     assert address in caught.value.message
 
@@ -417,19 +432,19 @@ def test_no_listener_is_named_with_its_address(dest: Path) -> None:
 )
 def test_an_unusable_server_is_named(dest: Path, server: str | None) -> None:
     with pytest.raises(AgentError) as caught:
-        sources.fetch_artifact(server, ARTIFACT, str(dest))
+        bring(server, dest)
     assert caught.value.code == "no-server"
     assert not dest.exists()
 
 
 def test_a_full_disk_is_told_as_such(server: http.Server) -> None:
     with pytest.raises(AgentError) as caught:
-        sources.fetch_artifact(server.url, ARTIFACT, "/dev/full", policy=POLICY)
+        bring(server.url, "/dev/full")
     assert caught.value.code == "no-space"
     assert "No space left" in caught.value.message
 
 
 def test_a_missing_directory_is_told_as_such(server: http.Server, tmp_path: Path) -> None:
     with pytest.raises(AgentError) as caught:
-        sources.fetch_artifact(server.url, ARTIFACT, str(tmp_path / "no" / "file"), policy=POLICY)
+        bring(server.url, tmp_path / "no" / "file")
     assert caught.value.code == "write-failed"
