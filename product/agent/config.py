@@ -58,8 +58,8 @@ class Config(NamedTuple):
     ``password``, or ``bearer_token``, are sent to the server that the file names, and to no other,
     and so is ``client_certificate`` with its ``client_key`` (PEM files). ``rate_limit`` is in bytes
     a second. ``cosign_key`` is the PEM file of a public key that must have signed what a registry
-    serves where ``require_cosign`` is yes. ``from_file`` and ``from_flags`` are the keys that have
-    their values from there.
+    serves where ``require_cosign`` is yes. ``deltas`` is no where whole files are
+    wanted. ``from_file`` and ``from_flags`` are the keys that have their values from there.
     """
 
     server: str | None = None
@@ -90,6 +90,7 @@ class Config(NamedTuple):
     rate_limit: str | None = None
     cosign_key: str | None = None
     require_cosign: str = "no"
+    deltas: str = "yes"
     from_file: tuple[str, ...] = ()
     from_flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()

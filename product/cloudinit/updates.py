@@ -133,6 +133,7 @@ class Updates(Model):
     rate_limit: Annotated[str, _as_agent("rate_limit")] | None = None
     cosign_key: Annotated[str, _pem("cosign_key", p256_key)] | None = None
     require_cosign: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
+    deltas: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:

@@ -209,9 +209,7 @@ class Maker:
             size += len(step.content)
         yield group
 
-    def _group(
-        self, group: Sequence[_Step], pool: ThreadPoolExecutor
-    ) -> Iterator[bytes | _Load]:
+    def _group(self, group: Sequence[_Step], pool: ThreadPoolExecutor) -> Iterator[bytes | _Load]:
         content = b"".join(step.content for step in group)
         if content:
             yield self._load(content, self._references(group, content), pool)
@@ -261,7 +259,9 @@ class Maker:
         """The old pieces that are most like ``content``, in the old file's order."""
         votes: Counter[int] = Counter()
         for match in _ANCHOR.finditer(content):
-            for at in self._anchors.get(content[match.start() : match.start() + _ANCHOR_LENGTH], ()):
+            for at in self._anchors.get(
+                content[match.start() : match.start() + _ANCHOR_LENGTH], ()
+            ):
                 votes[at] += 1
         # Where one piece is like the group, its neighbours may be: what changed all over shares
         # no sequence.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from product.manifest import MANIFEST_NAME
+from product.release.deltas import delta_files
 from product.release.errors import RepositoryError
 from product.release.state import read_manifest, read_state, versions_of
 from product.release.storage import exclusive
@@ -68,6 +69,7 @@ def _wanted(directory: Path, keep: int) -> set[Path]:
                 continue
             wanted |= {directory / "targets" / name for name in target.get_prefixed_paths()}
             wanted |= {directory / "artifacts" / each.sha256 for each in manifest.artifacts}
+            wanted |= delta_files(directory, target)
     return wanted
 
 

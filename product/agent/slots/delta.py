@@ -234,9 +234,7 @@ class _Run:
             if os.preadv(self._old, [view], at) != length:
                 raise self._damaged("a reference behind the old file's end")
         if not stored:
-            found = self._zstd.decompress(
-                self._frame, 0, length, self._reference, filled, content
-            )
+            found = self._zstd.decompress(self._frame, 0, length, self._reference, filled, content)
             if found != content:
                 raise self._damaged(f"an old block of {found} bytes instead of {content}")
         return content
