@@ -49,7 +49,8 @@ def promote(
     """Make the releases of the channel ``source`` those of ``destination``, to the byte.
 
     Deltas go with it. With ``deltas``, those from what ``destination`` served are made where they
-    lack; ``say`` is told of each. Raises RepositoryError where there are none, or nodes of ``destination`` would not take them.
+    lack; ``say`` is told of each. Raises RepositoryError where there are no releases, or nodes of
+    ``destination`` would not take them.
     """
     if source == destination:
         raise RepositoryError(f"{source!r} cannot be promoted to itself")

@@ -1,4 +1,4 @@
-"""Making a delta from one artifact to another: ``python3 -m product.release.delta_maker OLD NEW OUT``.
+"""Making a delta: ``python3 -m product.release.delta_maker OLD NEW OUT [LIBZSTD]``.
 
 A program of its own, because it runs under the locked Python with the locked libzstd (see
 ``deltas``): the bytes that it writes, and those that a node makes of them, depend on that library
@@ -138,9 +138,9 @@ class _Step(NamedTuple):
 
 
 class _Load(NamedTuple):
-    """A LOAD whose frame is being made: how many references, their list, the content's length."""
+    """A LOAD whose frame is being made; ``listed`` are its references, as the record has them."""
 
-    count: int
+    references: int
     listed: bytes
     length: int
     frame: Future[bytes]
@@ -148,7 +148,7 @@ class _Load(NamedTuple):
     def record(self) -> bytes:
         """The whole record, when the frame is there."""
         frame = self.frame.result()
-        head = bytes([LOAD]) + _numbers(self.count, self.length, len(frame))
+        head = bytes([LOAD]) + _numbers(self.references, self.length, len(frame))
         return head + self.listed + frame
 
 
@@ -259,10 +259,8 @@ class Maker:
         """The old pieces that are most like ``content``, in the old file's order."""
         votes: Counter[int] = Counter()
         for match in _ANCHOR.finditer(content):
-            for at in self._anchors.get(
-                content[match.start() : match.start() + _ANCHOR_LENGTH], ()
-            ):
-                votes[at] += 1
+            sequence = content[match.start() : match.start() + _ANCHOR_LENGTH]
+            votes.update(self._anchors.get(sequence, ()))
         # Where one piece is like the group, its neighbours may be: what changed all over shares
         # no sequence.
         smooth: Counter[int] = Counter()

@@ -174,6 +174,7 @@ class _Reader:
     def _blocks(self, table: bytes, at: int, start: int, size: int, fragment: int) -> int:
         whole = size // self._block_size
         count = whole if fragment != _NO_FRAGMENT else -(-size // self._block_size)
-        for field in struct.unpack_from(f"<{count}I", table, at):
-            start += self._data_block(start, field)
+        for number in range(count):
+            (field,) = struct.unpack_from("<I", table, at + 4 * number)
+            start += self._data_block(int(start), field)
         return at + 4 * count

@@ -1,10 +1,10 @@
 """Making an artifact from an older one and a delta, in little memory and in one pass.
 
 A delta describes the new file as a list of records, in the new file's order. Blocks of a squashfs
-that did not change have the same bytes in both files, and are copied. Of blocks that did, the delta
-holds the content, as a Zstandard frame that refers to the content of old blocks; the node compresses
-each again as mksquashfs did, with the same library, and so gets the same bytes. Everything else is
-in the delta as it is.
+that did not change have the same bytes in both files, and are copied. Of blocks that did, the
+delta holds the content, as a Zstandard frame that refers to the content of old blocks; the node
+compresses each again as mksquashfs did, with the same library, and so gets the same bytes.
+Everything else is in the delta as it is.
 
 Format: ``KSDELTA1``, a header (HEADER), records. A record is a byte and numbers, as LEB128; signed
 ones are zigzag::

@@ -109,7 +109,8 @@ class Zstd:
     ) -> int:
         """Decompress one frame to ``begin`` of ``into``, at most ``capacity`` bytes: how many.
 
-        ``prefix`` is what the frame refers to: a buffer, and how many bytes of it. Raises ZstdError.
+        ``prefix`` is what the frame refers to: a buffer, and how many bytes of it. Raises
+        ZstdError.
         """
         _within(source, at, length)
         _within(into, begin, capacity)
