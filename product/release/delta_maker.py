@@ -40,7 +40,7 @@ from product.agent.slots.delta import (
     PLAIN,
     apply_delta,
 )
-from product.agent.slots.zstd import LIBRARY, Buffer, Zstd
+from product.agent.slots.zstd import Buffer, Zstd
 from product.manifest import Artifact
 from product.release import squashfs
 
@@ -333,7 +333,7 @@ def _signed(value: int) -> bytes:
 def main(argv: Sequence[str]) -> int:
     """Make a delta, apply it with the node's code, and say what it took."""
     old, new, out = (Path(name) for name in argv[:3])
-    library = argv[3] if len(argv) > 3 else LIBRARY
+    library = argv[3] if len(argv) > 3 else None
     begin = time.monotonic()
     data = new.read_bytes()
     with Zstd(library) as zstd:

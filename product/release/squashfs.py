@@ -177,4 +177,4 @@ class _Reader:
         for number in range(count):
             (field,) = struct.unpack_from("<I", table, at + 4 * number)
             start += self._data_block(int(start), field)
-        return at + 4 * count
+        return int(at + 4 * count)

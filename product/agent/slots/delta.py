@@ -38,7 +38,7 @@ from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 from product.agent.errors import AgentError
-from product.agent.slots.zstd import LIBRARY, Buffer, Zstd, ZstdError
+from product.agent.slots.zstd import Buffer, Zstd, ZstdError
 from product.agent.system.direct_io import Writeback
 from product.agent.system.files import write_all
 from product.manifest import Artifact
@@ -90,7 +90,7 @@ def apply_delta(
     *,
     budget: float | None = None,
     interrupt: Callable[[], None] | None = None,
-    library: str = LIBRARY,
+    library: str | None = None,
 ) -> Applied:
     """Write ``artifact`` to ``destination``, made of ``source`` and ``delta``.
 

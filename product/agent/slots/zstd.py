@@ -52,8 +52,9 @@ class Buffer:
 class Zstd:
     """One pair of contexts; close it. Not for several threads."""
 
-    def __init__(self, library: str = LIBRARY) -> None:
-        """Raises ZstdError where ``library`` is none, or has not what is needed."""
+    def __init__(self, library: str | None = None) -> None:
+        """Raises ZstdError where ``library``, the system's unless given, has not what is needed."""
+        library = library or LIBRARY
         try:
             self._library = ctypes.CDLL(library)
             for name, (result, arguments) in _FUNCTIONS.items():
