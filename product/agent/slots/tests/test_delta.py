@@ -1,4 +1,4 @@
-"""Applying deltas: the same bytes as mksquashfs made, in bounded memory, whoever wrote the delta."""
+"""Applying deltas: mksquashfs' own bytes, in bounded memory, whoever wrote the delta."""
 
 from __future__ import annotations
 
@@ -249,7 +249,8 @@ def test_a_slow_node_gives_up_and_leaves_a_beginning(
         bench.apply(bench.delta, budget=5.0)
     assert caught.value.code == "delta-slow"
     left = (bench.folder / "out").read_bytes()
-    assert left and bench.new.startswith(left)
+    assert left
+    assert bench.new.startswith(left)
 
 
 def test_an_interrupt_passes_through(bench: Bench) -> None:
