@@ -60,8 +60,8 @@ class Config(NamedTuple):
     a second. ``cosign_key`` is the PEM file of a public key that must have signed what a registry
     serves where ``require_cosign`` is yes. ``usb_updates`` says what becomes of a stick with
     releases that is plugged in: install, check (say what it has), no. Metrics are served at each
-    of ``metrics_address`` (none: not at all). ``from_file`` and ``from_flags`` are the keys that
-    have their values from there.
+    of ``metrics_address`` (none: not at all). ``deltas`` is no where whole files are wanted.
+    ``from_file`` and ``from_flags`` are the keys that have their values from there.
     """
 
     server: str | None = None
@@ -95,6 +95,7 @@ class Config(NamedTuple):
     usb_updates: str = "install"
     metrics_address: str = "127.0.0.1"
     metrics_port: int = 9100
+    deltas: str = "yes"
     from_file: tuple[str, ...] = ()
     from_flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()

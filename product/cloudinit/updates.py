@@ -144,6 +144,7 @@ class Updates(Model):
     usb_updates: Annotated[str, BeforeValidator(_usb)] | None = None
     metrics_address: Annotated[str, _as_agent("metrics_address")] | None = None
     metrics_port: Annotated[int, between(*NUMBER_KEYS["metrics_port"])] | None = None
+    deltas: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:

@@ -8,22 +8,10 @@ from typing import NamedTuple
 
 from tuf.api._payload import TargetFile
 
+from product.deltas import Delta, DeltasError, parse_deltas
 from product.manifest import Artifact, Manifest
 from product.release.errors import RepositoryError
 from product.release.state import State, read_manifest, versions_of
-
-# The signed field of a release that lists its deltas, each with format, name, from, size, sha256.
-DELTAS_FIELD = "deltas"
-_HEX = set("0123456789abcdef")
-
-
-class Delta(NamedTuple):
-    """A file that makes an artifact from an older one, whose SHA-256 is ``start``."""
-
-    file: Artifact
-    format: str
-    name: str
-    start: str
 
 
 class Served(NamedTuple):
@@ -38,32 +26,26 @@ class Served(NamedTuple):
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that lies below ``artifacts/`` for it."""
-        return (*self.manifest.artifacts, *(delta.file for delta in self.deltas))
+        return (*self.manifest.artifacts, *map(delta_artifact, self.deltas))
 
 
-def deltas_of(target: TargetFile) -> tuple[Delta, ...]:
-    """The deltas that a release's signed entry lists. Raises RepositoryError."""
-    listed = target.custom.get(DELTAS_FIELD, []) if isinstance(target.custom, dict) else []
-    return tuple(_delta(target.path, entry) for entry in listed)
+def delta_artifact(delta: Delta) -> Artifact:
+    """The file of a delta; its name says of what it is, and from which."""
+    return Artifact(f"{delta.name}.{delta.source[:12]}.delta", delta.size, delta.sha256)
 
 
-def _delta(path: str, entry: object) -> Delta:
-    if isinstance(entry, dict):
-        texts = [entry.get(key) for key in ("format", "name", "from", "sha256")]
-        size = entry.get("size")
-        if all(isinstance(text, str) for text in texts) and isinstance(size, int):
-            form, name, start, sha256 = (str(text) for text in texts)
-            if len(sha256) == len(start) == 64 and set(sha256 + start) <= _HEX:
-                title = f"{name}.{start[:12]}.{form}"
-                return Delta(Artifact(title, size, sha256), form, name, start)
-    raise RepositoryError(f"{path} lists a delta that is none: {entry!r:.200}")
+def _deltas_of(target: TargetFile) -> tuple[Delta, ...]:
+    try:
+        return parse_deltas(target.custom)
+    except DeltasError as error:
+        raise RepositoryError(f"{target.path}: {error.message}") from None
 
 
 def read_release(directory: Path, target: TargetFile) -> Served:
     """A release with all its files' names. Raises RepositoryError where it is not whole."""
     manifest = read_manifest(directory, target)
     (prefixed,) = target.get_prefixed_paths()
-    return Served(target.path, target, manifest, f"targets/{prefixed}", deltas_of(target))
+    return Served(target.path, target, manifest, f"targets/{prefixed}", _deltas_of(target))
 
 
 def served_releases(directory: Path, state: State) -> list[Served]:
