@@ -104,6 +104,27 @@ def _history(data: bytes) -> None:
         json.dumps(History(path).entries())
 
 
+def _counters(data: bytes) -> None:
+    from product.agent.records.counters import CounterFile, Counters
+
+    with _file(data) as path:
+        counters = CounterFile(path, f"{path}.history", f"{path}.lock")
+        before = counters.read()
+        counters.change(Counters.attempted)
+        assert counters.read() == before.attempted()
+
+
+def _metrics_request(data: bytes) -> None:
+    from product.agent.metrics.server import Server
+
+    with _file(b"a 1\n") as facts:
+        answer = Server([], 0, facts)._answer(data, b"\n\n" in data)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode("ascii").split("\r\n")
+    assert f"Content-Length: {len(body)}" in lines or not body
+    assert lines[0].split()[1] in ("200", "400", "404", "405", "431")
+
+
 def _quarantine(data: bytes) -> None:
     from product.agent.records.quarantine import Quarantine
 
@@ -377,6 +398,8 @@ _ALL: tuple[Target, ...] = (
         1200,
     ),
     Target("update-state", _update_state, (_json(_STATE),)),
+    Target("counters", _counters, (_json({"attempts": 3, "refusals": {"rollout": 1}}),)),
+    Target("metrics-request", _metrics_request, (b"GET /metrics HTTP/1.1\r\nHost: a\n\n",), 512),
     Target("history", _history, (_json({"at": "x", "event": "apply"}) + b"\n",)),
     Target(
         "quarantine",

@@ -12,6 +12,7 @@ import pytest
 
 from product.agent.metrics.families import METRICS
 from product.agent.metrics.vitals import AGE, NAMES
+from product.agent.records.history import KEPT, SLACK
 from product.agent.services import requests, timer
 from product.agent.system.clock import seconds_of
 from product.agent.tests.world import FakeRelease, World
@@ -235,6 +236,23 @@ def test_an_operator_the_schedule_and_a_pod_count_alike(machine: Machine) -> Non
     assert scrape.value("kubesolo_update_refusals_total", gate="downgrade") == 3
     assert scrape.value("kubesolo_update_attempts_total") == 3
     assert scrape.value("kubesolo_update_last_check_outcome", outcome="refused") == 1
+
+
+def test_counters_do_not_go_back_over_reboots_and_what_the_history_forgets(
+    machine: Machine,
+) -> None:
+    world = machine.world
+    world.offered = FakeRelease("0.0.9")
+    attempts = KEPT + SLACK + 30
+    for number in range(attempts):
+        world.run("apply")
+        if number % 100 == 50:
+            world.power_on()
+    world.power_on()
+    assert len(json.loads(machine.printed("history", "--json"))) < attempts
+    scrape = machine.compare()
+    assert scrape.value("kubesolo_update_attempts_total") == attempts
+    assert scrape.value("kubesolo_update_refusals_total", gate="downgrade") == attempts
 
 
 def test_a_refused_reboot_counts_too(machine: Machine) -> None:

@@ -111,8 +111,11 @@ def test_a_disk_that_fails_is_a_problem_only(tmp_path: Path) -> None:
 
 
 def test_names_do_not_grow_without_end(records: Records) -> None:
+    def refused(gate: str) -> None:
+        records.file.change(lambda counters: counters.refused(gate))
+
     for number in range(200):
-        records.file.change(lambda counters, n=number: counters.refused(f"gate{n}"))
+        refused(f"gate{number}")
     assert len(records.file.read().refusals) == 64
     assert records.file.change(Counters.attempted) is None
 
