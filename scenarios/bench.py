@@ -59,8 +59,8 @@ WARM_BUILD_SECONDS = 30.0
 UNCHANGED_SECONDS = 2.0
 # The agent's commands, in an order in which each finds something to do.
 COMMANDS = (
-    "status --json", "history --json", "check", "apply --dry-run", "apply", "activate", "rollback",
-    "quarantine list", "healthcheck", "logs", "support --output /tmp/support",
+    "status --json", "history --json", "metrics", "check", "apply --dry-run", "apply", "activate",
+    "rollback", "quarantine list", "healthcheck", "logs", "support --output /tmp/support",
 )  # fmt: skip
 # Prints seconds, and the KiB of the largest process; what the command says of itself is not judged.
 WEIGH = """import resource, subprocess, sys, time

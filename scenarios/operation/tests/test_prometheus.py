@@ -15,7 +15,7 @@ import yaml
 
 from harness.servers.prometheus import Prometheus
 from product.agent.config import load_config
-from product.agent.metrics.collect import collect
+from product.agent.metrics.collect import FACTS, collect
 from product.agent.metrics.families import METRICS
 from product.agent.metrics.tests.test_figures import FIXED
 from product.agent.metrics.text_format import GAUGE
@@ -54,7 +54,7 @@ class Served:
         self.collect()
         folder = Path(world.paths.metrics)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, address, str(folder / "facts")],
+            [sys.executable, "-c", RUN, address, str(folder / FACTS)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None

@@ -306,6 +306,16 @@ def test_an_environment_that_cannot_be_read(machine: Machine) -> None:
     assert ("kubesolo_boot_success", frozenset()) not in scrape
 
 
+def test_what_keeps_the_figures_from_being_served_is_a_problem(machine: Machine) -> None:
+    world = machine.world
+    said = "cannot serve at port 9100 of 127.0.0.1: Address already in use"
+    world.write_file(f"{world.paths.metrics}/server-problem", f"{said}\n")
+    world.write_file(f"{world.paths.metrics}/problem", "")
+    assert f"problem: metrics: {said}" in machine.printed("status")
+    world.write_file(f"{world.paths.metrics}/server-problem", "")
+    assert "problem: metrics" not in machine.printed("status")
+
+
 def test_as_json(machine: Machine) -> None:
     found = json.loads(machine.printed("metrics", "--json"))
     assert found["kubesolo_os_info"]["samples"] == [
