@@ -10,7 +10,7 @@ from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
 from product.agent.errors import AgentError, ConfigError, RefusedError, as_state_error
 from product.agent.node import Node
-from product.agent.records.counters import COPIED, FULL
+from product.agent.records.counters import COPIED
 from product.agent.records.state import Phase
 from product.agent.slots.store import SlotStore
 from product.agent.slots.writer import Fetch, SlotWriter
@@ -224,7 +224,7 @@ class Attempt:
             writer = stack.enter_context(self._store.writing(slot, env.active_slot))
             writer.invalidate(manifest)
             for artifact in self._copy(writer, manifest):
-                self._place(writer, artifact, self._tally.counting(FULL, self._fetch))
+                self._place(writer, artifact, self._tally.fetching(self._fetch, manifest))
             writer.verify(manifest)
             writer.seal(release.manifest_bytes)
         self._say(f"slot {slot} holds {release.version}, read back and compared")

@@ -8,7 +8,7 @@ import pytest
 
 from product.agent.errors import AgentError
 from product.agent.update.tally import Tally
-from product.manifest import Artifact
+from product.manifest import Artifact, Manifest
 
 ARTIFACT = Artifact("root.squashfs", 1000, "ab" * 32)
 
@@ -60,3 +60,12 @@ def test_a_copy_does_not_go_on(path: str) -> None:
     tally = Tally()
     tally.counting("copied", lambda _, to: write(to, 1000))(ARTIFACT, path)
     assert tally.bytes == {"full": 0, "delta": 0, "copied": 1000}
+
+
+def test_a_delta_is_no_artifact_of_the_release(path: str) -> None:
+    tally = Tally()
+    manifest = Manifest("0.2.0", "x86_64", (ARTIFACT,))
+    fetch = tally.fetching(lambda artifact, to: write(to, artifact.size), manifest)
+    fetch(ARTIFACT, path)
+    fetch(Artifact("root.squashfs.delta", 30, "cd" * 32), f"{path}.delta")
+    assert tally.bytes == {"full": 1000, "delta": 30, "copied": 0}
