@@ -154,6 +154,10 @@ def test_only_the_delta_is_fetched(place: Place, capsys: pytest.CaptureFixture[s
     assert place.asked[place.delta_path] == [None]
     assert place.site.root not in place.asked
     assert place.noted() == ["delta applied"]
+    counted = json.loads(Path(place.world.paths.counters).read_text())["bytes"]
+    assert counted["delta"] == place.site.delta.size
+    others = sum(len(data) for name, data in place.site.new.content.items() if name != ROOT_NAME)
+    assert counted["full"] + counted["copied"] == others
     share = place.site.delta.size * 100 / len(place.site.new.content[ROOT_NAME])
     assert share < 4
     assert f"({share:.1f} %)" in place.reason()
