@@ -26,7 +26,7 @@ def run(node: Node, options: argparse.Namespace) -> int:
         bypassed = f" (bypassed {entry['bypassed']})" if entry.get("bypassed") else ""
         source = f" from {entry['source']}" if entry.get("source") else ""
         gate = f" by {entry['gate']}" if entry.get("gate") else ""
-        outcome = f"{entry.get('outcome')}{source}{gate}{reason}{bypassed}{_cost(entry)}"
+        outcome = f"{entry.get('outcome')}{gate}{source}{reason}{bypassed}{_cost(entry)}"
         print(f"{entry.get('time')} {entry.get('event')}{target}: {outcome}")
         if entry.get("evidence"):
             print(f"  its last console: {entry['evidence']}")
