@@ -13,8 +13,9 @@ from io import BytesIO
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from product.agent.net.connections import Connections
+from product.agent.settings import registry_address
 from product.agent.sources.answer import FileAnswer
+from product.agent.sources.exchange import new_connections
 from product.agent.sources.oci_manifest import (
     IMAGE,
     Descriptor,
@@ -27,6 +28,7 @@ from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 from product.agent.sources.registry import Manifest, Registry, parse_reference
 
 if TYPE_CHECKING:
+    from product.agent.net.access import Access
     from product.agent.net.sockets import Permit
     from product.agent.sources.protocol import Answer
 
@@ -41,7 +43,7 @@ _PACKED = "io.deis.oras.content.unpack"
 
 
 class OciSource:
-    """The repository at ``registry`` and ``tag``; ``login``: see Registry."""
+    """The repository at ``registry`` and ``tag``."""
 
     setting = "registry"
 
@@ -51,15 +53,22 @@ class OciSource:
         tag: str | None = None,
         policy: FetchPolicy = DEFAULT_POLICY,
         *,
-        login: str | None = None,
         permit: Permit | None = None,
         interrupt: Callable[[], None] | None = None,
+        access: Access | None = None,
     ) -> None:
+        """``permit``, ``interrupt`` and ``access``: see Connections. Raises AgentError
+        ``no-server``."""
         reference = parse_reference(registry, tag)
-        self.address = reference.address
-        self._connections = Connections(
-            connect=policy.connect, silence=policy.silence, permit=permit, interrupt=interrupt
+        self.address = registry_address(registry, tag)
+        # A registry is shown the login where it asks for one, and its token server with it.
+        self._connections = new_connections(
+            policy,
+            permit=permit,
+            interrupt=interrupt,
+            access=access._replace(login=None) if access else None,
         )
+        login = access.login if access else None
         self.registry = Registry(self._connections, reference, login=login)
         self._root: tuple[Manifest, OciManifest] | None = None
         self._files: dict[str, Descriptor] | None = None

@@ -74,8 +74,11 @@ def open_source(config: Config, interrupt: Callable[[], None] | None = None) -> 
 
     ``interrupt`` is called while it is waited for, and raises what ends that.
     """
-    if not config.server:
-        raise ConfigError("no server is configured", hint="set server= in update.conf, or --server")
+    if not config.source:
+        raise ConfigError(
+            "no server is configured, and no registry",
+            hint="set server= or registry= in update.conf, or --server or --registry",
+        )
     from product.agent.sources.configured import configured_source
 
     return configured_source(config, interrupt=interrupt)
@@ -160,7 +163,7 @@ class Attempt:
         The state ends as staged, idle or failed. Raises AgentError; RefusedError for a gate.
         """
         self._config.require_usable()
-        record = Record(self._node)
+        record = Record(self._node, self._config.source)
         env = self._node.boot_env.read()
         reconcile(record, env, self._node.boot.slot)
         _require_confirmed(env, self._node.boot.slot)
