@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -118,6 +119,60 @@ def _manifest(data: bytes) -> None:
         manifest = Manifest.parse(data)
         again = Manifest.parse(manifest.to_bytes())
         assert again.artifacts == manifest.artifacts, "what is written is not what was read"
+
+
+def _cosign_payload(data: bytes) -> None:
+    """Signed, because nothing else is read."""
+    from product.agent.trust.cosign import Flaw, check_payload
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_payload(made.KEY.public_key(), data, made.signed(data), made.DIGEST)
+        image = json.loads(data)["critical"]["image"]
+        assert image == image | {"docker-manifest-digest": made.DIGEST}, "another digest counts"
+
+
+def _cosign_statement(data: bytes) -> None:
+    from product.agent.trust.cosign import Flaw, check_bundle
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_bundle(made.KEY.public_key(), _json(made.bundle(data)), made.DIGEST)
+        digests = [subject["digest"]["sha256"] for subject in json.loads(data)["subject"]]
+        assert made.DIGEST.partition(":")[2] in digests, "another digest counts"
+
+
+def _cosign_bundle(data: bytes) -> None:
+    from product.agent.trust.cosign import Flaw, check_bundle
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_bundle(made.KEY.public_key(), data, made.DIGEST)
+        envelope = json.loads(data)["dsseEnvelope"]
+        body = b64decode(envelope["payload"])
+        assert json.loads(body) == json.loads(made.statement()), "what nobody signed counts"
+
+
+def _cosign_key(data: bytes) -> None:
+    from product.agent.trust.cosign import parse_key
+
+    with suppress(ValueError):
+        parse_key(data)
+
+
+def _signatures() -> tuple[bytes, ...]:
+    """What support_cosign made, of which the payload, the statement and the bundle are read."""
+    from product.agent.trust.tests import support_cosign as made
+
+    return tuple(
+        (made.FIXTURES / name).read_bytes()
+        for name in ("payload.json", "bundle.json", "cosign.pub")
+    )
+
+
+def _statement() -> bytes:
+    document = json.loads(_signatures()[1])
+    return b64decode(document["dsseEnvelope"]["payload"])
 
 
 def _version(data: bytes) -> None:
@@ -384,6 +439,10 @@ _ALL: tuple[Target, ...] = (
         (_json({"a" * 64: {"version": "1.2.3", "reason": "bad", "since": "now"}}),),
     ),
     Target("manifest", _manifest, (_json(_MANIFEST),)),
+    Target("cosign-payload", _cosign_payload, _signatures()[:1], 1024),
+    Target("cosign-statement", _cosign_statement, (_statement(),), 1024),
+    Target("cosign-bundle", _cosign_bundle, _signatures()[1:2], 2 * _KIB),
+    Target("cosign-key", _cosign_key, _signatures()[2:], 1024),
     Target("version", _version, (b"1.2.3", b"v1.2.3-rc.1+build"), 128),
     Target("release-terms", _release_terms, (_json(_TERMS),)),
     Target(

@@ -8,7 +8,7 @@ digest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -32,11 +32,14 @@ if TYPE_CHECKING:
     from product.agent.net.sockets import Permit
     from product.agent.sources.protocol import Answer
 
+RELEASE = "application/vnd.kubesolo.os.release.v1"
 METADATA = "application/vnd.kubesolo.os.metadata.v1"
 # A signed metadata file; tuf itself takes no more than this.
 MAX_FILE = 8 * 1024 * 1024
 # Manifests without a type in the index that are looked into for the metadata.
 _LOOKED_INTO = 8
+# Releases of an index: of every channel and both architectures.
+_RELEASES = 64
 _ARTIFACTS = "artifacts/"
 # What oras says of a folder that it packed.
 _PACKED = "io.deis.oras.content.unpack"
@@ -130,6 +133,20 @@ class OciSource:
             self._root = self._manifest(tag, fresh=fresh, until=until)
         return self._root
 
+    def holding(self, digest: str) -> Iterator[str]:
+        """Digests of the images of the tag that list the blob ``digest``, and at last that of what
+        the tag itself names, where it leads to one of them. Raises AgentError."""
+        root, content = self.root()
+        found = not content.is_index and _lists(content, digest)
+        if content.is_index:
+            images = [row for row in content.rows if row.media_type == IMAGE]
+            for row in [row for row in images if row.artifact_type == RELEASE][:_RELEASES]:
+                if _lists(self._manifest(row.digest)[1], digest):
+                    found = True
+                    yield row.digest
+        if found:
+            yield root.digest
+
     def _manifest(
         self, reference: str, *, fresh: bool = False, until: float | None = None
     ) -> tuple[Manifest, OciManifest]:
@@ -167,6 +184,10 @@ class OciSource:
         if not files:
             raise bad_oci_manifest(self.address, "has no files of a release repository")
         return files
+
+
+def _lists(image: OciManifest, digest: str) -> bool:
+    return not image.is_index and any(row.digest == digest for row in image.rows)
 
 
 def _is_path(text: str) -> bool:

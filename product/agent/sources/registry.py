@@ -56,6 +56,8 @@ _MAX_ANSWER = 64 * 1024
 _CHUNK = 64 * 1024
 # What registries without the referrers interface answer, and proxies before them.
 _NO_REFERRERS = (400, 404, 405, 406, 501)
+# cosign 2.5 writes the type of the configuration into that index, whatever the manifest says.
+_UNTOLD = (None, "application/vnd.oci.empty.v1+json")
 _SETTING = "registry"
 
 
@@ -186,7 +188,7 @@ class Registry:
     def referrers(
         self, digest: str, artifact_type: str, *, until: float | None = None
     ) -> list[Descriptor]:
-        """Manifests of that type whose subject is ``digest``, as far as the registry tells.
+        """Manifests whose subject is ``digest``: of that type, or of one that nobody told.
 
         A registry without this interface has them in an index by the tag ``sha256-HEX``.
         """
@@ -209,7 +211,7 @@ class Registry:
                     raise
                 return []
         rows = parse_oci_manifest(data, url).rows
-        return [row for row in rows if row.artifact_type == artifact_type]
+        return [row for row in rows if row.artifact_type in (artifact_type, *_UNTOLD)]
 
     def _get(self, path: str, headers: dict[str, str], until: float | None) -> Response:
         """The answer to a request of the repository, once the registry knows who asks.
