@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from product.agent.errors import ConfigError, has_login
+from product.agent.errors import ConfigError, has_login, hide_logins
 from product.agent.settings import (
     CHOICES,
     KEYS,
@@ -27,6 +27,7 @@ from product.agent.settings import (
     check_value,
     is_same_source,
     nearest_key,
+    registry_address,
     shown,
     shown_line,
 )
@@ -41,7 +42,8 @@ _KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 class Config(NamedTuple):
     """What the agent was told.
 
-    ``server`` is the base URL of a release repository, ``pubkey`` the path of a PEM file,
+    ``server`` is the base URL of a release repository; or ``registry`` names an OCI registry and a
+    repository of it, and ``tag`` one of its tags or digests. ``pubkey`` is the path of a PEM file,
     ``kube_system_settle`` is in seconds, ``auto_rollback_after`` is a number of failed health
     checks of an unconfirmed slot, 0 meaning that only the boot counter rolls back,
     ``healthcheck_deadline`` the seconds that a boot has to become healthy (120 where nothing is
@@ -95,6 +97,13 @@ class Config(NamedTuple):
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     window_unknown: str | None = None
+
+    @property
+    def source(self) -> str | None:
+        """Where releases come from, for people: without a login. None where nothing says it."""
+        if self.server:
+            return hide_logins(self.server)
+        return registry_address(self.registry, self.tag) if self.registry else None
 
     @property
     def bytes_a_second(self) -> int | None:
@@ -220,6 +229,7 @@ def load_config(
     if not _is_own_source(loader.sources, overrides, server_from_pod):
         for key in LOGIN_KEYS:
             loader.values.pop(key, None)
+    _prefer_given_source(loader.values, overrides)
     from_file = tuple(sorted(loader.values.keys() - overrides.keys()))
     loader.values.update(overrides)
     for key, value in overrides.items():
@@ -230,7 +240,10 @@ def load_config(
             "the given proxy has a login, which every process could see: set proxy= in the file"
         )
     for key, reason in check_together(loader.values):
-        loader.problem(f"{path}: {key} {reason}", key)
+        if key in overrides:
+            loader.problems.append(f"the given {key} {reason}")
+        else:
+            loader.problem(f"{path}: {key} {reason}", key)
     # Each value was checked above; a mapping cannot carry its field's type.
     return Config(
         **loader.values,  # type: ignore[arg-type]
@@ -241,6 +254,15 @@ def load_config(
         unknown=tuple(loader.unknown),
         window_unknown=loader.window_unknown,
     )
+
+
+def _prefer_given_source(values: dict[str, str | int], overrides: Mapping[str, str | int]) -> None:
+    """Take away the file's source where a flag names one of the other kind."""
+    if overrides.get("server"):
+        values.pop("registry", None)
+        values.pop("tag", None)
+    if overrides.get("registry"):
+        values.pop("server", None)
 
 
 def _is_own_source(

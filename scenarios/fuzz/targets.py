@@ -37,6 +37,16 @@ _INTERFACE = {
     "addresses": ["192.0.2.7/24"],
     "routes": [{"to": "default", "via": "192.0.2.1"}],
 }
+_OCI_LAYER = {
+    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "digest": f"sha256:{'0' * 64}",
+    "size": 5,
+    "artifactType": "application/vnd.kubesolo.os.metadata.v1",
+    "platform": {"architecture": "amd64", "os": "linux"},
+    "annotations": {"org.opencontainers.image.title": "metadata/timestamp.json"},
+}
+_OCI_IMAGE = {"schemaVersion": 2, "artifactType": "x", "layers": [_OCI_LAYER]}
+_CHALLENGE = b'Basic realm="a \\" b", Bearer realm="https://a.b/t",service=a\nNTLM abc=='
 _KUBECONFIG = """apiVersion: v1
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", certificate-authority-data: QQ==}}]
 users: [{name: u, user: {client-certificate-data: QQ==, client-key-data: QQ==}}]
@@ -274,6 +284,50 @@ def _pod_request(data: bytes) -> None:
         _parse(document)
 
 
+def _oci_manifest(data: bytes) -> None:
+    from product.agent.sources.oci import _is_path
+    from product.agent.sources.oci_manifest import is_digest, parse_oci_manifest
+
+    with suppress(KubesoloError):
+        for row in parse_oci_manifest(data, "an index").rows:
+            assert is_digest(row.digest), "a digest that is none"
+            assert row.size >= 0, "a size below nothing"
+            if row.title and _is_path(row.title):
+                assert ".." not in row.title.split("/"), "a title leads out of the repository"
+
+
+def _login_challenge(data: bytes) -> None:
+    from product.agent.net.challenge import parse_challenges
+
+    lines = data.decode("latin-1").split("\n")
+    for challenge in parse_challenges(lines):
+        assert challenge.scheme, "a scheme without a name"
+        assert all(challenge.parameters), "a parameter without a name"
+
+
+def _registry_token(data: bytes) -> None:
+    from product.agent.sources.registry import _codes, _found_token
+
+    token = _found_token(data)
+    assert token is None or (token.isascii() and token.isprintable() and " " not in token)
+    _codes(data)
+
+
+def _registry_reference(data: bytes) -> None:
+    from product.agent.settings import check_value
+    from product.agent.sources.registry import parse_reference
+
+    registry, _, tag = data.decode("utf-8", "replace").partition("\n")
+    if check_value("registry", registry) or check_value("tag", tag):
+        with suppress(KubesoloError):
+            parse_reference(registry, tag)
+        return
+    # What a configuration may hold can be asked for, and nowhere but below its own name.
+    reference = parse_reference(registry, tag)
+    assert reference.base.partition("/v2/")[2] == reference.name
+    assert ".." not in reference.base.split("/")
+
+
 def _kubeconfig(data: bytes) -> None:
     from product.agent.kubernetes.kubeconfig import read_kubeconfig
 
@@ -462,6 +516,15 @@ _ALL: tuple[Target, ...] = (
     Target(
         "pod-request", _pod_request, (_json({"action": "apply", "server": "http://a.b/"}),), 1024
     ),
+    Target("oci-manifest", _oci_manifest, (_json(_OCI_IMAGE), _json({"manifests": [_OCI_LAYER]}))),
+    Target("login-challenge", _login_challenge, (_CHALLENGE,), 1024),
+    Target(
+        "registry-token",
+        _registry_token,
+        (_json({"token": "a.b-c"}), _json({"errors": [{"code": "DENIED"}]})),
+        1024,
+    ),
+    Target("registry-reference", _registry_reference, (b"http://10.0.2.2:5000/a/b\nedge",), 512),
     Target("kubeconfig", _kubeconfig, (_KUBECONFIG.encode(),)),
     Target("certificate-index", _certificate_index, (_json({"schema": 1}),)),
     Target("partition-table", _partition_table, (_gpt(),), 80 * _KIB),

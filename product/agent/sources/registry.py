@@ -6,7 +6,7 @@ the bytes. A login goes to the registry and to the token server that it names, n
 a registry of https, and never where a redirect leads.
 
 Codes of the errors: ``login-required`` (the registry wants a login, and none is configured),
-``login-refused``, ``permission-denied``, ``no-repository``, ``no-tag``, ``no-registry`` (what
+``login-refused``, ``access-denied``, ``no-repository``, ``no-tag``, ``no-registry`` (what
 answers is none), ``insecure-login``, ``bad-oci-manifest``, ``digest-mismatch``, ``size-mismatch``,
 and those of product.agent.sources.exchange.
 """
@@ -22,6 +22,7 @@ from urllib.parse import quote, urljoin
 from product.agent.errors import AgentError
 from product.agent.net.connections import TransientError
 from product.agent.net.urls import Origin, parse_url, without_login
+from product.agent.settings import DEFAULT_TAG
 from product.agent.sources.exchange import (
     MAX_REDIRECTS,
     HttpStatusError,
@@ -68,11 +69,6 @@ class Reference(NamedTuple):
     name: str
     tag: str
 
-    @property
-    def address(self) -> str:
-        """As in ``oci://registry.example.com/kubesolo-os:latest``, for people."""
-        return f"oci://{self.host}/{self.name}{'@' if ':' in self.tag else ':'}{self.tag}"
-
 
 class Manifest(NamedTuple):
     """``digest`` is that of ``data``, whatever the registry calls it."""
@@ -104,7 +100,7 @@ def parse_reference(registry: str, tag: str | None = None) -> Reference:
             code="no-server",
             hint="registry= must look like registry.example.com/kubesolo-os",
         )
-    return Reference(base, host, name, tag or "latest")
+    return Reference(base, host, name, tag or DEFAULT_TAG)
 
 
 class Registry:
@@ -346,7 +342,7 @@ class Registry:
         who = "this node's login" if self._login else "somebody without a login"
         return AgentError(
             f"{url} does not let {who} pull {self.reference.name}{_said(response)}",
-            code="permission-denied",
+            code="access-denied",
             hint="the registry's owner must allow it to pull"
             if self._login
             else "set username= and password= in update.conf, or make the repository public",

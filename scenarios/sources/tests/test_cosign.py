@@ -19,7 +19,8 @@ from harness.servers.registry import Registry
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.sources.configured import configured_source
-from product.agent.trust.cosign import approval
+from product.agent.trust.client import find_release
+from product.agent.trust.cosign import demanded_key, require_signed_release
 from product.image.cache import Cache
 from product.image.tools import IMAGES, HostTools
 from product.release.cli import main
@@ -54,7 +55,18 @@ class Site:
         self._repository.publish(slot, channel="stable", notes="", min_compatible_version=None)
         place = f"{self.registry.host}/{NAME}:stable"
         assert main(["push", str(self.folder / "repository"), place, "--plain-http"]) == 0
-        self.digest = f"sha256:{hashlib.sha256(self.manifest('stable')).hexdigest()}"
+        index = self.manifest("stable")
+        self.index = f"sha256:{hashlib.sha256(index).hexdigest()}"
+        [self.image] = [
+            row["digest"] for row in json.loads(index)["manifests"] if "platform" in row
+        ]
+        self.digest = self.index
+
+    def refresh(self) -> None:
+        """Renew the metadata, and move the tag."""
+        self._repository.refresh()
+        place = f"{self.registry.host}/{NAME}:stable"
+        assert main(["push", str(self.folder / "repository"), place, "--plain-http"]) == 0
 
     @property
     def place(self) -> str:
@@ -119,14 +131,18 @@ class Site:
         config = Config(
             registry=f"http://{self.registry.host}/{NAME}",
             tag="stable",
+            pubkey=str(self.folder / "keys/root.pub.pem"),
             cosign_key=str(self.folder / key),
             require_cosign="yes",
         )
         try:
-            with configured_source(config, approve=approval(config)) as source:
-                answer = source.open("metadata/timestamp.json")
-                assert b"signatures" in answer.read1(100_000)
-                answer.close()
+            key_found = demanded_key(config)
+            assert key_found is not None
+            with configured_source(config) as source:
+                release = find_release(
+                    source, config, architecture="x86_64", metadata_dir=str(self.folder / "store")
+                )
+                require_signed_release(source, release.digest, key_found)
         except AgentError as error:
             return error.code
         return "counts"
@@ -157,6 +173,18 @@ def test_what_cosign_signed_counts(site: Site) -> None:
     assert site.verdict() == "cosign-unsigned"
     site.tag(f"{site.digest.replace(':', '-')}.sig", signed)
     assert site.verdict() == "cosign-other-digest"
+
+
+def test_a_release_is_signed_once_whatever_becomes_of_the_metadata(site: Site) -> None:
+    """The index changes with every refresh; the image of a release does not."""
+    site.digest = site.image
+    site.sign()
+    assert site.verdict() == "counts"
+    site.refresh()
+    assert site.manifest("stable") != site.manifest(site.index)
+    assert site.verdict() == "counts"
+    site.push("0.3.0")
+    assert site.verdict() == "cosign-unsigned"
 
 
 def test_the_newer_form_counts(site: Site) -> None:
