@@ -214,6 +214,9 @@ def test_a_server_that_a_pod_names_goes_around_the_proxy(server: http.Server) ->
         through(proxy, server, "pod.example.com")
         settings = config(named(server, host="pod.example.com"), proxy=proxy.url)
         settings = settings._replace(server_from_pod=True)
+        own = access_for(settings)
+        assert own is not None
+        assert own.proxy is None
         for access in (access_for(settings), Access(parse_url(proxy.url))):
             with (
                 Connections(
