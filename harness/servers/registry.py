@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import bcrypt
 
 from harness.deadline import Deadline
-from harness.errors import DeadlineError, LaunchError
+from harness.errors import LaunchError
 from harness.journal.journal import Journal
 from harness.qemu.process import Process
 from product.image.cache import Cache
@@ -173,16 +173,6 @@ class Registry:
             Access(found["method"], found["path"], int(found["status"]), int(found["size"]))
             for found in _ACCESS.finditer(self._running.last_words())
         ]
-
-    def wait_for(self, path: str, deadline: Deadline) -> Access:
-        """The first answered request for ``path``. Raises DeadlineError."""
-        while True:
-            for request in self.requests():
-                if request.path == path and request.status < 400:
-                    return request
-            if deadline.passed:
-                raise DeadlineError(f"nobody asked for {path} within {deadline.seconds:.0f} s")
-            time.sleep(_POLL_SECONDS)
 
     def _configuration(self, directory: Path) -> dict[str, Any]:
         """The file of docker-registry; JSON is YAML."""
