@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +29,8 @@ from product.release.repository import Repository
 from product.release.tests.slotfiles import make_slot
 
 NAME = "os/kubesolo"
+ROOT = Path(__file__).parents[3]
+PUBLISHING = (ROOT / "docs/publishing.md").read_text().partition("## Signing with cosign")[2]
 KINDS = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json"
 PREDICATE = "https://sigstore.dev/cosign/sign/v1"
 OFFLINE = ("--tlog-upload=false", "--allow-http-registry", "--yes")
@@ -97,6 +104,27 @@ class Site:
             headers={"Content-Type": json.loads(data)["mediaType"]},
         )
         urllib.request.urlopen(request, timeout=30).close()
+
+    def run(self, block: str) -> str:
+        """Lines of a shell as the handbook has them, with this registry and the locked cosign."""
+        cosign = shlex.join(self._tools.argv("cosign"))
+        script = f"""set -eu
+        kubesolo-release() {{ PYTHONPATH={ROOT} "{sys.executable}" -m product.release "$@" $HTTP; }}
+        cosign() {{ {cosign} "$@" $([ "$1" = generate-key-pair ] || echo --allow-http-registry); }}
+        {block.replace("registry.example.com/kubesolo-os", f"{self.registry.host}/{NAME}")}"""
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env={
+                **os.environ, "HOME": str(self.folder), "COSIGN_PASSWORD": "pass word",
+                "HTTP": "--plain-http",
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
 
     def verdict(self, key: str = "cosign.pub") -> str:
         """What a node says of the tag: ``counts``, or the error's code."""
@@ -173,3 +201,14 @@ def test_only_the_nodes_own_key_counts(site: Site) -> None:
     assert site.verdict("own.pub") == "cosign-other-key"
     site.sign("own.key")
     assert (site.verdict("own.pub"), site.verdict()) == ("counts", "counts")
+
+
+def test_the_handbook_runs(site: Site) -> None:
+    for name in ("cosign.key", "cosign.pub"):
+        (site.folder / name).unlink()
+    [block] = re.findall(r"^```shell\n(.*?)^```$", PUBLISHING, re.MULTILINE | re.DOTALL)
+    said = site.run(block)
+    assert site.verdict() == "counts"
+    assert "signatures were verified against the specified public key" in said
+    moved = site.manifest("candidate") == site.manifest("stable")
+    assert moved
