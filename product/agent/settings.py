@@ -9,7 +9,11 @@ from typing import NamedTuple
 from product.agent.errors import ConfigError, has_login, hide_logins
 from product.agent.window import parse_window
 
-CHOICES = {"datastore_restore": ("minor", "always", "never"), "require_cosign": ("yes", "no")}
+CHOICES = {
+    "datastore_restore": ("minor", "always", "never"),
+    "require_cosign": ("yes", "no"),
+    "usb_updates": ("install", "check", "no"),
+}
 TEXT_KEYS = (
     "server",
     "registry",

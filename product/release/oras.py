@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from product.image.cache import Cache
 from product.image.tools import IMAGES, HostTools
@@ -29,6 +29,8 @@ _REFERENCE = re.compile(
     rf"/(?P<name>{_NAME}(?:/{_NAME})*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?"
 )
+# A manifest, or a file of metadata.
+_MOST_BYTES = 16 << 20
 # Where docker keeps the login of its own registry.
 _DOCKER_HUB = "https://index.docker.io/v1/"
 # What the program says, and what somebody can do about it.
@@ -117,7 +119,10 @@ class Oras:
         """
         arguments = ["cp", "--no-tty", "--from-oci-layout", *self._options("--to-")]
         # A path as it may be has colons, which would be the tag's.
-        self._run([*arguments, f"{layout.name}:{tag}", reference], layout.parent, said)
+        arguments += [f"{layout.name}:{tag}", reference]
+        with self._running(arguments, layout.parent) as output:
+            for line in output:
+                said(line.decode(errors="replace").rstrip())
 
     def _options(self, prefix: str = "--") -> list[str]:
         found = []
@@ -130,11 +135,17 @@ class Oras:
         return found
 
     def _fetch(self, *arguments: str) -> bytes:
-        return self._run(list(arguments), self._home)
+        with self._running(list(arguments), self._home) as output:
+            data = output.read(_MOST_BYTES + 1)
+            if len(data) > _MOST_BYTES:
+                raise RegistryError(
+                    f"the registry sent more than {_MOST_BYTES} bytes for {arguments[-1]}"
+                )
+        return data
 
-    def _run(
-        self, arguments: list[str], folder: Path, said: Callable[[str], None] | None = None
-    ) -> bytes:
+    @contextmanager
+    def _running(self, arguments: list[str], folder: Path) -> Iterator[BinaryIO]:
+        """What the program prints; raises RegistryError where it fails in the end."""
         # A credential helper is a program of the user's, with the user's settings.
         environment = {"HOME": str(self._home), **os.environ, "LC_ALL": "C.UTF-8"}
         with (
@@ -149,12 +160,8 @@ class Oras:
             ) as process,
         ):
             assert process.stdout is not None  # a pipe
-            output = []
             try:
-                for line in process.stdout:
-                    output.append(line)
-                    if said:
-                        said(line.decode(errors="replace").rstrip())
+                yield cast(BinaryIO, process.stdout)
             except BaseException:
                 process.kill()
                 raise
@@ -163,7 +170,6 @@ class Oras:
             last = words.read().decode(errors="replace").strip()
         if status != 0:
             raise _error(last)
-        return b"".join(output)
 
 
 @contextmanager

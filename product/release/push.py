@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ from product.release.verify import verify
 
 _FIRST_ROOT = "metadata/1.root.json"
 _TIMESTAMP = "metadata/timestamp.json"
+# Of an index that somebody else may have made.
+_MOST_MANIFESTS = 4
 
 
 class Pushed(NamedTuple):
@@ -140,39 +143,49 @@ def _held(client: Oras, reference: Reference) -> _Held | None:
         data = client.manifest(str(reference))
     except NotThereError:
         return None
+    documents = [data]
+    for digest in metadata_manifests(data):
+        documents.append(client.manifest(f"{reference.repository}@{digest}"))
+    wanted: dict[str, str] = {}
+    for document in documents:
+        wanted = titled_files(document) | wanted
+    files = {
+        name: client.blob(reference.repository, wanted[name])
+        for name in (_FIRST_ROOT, _TIMESTAMP)
+        if name in wanted
+    }
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-    files: dict[str, bytes] = {}
-    for manifest in _manifests(client, reference, data):
-        for layer in _rows(manifest, "layers"):
-            title = _annotation(layer, TITLE)
-            if title in (_FIRST_ROOT, _TIMESTAMP) and title not in files:
-                files[title] = client.blob(reference.repository, str(layer.get("digest")))
     return _Held(digest, files.get(_FIRST_ROOT), files.get(_TIMESTAMP))
 
 
-def _manifests(client: Oras, reference: Reference, data: bytes) -> Iterator[dict[str, Any]]:
-    """Manifests that may title a repository's files: the tag's own, or those of an index."""
-    document = _object(data)
-    yield document
-    for row in _rows(document, "manifests"):
-        if row.get("artifactType") == METADATA:
-            yield _object(client.manifest(f"{reference.repository}@{row.get('digest')}"))
+def metadata_manifests(index: bytes) -> list[str]:
+    """The digests of an index's manifests that title a repository's files, a few at most."""
+    rows = _rows(index, "manifests")
+    found = [_digest(row) for row in rows if row.get("artifactType") == METADATA]
+    return [digest for digest in found if digest][:_MOST_MANIFESTS]
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def titled_files(manifest: bytes) -> dict[str, str]:
+    """The digests of a manifest's layers by their titles; the first one of a title counts."""
+    found: dict[str, str] = {}
+    for row in _rows(manifest, "layers"):
+        annotations = row.get("annotations")
+        title = annotations.get(TITLE) if isinstance(annotations, dict) else None
+        digest = _digest(row)
+        if isinstance(title, str) and digest:
+            found.setdefault(title, digest)
+    return found
+
+
+def _rows(document: bytes, key: str) -> list[dict[str, Any]]:
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _rows(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    rows = document.get(key)
+        rows = json.loads(document)[key]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return []
     return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
-def _annotation(row: dict[str, Any], key: str) -> str | None:
-    found = row.get("annotations")
-    value = found.get(key) if isinstance(found, dict) else None
-    return value if isinstance(value, str) else None
+def _digest(row: dict[str, Any]) -> str | None:
+    digest = row.get("digest")
+    found = isinstance(digest, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
+    return str(digest) if found else None

@@ -47,6 +47,14 @@ _OCI_LAYER = {
 }
 _OCI_IMAGE = {"schemaVersion": 2, "artifactType": "x", "layers": [_OCI_LAYER]}
 _CHALLENGE = b'Basic realm="a \\" b", Bearer realm="https://a.b/t",service=a\nNTLM abc=='
+_OCI_ROW = {
+    "digest": "sha256:" + "a" * 64,
+    "artifactType": "application/vnd.kubesolo.os.metadata.v1",
+    "annotations": {"org.opencontainers.image.title": "metadata/timestamp.json"},
+}
+_OCI_INDEX = {"schemaVersion": 2, "manifests": [_OCI_ROW]}
+_OCI_MANIFEST = {"schemaVersion": 2, "layers": [_OCI_ROW]}
+_STICK = {"timestamp": "a" * 64, "outcome": "done", "tries": 1, "reason": "why", "time": "now"}
 _KUBECONFIG = """apiVersion: v1
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", certificate-authority-data: QQ==}}]
 users: [{name: u, user: {client-certificate-data: QQ==, client-key-data: QQ==}}]
@@ -359,11 +367,57 @@ def _partition_table(data: bytes) -> None:
             os.close(descriptor)
 
 
+def _exfat() -> bytes:
+    """512-byte sectors and clusters, the root folder at sector 2."""
+    image = bytearray(2 * _KIB)
+    image[3:11] = b"EXFAT   "
+    image[88:100] = b"".join(number.to_bytes(4, "little") for number in (2, 2, 2))
+    image[108] = 9
+    image[1024:1036] = b"\x83\4L\0A\0B\0E\0\0\0"
+    return bytes(image)
+
+
+def _ntfs() -> bytes:
+    """512-byte sectors and clusters, the table of file records at cluster 1."""
+    image = bytearray(4 * _KIB)
+    image[3:11] = b"NTFS    "
+    image[11:14] = b"\0\2\1"
+    image[48], image[64] = 1, 1
+    image[2048:2052] = b"FILE"
+    image[2068] = 56
+    image[2104:2108], image[2108] = b"\x60\0\0\0", 40
+    image[2120:2126] = b"\x08\0\0\0\x18\0"
+    image[2128:2136] = b"L\0A\0B\0E\0"
+    return bytes(image)
+
+
 def _volume_label(data: bytes) -> None:
     from product.disk.labels import read_volume
 
     with _file(data) as path:
         read_volume(path)
+
+
+def _foreign_volume(data: bytes) -> None:
+    from product.disk.foreign import read_foreign
+
+    with _file(data) as path:
+        found = read_foreign(path)
+        assert found is None or all(0 < len(label) < 256 for label in found.labels)
+
+
+def _registry_documents(data: bytes) -> None:
+    from product.release.push import metadata_manifests, titled_files
+
+    assert len(metadata_manifests(data)) < 9
+    titled_files(data)
+
+
+def _sticks(data: bytes) -> None:
+    from product.agent.records.sticks import read_sticks
+
+    with _file(data) as path:
+        read_sticks(path)
 
 
 def _folder_exchange(data: bytes) -> None:
@@ -529,6 +583,9 @@ _ALL: tuple[Target, ...] = (
     Target("certificate-index", _certificate_index, (_json({"schema": 1}),)),
     Target("partition-table", _partition_table, (_gpt(),), 80 * _KIB),
     Target("volume-label", _volume_label, (bytes(64 * _KIB),), 80 * _KIB),
+    Target("foreign-volume", _foreign_volume, (_exfat(), _ntfs()), 16 * _KIB),
+    Target("registry-documents", _registry_documents, (_json(_OCI_INDEX), _json(_OCI_MANIFEST))),
+    Target("stick-records", _sticks, (_json({"sticks": [_STICK]}),)),
     Target("folder-exchange", _folder_exchange, (bytes(8 * _KIB),), 16 * _KIB),
     Target("signed-program", _signed_program, (b"MZ" + bytes(58) + b"@\0\0\0PE\0\0" + bytes(200),)),
     Target("loader-record", _loader_record, (_json({"version": "1.2.3", "files": {"a": "b"}}),)),

@@ -4,9 +4,9 @@ Keys: ``time`` (ISO 8601, UTC), ``event`` (apply, activate, trial, rollback,
 datastore, hook), ``outcome`` (staged, up-to-date, refused, failed, activated, success, rolled_back,
 restored, kept), ``from_version``, ``to_version``,
 ``digest``, ``reason``, ``bypassed`` (of apply: gates that were not asked, and why; older entries
-have no such key), ``evidence`` (only where a failed boot left any: the file with its last console),
-``source`` (of apply: where the release was, without a login); absent values are null. The file
-keeps the last entries only.
+have no such key), ``source`` (of apply: where the release came from), ``evidence`` (only where a
+failed boot left any: the file with its last console); absent values are null or have no key. The
+file keeps the last entries only.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class FileAnswer:
         try:
             data = self._file.read(min(limit, self._left)) if self._file else b""
         except OSError as error:
-            raise TransientError(f"{self._place} cannot be read: {error.strerror}") from None
+            raise unreadable(self._place, error) from None
         self._left -= len(data)
         return data
 
@@ -52,3 +52,12 @@ class FileAnswer:
         """Close the file."""
         if self._file:
             self._file.close()
+
+
+def unreadable(place: str, error: OSError) -> TransientError:
+    """What to raise for a medium that fails, or was pulled out."""
+    return TransientError(
+        f"{place} cannot be read: {error.strerror}",
+        hint="plug the stick in again, the next try goes on from there; if it stays so, write it "
+        "anew",
+    )

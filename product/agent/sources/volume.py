@@ -13,15 +13,15 @@ from contextlib import suppress
 from types import TracebackType
 
 from product.agent.errors import AgentError
-from product.agent.net.connections import TransientError, pause
-from product.agent.sources.answer import FileAnswer
+from product.agent.net.connections import pause
+from product.agent.sources.answer import FileAnswer, unreadable
 from product.agent.system import mounts, program
 from product.disk.labels import Volume, read_volume
 
 PREFIX = "disk:"
 # A folder for each source, ``PROCESS.NUMBER``.
 MOUNTS = "run/kubesolo/repository"
-_NOT_DISKS = ("ram", "loop", "zram", "dm-")
+NOT_DISKS = ("ram", "loop", "zram", "dm-")
 
 
 class VolumeSource:
@@ -78,7 +78,7 @@ class VolumeSource:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return FileAnswer(where, None)
         except OSError as error:
-            raise TransientError(f"{where} cannot be read: {error.strerror}") from None
+            raise unreadable(where, error) from None
         return FileAnswer(where, file, start, end)
 
     def _mount(self, label: str) -> str:
@@ -130,13 +130,13 @@ def _runs(process: int) -> bool:
     return True
 
 
-def find_volume(root: str, label: str) -> tuple[str, Volume]:
-    """The device with the file system of that label. Raises AgentError unless it is one."""
+def labelled_volumes(root: str, label: str) -> dict[str, Volume]:
+    """The devices, by name, that have a file system of that label."""
     block = os.path.join(root, "sys/class/block")
     found: dict[str, Volume] = {}
     names = sorted(os.listdir(block)) if os.path.isdir(block) else []
     for name in names:
-        if name.startswith(_NOT_DISKS):
+        if name.startswith(NOT_DISKS):
             continue
         volume = read_volume(os.path.join(root, "dev", name))
         if volume and any(own.lower() == label.lower() for own in volume.labels):
@@ -146,6 +146,12 @@ def find_volume(root: str, label: str) -> tuple[str, Volume]:
         parent = os.path.basename(os.path.dirname(os.path.realpath(os.path.join(block, name))))
         if os.path.exists(os.path.join(block, name, "partition")):
             found.pop(parent, None)
+    return found
+
+
+def find_volume(root: str, label: str) -> tuple[str, Volume]:
+    """The device with the file system of that label. Raises AgentError unless it is one."""
+    found = labelled_volumes(root, label)
     if not found:
         raise AgentError(
             f"no disk has a file system labelled {label}",

@@ -174,7 +174,8 @@ class Attempt:
         The state ends as staged, idle or failed. Raises AgentError; RefusedError for a gate.
         """
         self._config.require_usable()
-        record = Record(self._node, self._config.source)
+        record = Record(self._node)
+        record.source = self._config.source
         env = self._node.boot_env.read()
         reconcile(record, env, self._node.boot.slot)
         _require_confirmed(env, self._node.boot.slot)

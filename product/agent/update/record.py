@@ -21,13 +21,14 @@ AFTER_APPLY, AFTER_COMMIT, AFTER_ROLLBACK = "after-apply", "after-commit", "afte
 class Record:
     """The update's state as last written; ``problems`` collects what could not be kept."""
 
-    def __init__(self, node: Node, source: str | None = None) -> None:
-        """Read the state, setting garbage aside; ``source`` is where an attempt's release is."""
+    def __init__(self, node: Node) -> None:
+        """Read the state, setting garbage aside."""
         self.node = node
-        self._source = source
         loaded = node.load_state(set_aside=True)
         self.state = loaded.state
         self.saved = loaded.state.phase
+        # Where an attempt's release comes from, for the history.
+        self.source: str | None = None
         self.problems: list[str] = list(loaded.problems)
 
     def save(self, state: UpdateState) -> None:
@@ -100,7 +101,7 @@ class Record:
             reason=reason,
             bypassed=bypassed,
             evidence=evidence,
-            source=self._source if event == "apply" else None,
+            source=self.source if event == "apply" else None,
         )
         if problem:
             self.problems.append(problem)
