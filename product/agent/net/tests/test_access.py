@@ -239,6 +239,25 @@ def test_a_private_authority_counts_beside_the_systems(
             assert fetch(config(address, ca_certificates=str(authority.path))) == CONTENT
 
 
+def test_a_sites_authority_may_lack_extensions(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest's Python demands them of all others."""
+    real = ssl.create_default_context
+
+    def strict() -> ssl.SSLContext:
+        context = real()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    with served(tmp_path / "tls", server_context(authority.issue("server"))) as server:
+        settings = config(named(server, "https", "127.0.0.1"))
+        assert fetch(settings._replace(ca_certificates=str(authority.path))) == CONTENT
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+        assert refusal(settings).code == "certificate-untrusted"
+
+
 @pytest.mark.parametrize(
     ("host", "ends", "trusted", "code"),
     [
