@@ -174,7 +174,7 @@ def client_files() -> tuple[str, str, str]:
 def test_how_the_source_is_reached(tmp_path: object) -> None:
     certificate, key, public = client_files()
     body = (
-        "updates:\n  server: https://updates.example.org/\n  proxy: http://proxy.example:3128\n"
+        "updates:\n  registry: registry.example.org/os\n  proxy: http://proxy.example:3128\n"
         "  no_proxy: [localhost, .example.com]\n  username: me\n  password: ' a \"b'\n"
         "  rate_limit: 2M\n  require_cosign: yes\n"
         f"  ca_certificates: {indented(certificate)}  client_certificate: {indented(certificate)}"
