@@ -32,10 +32,10 @@ from product.agent.records.sticks import (
 from product.agent.sources.volume import NOT_DISKS, VolumeSource, labelled_volumes
 from product.agent.system.clock import timestamp
 from product.agent.system.files import read_bounded
+from product.disk.labels import UPDATE_LABEL as LABEL
 from product.disk.labels import Volume, read_volume
 from product.errors import KubesoloError
 
-LABEL = "KSOLOUPD"
 # Where a repository may lie on it: at its top, or as the folder that the handbook calls it.
 FOLDERS = ("", "/repository")
 BOOT, PLUGGED, AGAIN = "boot", "plugged", "again"
