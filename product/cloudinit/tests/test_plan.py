@@ -27,6 +27,13 @@ def indented(pem: str) -> str:
     return "|\n" + "".join(f"      {line}\n" for line in pem.splitlines())
 
 
+@pytest.mark.parametrize("text", ["no", "'no'", "check", "install"])
+def test_sticks_are_left_alone_by_a_bare_no(text: str) -> None:
+    found = files(f"updates:\n  usb_updates: {text}\n")
+    line = found["/etc/kubesolo/update.conf"][0].splitlines()[-1]
+    assert line == "usb_updates=" + text.strip("'")
+
+
 def test_nothing_is_nothing() -> None:
     assert plan("") == Plan((), ("user-data:1:1: the file sets nothing",))
     assert plan_network(load_network(b"version: 2\n")) == Plan((), ())
@@ -133,6 +140,7 @@ def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> N
         ("rate_limit: 2m", "rate_limit", "is not bytes a second"),
         ("require_cosign: perhaps", "require_cosign", "needs true or false"),
         ("require_cosign: true", "require_cosign", "needs cosign_key"),
+        ("usb_updates: often", "usb_updates", "is not one of install, check, no"),
         ("username: me", "username", "needs password, too"),
         ("password: [hunter22]", "password", "needs text, found a list"),
         ('password: "hunter22\\n"', "password", "characters that cannot be printed"),

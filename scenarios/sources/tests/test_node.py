@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +16,13 @@ from product.agent.errors import AgentError
 from product.agent.sources.artifact import fetch_artifact
 from product.agent.sources.oci import OciSource
 from product.agent.sources.protocol import FetchPolicy, Source
+from product.agent.sources.volume import VolumeSource
+from product.agent.system import mounts, program
 from product.agent.trust.client import TrustedRelease, find_release
 from product.image.cache import Cache
+from product.image.seed import seed_image
 from product.image.tools import IMAGES, HostTools
+from product.release.stick import make_stick
 from scenarios.sources.tests.publisher import ARCHITECTURES, Publisher
 
 LOGIN = Login("node", "a:secret")
@@ -167,3 +172,47 @@ def test_an_older_push_that_was_forced_is_a_replay(
     ):
         find(source, publisher, tmp_path / "store")
     assert "older" in caught.value.message or "rollback" in caught.value.code
+
+
+@pytest.fixture
+def plugged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host_tools: HostTools) -> Path:
+    """The folder that mounting the one stick shows."""
+    shown, root = tmp_path / "stick", tmp_path / "root"
+    shown.mkdir()
+    (root / "dev").mkdir(parents=True)
+    (root / "sys/class/block/sdb").mkdir(parents=True)
+    seed_image(root / "dev/sdb", {}, label="KSOLOUPD", tools=host_tools)
+
+    def attach(device: str, at: str, **_: object) -> None:
+        os.rmdir(at)
+        os.symlink(shown, at)
+
+    def run(argv: list[str]) -> tuple[int, str]:
+        os.unlink(argv[-1])
+        return 0, ""
+
+    monkeypatch.setattr(mounts, "attach", attach)
+    monkeypatch.setattr(program, "run", run)
+    return shown
+
+
+def test_a_node_follows_a_stick(publisher: Publisher, plugged: Path, tmp_path: Path) -> None:
+    for version in ("0.2.0", "0.3.0"):
+        if version != "0.2.0":
+            publisher.publish(version)
+        make_stick(publisher.directory, plugged)
+        with VolumeSource("disk:KSOLOUPD", root=str(tmp_path / "root")) as source:
+            release = find(source, publisher, tmp_path / "store")
+            assert release.version == version
+            require_whole(source, release, tmp_path / f"{version}-x86_64-stable", tmp_path)
+
+
+def test_a_strangers_stick_is_refused(publisher: Publisher, plugged: Path, tmp_path: Path) -> None:
+    (tmp_path / "stranger").mkdir()
+    make_stick(Publisher(tmp_path / "stranger").directory, plugged)
+    with (
+        VolumeSource("disk:KSOLOUPD", root=str(tmp_path / "root")) as source,
+        pytest.raises(AgentError) as caught,
+    ):
+        find(source, publisher, tmp_path / "store")
+    assert caught.value.code == "untrusted-signature"
