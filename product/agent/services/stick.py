@@ -119,8 +119,7 @@ class _Attempt:
 
     def run(self, only_check: bool, *, quiet: bool) -> None:
         """Say what happens, and reboot into what was staged."""
-        flags = {"server": self._found.server, "registry": "", "tag": ""}
-        config = load_config(self._node.paths.config, flags)
+        config = load_config(self._node.paths.config, {"server": self._found.server})
         if not quiet:
             _say(self._node, f"{self._found.device} has releases; looking for this node's")
         self._note(TRYING, "begun")
