@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
 
 from product.agent.errors import AgentError
-from product.agent.slots import delta as module
 from product.agent.slots.delta import (
     BLOCK,
     COPY,
@@ -244,7 +244,7 @@ def test_a_slow_node_gives_up_and_leaves_a_beginning(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = iter(range(10_000))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(passed)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(passed)))
     with pytest.raises(DeltaError) as caught:
         bench.apply(bench.delta, budget=5.0)
     assert caught.value.code == "delta-slow"
