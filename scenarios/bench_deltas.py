@@ -1,4 +1,4 @@
-"""What deltas between real releases weigh, and what they cost: ``./noxw -s bench -- --part deltas``.
+"""What deltas between real releases weigh and cost: ``./noxw -s bench -- --part deltas``.
 
 Each pair is built of real packages: the release as it is locked, and the same with a package as it
 was before. For comparison stand xdelta3 and casync (locked as well), which know nothing of a
@@ -110,7 +110,7 @@ def _pairs(cache: Cache, tools: HostTools, folder: Path) -> list[Pair]:
 
 
 def _programs(cache: Cache, tools: HostTools, folder: Path) -> list[Pair]:
-    """The two newest builds of the Kubernetes program that the cache has, each alone in an image."""
+    """The two newest builds of the Kubernetes program in the cache, each alone in an image."""
     trees = [tree for tree in cache.root.glob("trees/kubenode-x86_64-*") if tree.is_dir()]
     trees.sort(key=lambda tree: (tree / "kubenode").stat().st_mtime)
     images = []
