@@ -164,7 +164,7 @@ def _delta_seed() -> bytes:
     load = bytes([LOAD, 1, 64, len(_FRAME), 0, len(_FRAME) * 2 & 0x7F | 0x80, 1, 64]) + _FRAME
     emit = bytes([EMIT, PLAIN, 1, 16, EMIT, META, 1, 48])
     copy = bytes([COPY, 0, 0x80, 2])
-    header = HEADER.pack(1000, 4096, 4096, 65536, 6)
+    header = HEADER.pack(1000, 4096, 4096, 65536, 6, 0)
     return MAGIC + header + copy + load + emit + copy + bytes([END])
 
 

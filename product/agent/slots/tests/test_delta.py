@@ -228,16 +228,22 @@ def test_no_more_work_than_was_announced(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        (b"KSDELTA2" + bytes(29), "no delta of this format"),
-        (MAGIC + HEADER.pack(5, 0, 0, 0, 0), "a delta to 5 bytes, not to 4000000"),
-        (MAGIC + HEADER.pack(ENOUGH, 0, 0, 1 << 30, 6), "blocks of"),
-        (MAGIC + HEADER.pack(ENOUGH, 0, 0, 65536, 99), "level 99"),
+        (b"KSDELTA2" + bytes(33), "no delta of this format"),
+        (MAGIC + HEADER.pack(5, 0, 0, 0, 0, 0), "a delta to 5 bytes, not to 4000000"),
+        (MAGIC + HEADER.pack(ENOUGH, 0, 0, 1 << 30, 6, 0), "blocks of"),
+        (MAGIC + HEADER.pack(ENOUGH, 0, 0, 65536, 99, 0), "level 99"),
         (MAGIC + b"\0", "ends too early"),
     ],
 )
 def test_headers_of_strangers(bench: Bench, header: bytes, reason: str) -> None:
     with pytest.raises(DeltaError, match=reason):
         bench.apply(header, bytes(ENOUGH))
+
+
+def test_another_version_of_the_library(bench: Bench) -> None:
+    with pytest.raises(DeltaError, match="needs libzstd number 10499") as caught:
+        bench.apply(written(ENOUGH, [record(END)], version=10499), bytes(ENOUGH))
+    assert caught.value.code == "delta-unsupported"
 
 
 def test_a_slow_node_gives_up_and_leaves_a_beginning(
