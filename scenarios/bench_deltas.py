@@ -56,15 +56,19 @@ FORMER = {
         snapshot="20261121T111449Z",
     ),
 }
-_APPLY = """import json, resource, sys
+_APPLY = """import json, re, resource, sys
 from product.agent.slots.delta import apply_delta
 from product.manifest import Artifact
 delta, old, size, sha256, out = sys.argv[1:]
+def peak():
+    # That of getrusage is inherited from whoever started this.
+    return int(re.search("VmHWM:[^0-9]+([0-9]+)", open("/proc/self/status").read())[1]) * 1024
+alone = peak()
 before = resource.getrusage(resource.RUSAGE_SELF)
 apply_delta(delta, old, Artifact("artifact", int(size), sha256), out)
 after = resource.getrusage(resource.RUSAGE_SELF)
 cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-print(json.dumps({"cpu": cpu, "before": before.ru_maxrss * 1024, "peak": after.ru_maxrss * 1024}))
+print(json.dumps({"cpu": cpu, "before": alone, "peak": peak()}))
 """
 
 

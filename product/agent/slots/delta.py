@@ -183,8 +183,8 @@ class _Run:
             raise self._damaged(f"blocks of {block} bytes, level {level}")
         if version not in (0, self._zstd.version):
             raise DeltaError(
-                f"the delta of {self._artifact.name} needs libzstd number {version}, this system has "
-                f"{self._zstd.version}",
+                f"the delta of {self._artifact.name} needs libzstd number {version}, this system "
+                f"has {self._zstd.version}",
                 code="delta-unsupported",
             )
         self._content_left, self._reference_left = content, reference
