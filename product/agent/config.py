@@ -61,8 +61,9 @@ class Config(NamedTuple):
     and so is ``client_certificate`` with its ``client_key`` (PEM files). ``rate_limit`` is in bytes
     a second. ``cosign_key`` is the PEM file of a public key that must have signed what a registry
     serves where ``require_cosign`` is yes. ``usb_updates`` says what becomes of a stick with
-    releases that is plugged in: install, check (say what it has), no. ``from_file`` and
-    ``from_flags`` are the keys that have their values from there.
+    releases that is plugged in: install, check (say what it has), no. ``deltas`` is no where whole
+    files are wanted. ``from_file`` and ``from_flags`` are the keys that have their values from
+    there.
     """
 
     server: str | None = None
@@ -94,6 +95,7 @@ class Config(NamedTuple):
     cosign_key: str | None = None
     require_cosign: str = "no"
     usb_updates: str = "install"
+    deltas: str = "yes"
     from_file: tuple[str, ...] = ()
     from_flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ CHOICES = {
     "datastore_restore": ("minor", "always", "never"),
     "require_cosign": ("yes", "no"),
     "usb_updates": ("install", "check", "no"),
+    "deltas": ("yes", "no"),
 }
 TEXT_KEYS = (
     "server",

@@ -134,6 +134,7 @@ class Updates(Model):
     cosign_key: Annotated[str, _pem("cosign_key", p256_key)] | None = None
     require_cosign: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
     usb_updates: Annotated[str, _as_agent("usb_updates")] | None = None
+    deltas: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Updates:

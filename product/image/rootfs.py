@@ -31,6 +31,7 @@ PRODUCT = Path(__file__).resolve().parents[1]
 # What of `product` ships in the guest.
 SHIPPED = (
     "__init__.py",
+    "deltas.py",
     "errors.py",
     "manifest.py",
     "agent",

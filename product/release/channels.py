@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from tuf.api._payload import TargetFile, Targets
 
+from product.manifest import Manifest
+from product.release.deltas import DeltaOptions, keep_existing, offer_deltas
 from product.release.errors import RepositoryError
 from product.release.repository import Repository, utc_now
 from product.release.state import read_manifest
@@ -41,10 +43,14 @@ def promote(
     architecture: str | None = None,
     terms: Terms | None = None,
     now: datetime | None = None,
+    deltas: DeltaOptions | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Change]:
     """Make the releases of the channel ``source`` those of ``destination``, to the byte.
 
-    Raises RepositoryError where there are none, or nodes of ``destination`` would not take them.
+    Deltas go with it. With ``deltas``, those from what ``destination`` served are made where they
+    lack; ``say`` is told of each. Raises RepositoryError where there are no releases, or nodes of
+    ``destination`` would not take them.
     """
     if source == destination:
         raise RepositoryError(f"{source!r} cannot be promoted to itself")
@@ -65,7 +71,9 @@ def promote(
                 )
             before = targets.targets.get(new)
             require_successor(before, promoted)
-            _copy_manifest(repository.directory, served, promoted)
+            manifest = _copy_manifest(repository.directory, served, promoted)
+            if deltas is not None:
+                offer_deltas(repository.directory, targets, promoted, manifest, deltas, say)
             put(targets, promoted)
             changes.append(Change(new, _version(before), _version(promoted)))
         return changes
@@ -133,6 +141,7 @@ def withdraw(
                     **_without_terms(former),
                     **terms.to_custom(),
                 }
+                keep_existing(repository.directory, former)
                 put(targets, former)
             changes.append(Change(path, _version(withdrawn), _version(former)))
         return changes
@@ -202,7 +211,8 @@ def _is_whole(directory: Path, target: TargetFile) -> bool:
     return all((directory / "artifacts" / a.sha256).is_file() for a in manifest.artifacts)
 
 
-def _copy_manifest(directory: Path, source: TargetFile, target: TargetFile) -> None:
-    read_manifest(directory, source)
+def _copy_manifest(directory: Path, source: TargetFile, target: TargetFile) -> Manifest:
+    manifest = read_manifest(directory, source)
     (old,), (new,) = source.get_prefixed_paths(), target.get_prefixed_paths()
     write_file(directory / "targets" / new, (directory / "targets" / old).read_bytes())
+    return manifest

@@ -15,6 +15,7 @@ import typer
 
 from product.errors import KubesoloError
 from product.release import channels
+from product.release.deltas import LIMIT_PERCENT, RELEASES, DeltaOptions
 from product.release.errors import ReleaseError
 from product.release.keys import ROLES, KeyDirectory
 from product.release.marks import Marks
@@ -63,6 +64,21 @@ RespinOption = Annotated[
 DowngradeOption = Annotated[
     bool, typer.Option("--allow-downgrade", help="Nodes with a newer version install it.")
 ]
+
+
+DeltasOption = Annotated[
+    int,
+    typer.Option(
+        "--deltas", min=0, max=16, help="From how many releases before, nodes fetch a delta."
+    ),
+]
+LimitOption = Annotated[
+    float,
+    typer.Option(
+        "--delta-limit", min=0, max=100, help="Percent of the whole file that a delta may have."
+    ),
+]
+NoDeltasOption = Annotated[bool, typer.Option("--no-deltas", help="Make no deltas.")]
 
 
 @app.command()
@@ -133,6 +149,9 @@ def publish(
             "--allow-drift", help="Publish also what was built from other packages than locked."
         ),
     ] = False,
+    deltas: DeltasOption = RELEASES,
+    delta_limit: LimitOption = LIMIT_PERCENT,
+    no_deltas: NoDeltasOption = False,
     clock_is_right: ClockOption = False,
 ) -> None:
     """Make a slot's files the release of a channel."""
@@ -145,6 +164,8 @@ def publish(
         terms=_terms(rollout, start, allow_respin, allow_downgrade),
         overrides=Overrides(expires=not_past(expires), architecture_path=architecture_path),
         allow_drift=allow_drift,
+        deltas=_delta_options(deltas, delta_limit, no_deltas),
+        say=typer.echo,
     )
     replaced = f", replacing {published.replaces}" if published.replaces else ""
     typer.echo(f"published {published.manifest.version} as {published.target_path}{replaced}")
@@ -165,12 +186,25 @@ def promote(
     start: StartOption = None,
     allow_respin: RespinOption = False,
     allow_downgrade: DowngradeOption = False,
+    deltas: DeltasOption = RELEASES,
+    delta_limit: LimitOption = LIMIT_PERCENT,
+    no_deltas: NoDeltasOption = False,
     clock_is_right: ClockOption = False,
 ) -> None:
     """Give a channel the release of another, to the byte."""
     opening = opened(repository, keys, clock_is_right)
     terms = _terms(rollout, start, allow_respin, allow_downgrade)
-    _show(channels.promote(opening, source, destination, architecture=architecture, terms=terms))
+    _show(
+        channels.promote(
+            opening,
+            source,
+            destination,
+            architecture=architecture,
+            terms=terms,
+            deltas=_delta_options(deltas, delta_limit, no_deltas),
+            say=typer.echo,
+        )
+    )
     tell(opening)
 
 
@@ -343,6 +377,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
+
+
+def _delta_options(releases: int, limit: float, none: bool) -> DeltaOptions | None:
+    return None if none or not releases else DeltaOptions(releases, limit)
 
 
 def _terms(percent: int, start: datetime | None, respin: bool, downgrade: bool) -> Terms:

@@ -8,22 +8,10 @@ from typing import NamedTuple
 
 from tuf.api._payload import TargetFile
 
+from product.deltas import DeltasError, parse_deltas
 from product.manifest import Artifact, Manifest
 from product.release.errors import RepositoryError
 from product.release.state import State, read_manifest, versions_of
-
-# The signed field of a release that lists its deltas, each with format, name, from, size, sha256.
-DELTAS_FIELD = "deltas"
-_HEX = set("0123456789abcdef")
-
-
-class Delta(NamedTuple):
-    """A file that makes an artifact from an older one, whose SHA-256 is ``start``."""
-
-    file: Artifact
-    format: str
-    name: str
-    start: str
 
 
 class Served(NamedTuple):
@@ -33,30 +21,24 @@ class Served(NamedTuple):
     target: TargetFile
     manifest: Manifest
     manifest_path: str
-    deltas: tuple[Delta, ...]
+    deltas: tuple[Artifact, ...]
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that lies below ``artifacts/`` for it."""
-        return (*self.manifest.artifacts, *(delta.file for delta in self.deltas))
+        return (*self.manifest.artifacts, *self.deltas)
 
 
-def deltas_of(target: TargetFile) -> tuple[Delta, ...]:
-    """The deltas that a release's signed entry lists. Raises RepositoryError."""
-    listed = target.custom.get(DELTAS_FIELD, []) if isinstance(target.custom, dict) else []
-    return tuple(_delta(target.path, entry) for entry in listed)
-
-
-def _delta(path: str, entry: object) -> Delta:
-    if isinstance(entry, dict):
-        texts = [entry.get(key) for key in ("format", "name", "from", "sha256")]
-        size = entry.get("size")
-        if all(isinstance(text, str) for text in texts) and isinstance(size, int):
-            form, name, start, sha256 = (str(text) for text in texts)
-            if len(sha256) == len(start) == 64 and set(sha256 + start) <= _HEX:
-                title = f"{name}.{start[:12]}.{form}"
-                return Delta(Artifact(title, size, sha256), form, name, start)
-    raise RepositoryError(f"{path} lists a delta that is none: {entry!r:.200}")
+def deltas_of(target: TargetFile) -> tuple[Artifact, ...]:
+    """The files of a release's deltas, each by a name of its own. Raises RepositoryError."""
+    try:
+        deltas = parse_deltas(target.custom)
+    except DeltasError as error:
+        raise RepositoryError(f"{target.path}: {error.message}") from None
+    return tuple(
+        Artifact(f"{delta.name}.{delta.source[:16]}.delta", delta.size, delta.sha256)
+        for delta in deltas
+    )
 
 
 def read_release(directory: Path, target: TargetFile) -> Served:

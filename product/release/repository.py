@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from tuf.api._payload import Role, Root, Snapshot, Targets, Timestamp
 from tuf.api.metadata import Metadata
 
+from product.release.deltas import DeltaOptions, offer_deltas
 from product.release.due import WARN_BEFORE, Lacking, Refreshed, is_due
 from product.release.errors import RepositoryError
 from product.release.keys import ROLES, KeyDirectory
@@ -132,8 +133,13 @@ class Repository(SignedMetadata):
         terms: Terms | None = None,
         overrides: Overrides | None = None,
         allow_drift: bool = False,
+        deltas: DeltaOptions | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> PublishedRelease:
         """Make the slot files in ``slot_dir`` the release of ``channel`` for their architecture.
+
+        With ``deltas``, nodes that run what was served before fetch only what changed; ``say`` is
+        told of each.
 
         Raises SlotFilesError where a file is not what the slot's manifest says, and where it says
         that packages drifted from the locked ones, unless ``allow_drift``; RepositoryError
@@ -153,6 +159,8 @@ class Repository(SignedMetadata):
             for artifact in manifest.artifacts:
                 destination = self.directory / "artifacts" / artifact.sha256
                 place_file(slot_dir / artifact.name, destination, artifact.sha256)
+            if deltas is not None:
+                offer_deltas(self.directory, targets, target, manifest, deltas, say)
             for path in target.get_prefixed_paths():
                 write_file(self.directory / "targets" / path, manifest.to_bytes())
             put(targets, target)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tuf.api._payload import TargetFile
 
+from product.release.deltas import check_deltas
 from product.release.due import warning
 from product.release.errors import RepositoryError
 from product.release.state import read_manifest, read_state
@@ -99,6 +100,7 @@ def _check_target(directory: Path, target: TargetFile) -> tuple[Release | None, 
             continue
         if digest != artifact.sha256:
             problems.append(f"{target.path}: {artifact.name}: {file} has SHA-256 {digest}")
+    problems += check_deltas(directory, target, manifest)
     path_architecture = target.path.split("/")[1]
     if path_architecture != manifest.architecture:
         problems.append(

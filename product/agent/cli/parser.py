@@ -52,6 +52,7 @@ CONFIG_FLAGS = (
     ("rate_limit", str, "RATE", "bytes a second of a download, as 500k or 2M"),
     ("cosign_key", str, "FILE", "PEM file of the key that signs with cosign"),
     ("require_cosign", str, "WHETHER", "take of a registry only what is signed so: yes, no"),
+    ("deltas", str, "WHETHER", "fetch what changed since the running release: yes, no"),
     ("datastore_restore", str, "WHEN", "put back the slot's own datastore: minor, always, never"),
 )
 _SOURCE = (
@@ -62,7 +63,7 @@ _HEALTH = ("healthcheck_url", "kube_system_settle")
 # What a command's help shows; every command takes all of them, so that scripts need not know.
 _SHOWN: dict[str, tuple[str, ...]] = {
     "check": _SOURCE,
-    "apply": (*_SOURCE, "maintenance_window", *_HEALTH),
+    "apply": (*_SOURCE, "deltas", "maintenance_window", *_HEALTH),
     "activate": ("maintenance_window", *_HEALTH),
     "healthcheck": (*_HEALTH, "auto_rollback_after", "healthcheck_deadline"),
     "rollback": ("maintenance_window",),

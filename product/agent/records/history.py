@@ -1,8 +1,8 @@
 """What the agent did, one JSON object a line, the latest last.
 
 Keys: ``time`` (ISO 8601, UTC), ``event`` (apply, activate, trial, rollback,
-datastore, hook), ``outcome`` (staged, up-to-date, refused, failed, activated, success, rolled_back,
-restored, kept), ``from_version``, ``to_version``,
+datastore, hook, delta), ``outcome`` (staged, applied, up-to-date, refused, failed, activated,
+success, rolled_back, restored, kept), ``from_version``, ``to_version``,
 ``digest``, ``reason``, ``bypassed`` (of apply: gates that were not asked, and why; older entries
 have no such key), ``source`` (of apply: where the release came from), ``evidence`` (only where a
 failed boot left any: the file with its last console); absent values are null or have no key. The

@@ -143,6 +143,10 @@ class RunningSlot:
         """Whether its manifest lists the same bytes under the same name."""
         return artifact in self._artifacts
 
+    def path(self, name: str) -> str:
+        """The file of an artifact, while the slot is mounted."""
+        return f"{self._directory}/{name}"
+
     def copy(self, artifact: Artifact, destination: str) -> int:
         """Copy the file of ``artifact``; the CRC-32 of what was written.
 

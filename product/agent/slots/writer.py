@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from product.agent.slots.content import SlotError, verify_file
 from product.agent.system.files import sync_directory, write_atomic
@@ -21,13 +21,14 @@ class SlotWriter:
         # CRC-32 of each file whose SHA-256 is known to be right.
         self._checksums: dict[str, int] = {}
 
-    def invalidate(self, manifest: Manifest) -> None:
-        """Make the slot unbootable, then remove what ``manifest`` has no use for."""
+    def invalidate(self, manifest: Manifest, keep: Collection[str] = ()) -> None:
+        """Make the slot unbootable, then remove what neither ``manifest`` nor ``keep`` names."""
         # The name must be gone from the disk before any artifact changes.
         self._remove(MANIFEST_NAME)
         sync_directory(self._directory)
         wanted = {_partial(artifact) for artifact in manifest.artifacts}
         wanted.update(artifact.name for artifact in manifest.artifacts)
+        wanted.update(keep)
         for entry in os.scandir(self._directory):
             if entry.name not in wanted and entry.is_file(follow_symlinks=False):
                 self._remove(entry.name)

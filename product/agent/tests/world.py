@@ -25,6 +25,7 @@ from product.agent.node import Node
 from product.agent.slots.volumes import VolumeBusyError, VolumeError
 from product.agent.system.clock import Clock
 from product.agent.system.paths import Paths
+from product.deltas import Delta
 from product.manifest import ARTIFACT_NAMES, Artifact, Manifest
 from product.terms import Terms
 
@@ -127,6 +128,7 @@ class FakeRelease:
         self.release_date: str | None = None
         self.notes = ""
         self.terms = Terms()
+        self.deltas: tuple[Delta, ...] = ()
         self.forced_manifest: Manifest | None = None
 
     @property

@@ -29,6 +29,7 @@ from product.agent.trust import standins
 from product.agent.trust.fetcher import Download, as_fetcher
 from product.agent.trust.floor import TIME_FORMAT, known_moments, refuse_expired, signing_moments
 from product.agent.trust.pin import MAX_ROOTS, METADATA, ensure_anchor, read_pinned_keys
+from product.deltas import Delta, DeltasError, parse_deltas
 from product.manifest import MANIFEST_NAME, Manifest, ManifestError
 from product.terms import Terms, TermsError
 
@@ -63,6 +64,7 @@ class TrustedRelease(NamedTuple):
     release_date: str | None
     notes: str
     terms: Terms = Terms()
+    deltas: tuple[Delta, ...] = ()
 
 
 def find_release(
@@ -289,6 +291,7 @@ def _release(channel: str, target: TargetFile, data: bytes) -> TrustedRelease:
         _optional_text(custom, "release_date"),
         _optional_text(custom, "notes") or "",
         _terms(custom),
+        _deltas(custom),
     )
 
 
@@ -296,6 +299,13 @@ def _terms(custom: dict[str, object]) -> Terms:
     try:
         return Terms.parse(custom)
     except TermsError as error:
+        raise AgentError(error.message, code="bad-metadata") from None
+
+
+def _deltas(custom: dict[str, object]) -> tuple[Delta, ...]:
+    try:
+        return parse_deltas(custom)
+    except DeltasError as error:
         raise AgentError(error.message, code="bad-metadata") from None
 
 

@@ -16,6 +16,7 @@ from product.agent.slots.store import SlotStore
 from product.agent.slots.writer import Fetch, SlotWriter
 from product.agent.system.lock import give_way
 from product.agent.update.baseline import take_baseline
+from product.agent.update.deltas import DeltaFetch, choose
 from product.agent.update.gates import (
     GATES,
     Gate,
@@ -218,7 +219,7 @@ class Attempt:
         take_baseline(self._node, self._config, trial, self._say)
         self._give_way()
         record.save(record.state.download(passive, trial))
-        self._write(passive, env, release, partial(self._fetch, source))
+        self._write(passive, env, release, partial(self._fetch, source), record)
         record.save(record.state.to(Phase.STAGED))
         record.note("apply", "staged", bypassed=record.state.bypassed)
         record.run_hooks(self._config, AFTER_APPLY)
@@ -233,11 +234,24 @@ class Attempt:
         record.state = record.state._replace(bypassed=self.bypassed)
         require(verdicts)
 
-    def _write(self, slot: str, env: Environment, release: TrustedRelease, fetch: Fetch) -> None:
+    def _write(
+        self, slot: str, env: Environment, release: TrustedRelease, fetch: Fetch, record: Record
+    ) -> None:
         manifest = release.manifest
+        chosen = choose(self._node, self._config, self._store, release)
+        if chosen.reason:
+            self._say(f"no delta is used: {chosen.reason}")
+        fetch = DeltaFetch(
+            self._store,
+            chosen,
+            fetch,
+            say=self._say,
+            note=record.note,
+            interrupt=self._give_way,
+        )
         with ExitStack() as stack:
             writer = stack.enter_context(self._store.writing(slot, env.active_slot))
-            writer.invalidate(manifest)
+            writer.invalidate(manifest, keep=chosen.files)
             for artifact in self._copy(writer, manifest):
                 self._place(writer, artifact, fetch)
             writer.verify(manifest)

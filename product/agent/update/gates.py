@@ -22,6 +22,7 @@ from product.version import is_version, parse_version, rank
 
 if TYPE_CHECKING:
     from product.agent.trust.client import TrustedRelease
+    from product.manifest import Manifest
 
 BLOCK_LABEL = "updates.kubesolo.io/block"
 # A slot wants some air: ext4's own blocks, and the manifest.
@@ -204,11 +205,17 @@ def _rollout(context: GateContext) -> tuple[str, str]:
     return REFUSE, f"{share}, and this one is number {place + 1}"
 
 
+def room_needed(manifest: Manifest) -> int:
+    """Bytes that a slot must have for a release. A delta that does not fit beside it is not used,
+    and so never keeps a node from a release that fits."""
+    return manifest.total_size * (100 + HEADROOM_PERCENT) // 100
+
+
 def _free_space(context: GateContext) -> tuple[str, str]:
     node = context.node
     store = SlotStore(node.paths, node.volumes, node.boot)
     passive = node.boot.passive
-    need = context.offered.manifest.total_size * (100 + HEADROOM_PERCENT) // 100
+    need = room_needed(context.offered.manifest)
     have = store.capacity(passive)
     reason = f"slot {passive} has room for {have} bytes, the release takes {need} with headroom"
     return (PASS if have >= need else REFUSE), reason

@@ -14,6 +14,7 @@ from harness.servers.registry import Login, Registry
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.sources.artifact import fetch_artifact
+from product.agent.sources.configured import configured_source
 from product.agent.sources.oci import OciSource
 from product.agent.sources.protocol import FetchPolicy, Source
 from product.agent.sources.volume import VolumeSource
@@ -109,7 +110,11 @@ def test_a_registry_with_a_login(publisher: Publisher, tools: HostTools, tmp_pat
             f'{{"auths": {{"{registry.host}": {{"auth": "{word}"}}}}}}'
         )
         assert publisher.push(registry) == 0
-        with OciSource(place(registry), "stable", POLICY, login=f"Basic {word}") as source:
+        config = Config(
+            registry=place(registry), tag="stable", username=LOGIN.username,
+            password=LOGIN.password,
+        )  # fmt: skip
+        with configured_source(config, POLICY) as source:
             release = find(source, publisher, tmp_path / "store")
             require_whole(source, release, tmp_path / "0.2.0-x86_64-stable", tmp_path)
         with (
