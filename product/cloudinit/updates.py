@@ -79,14 +79,6 @@ def _yes_or_no(value: object) -> str:
     return "yes" if flag(value) else "no"
 
 
-def _usb(value: object) -> str:
-    """YAML reads a bare ``no`` as false."""
-    text = "no" if value is False else _word(value)
-    if reason := check_value("usb_updates", text):
-        raise ValueError(f"{shown(text)} is {reason}")
-    return text
-
-
 def _pem(key: str, read: Callable[[object], str]) -> BeforeValidator:
     """The path of a PEM file on the node, or the PEM text itself, as ``read`` takes it."""
     file, _ = PEM_FILES[key]
@@ -141,7 +133,7 @@ class Updates(Model):
     rate_limit: Annotated[str, _as_agent("rate_limit")] | None = None
     cosign_key: Annotated[str, _pem("cosign_key", p256_key)] | None = None
     require_cosign: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
-    usb_updates: Annotated[str, BeforeValidator(_usb)] | None = None
+    usb_updates: Annotated[str, _as_agent("usb_updates")] | None = None
     metrics_address: Annotated[str, _as_agent("metrics_address")] | None = None
     metrics_port: Annotated[int, between(*NUMBER_KEYS["metrics_port"])] | None = None
     deltas: Annotated[str, BeforeValidator(_yes_or_no)] | None = None

@@ -13,6 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from product.errors import KubesoloError
@@ -29,6 +30,14 @@ _MANIFEST = {
     "kubernetes": "1.36.3",
 }
 _TERMS = {"paused": "why", "rollout": {"percent": 25, "start": "2026-12-01T08:00:00Z"}}
+_DELTA = {
+    "format": "kubesolo-delta-1",
+    "name": "root.squashfs",
+    "from": "a" * 64,
+    "to": "b" * 64,
+    "size": 9,
+    "sha256": "c" * 64,
+}
 _STATE = {"phase": "staged", "attempt_count": 2, "to_version": "1.2.3", "last_error": None}
 _INTERFACE = {
     "id": "eth0",
@@ -214,6 +223,59 @@ def _release_terms(data: bytes) -> None:
         with suppress(KubesoloError):
             terms = Terms.parse(document)
             assert Terms.parse(terms.to_custom()) == terms, "what is signed is not what was read"
+
+
+# A Zstandard frame of one raw block, and an old file that begins with a frame.
+_FRAME = b"\x28\xb5\x2f\xfd\x20\x40" + (64 << 3 | 1).to_bytes(3, "little") + b"content " * 8
+_OLD = (_FRAME + bytes(range(256)) * 16)[: 4 * _KIB]
+
+
+def _delta_seed() -> bytes:
+    from product.agent.slots.delta import COPY, EMIT, END, HEADER, LOAD, MAGIC, META, PLAIN
+
+    # One reference to the old file's frame; 16 bytes as they are, 48 compressed as metadata.
+    load = bytes([LOAD, 1, 64, len(_FRAME), 0, len(_FRAME) * 2 & 0x7F | 0x80, 1, 64]) + _FRAME
+    emit = bytes([EMIT, PLAIN, 1, 16, EMIT, META, 1, 48])
+    copy = bytes([COPY, 0, 0x80, 2])
+    header = HEADER.pack(1000, 4096, 4096, 65536, 6, 0)
+    return MAGIC + header + copy + load + emit + copy + bytes([END])
+
+
+@cache
+def _locked_zstd() -> str:
+    from product.image.cache import Cache
+    from product.image.tools import HostTools
+
+    tools = HostTools.prepare(Cache())
+    return str(tools.path(f"usr/lib/{tools.arch.multiarch}/libzstd.so.1"))
+
+
+def _delta(data: bytes) -> None:
+    from product.agent.slots.delta import apply_delta
+    from product.manifest import Artifact
+
+    artifact = Artifact("root.squashfs", 1000, "0" * 64)
+    with _file(data, "delta") as delta, _file(_OLD, "old") as old, _file(b"", "made") as made:
+        try:
+            apply_delta(delta, old, artifact, made, library=_locked_zstd())
+        except KubesoloError:
+            assert os.stat(made).st_size <= artifact.size, "more than the artifact was written"
+        else:
+            raise AssertionError("bytes with another digest were accepted")
+
+
+def _signed_deltas(data: bytes) -> None:
+    from product.deltas import parse_deltas
+
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(document, dict):
+        with suppress(KubesoloError):
+            found = parse_deltas(document)
+            again = {"deltas": [delta.to_custom() for delta in found]}
+            assert parse_deltas(again) == found, "what is signed is not what was read"
 
 
 def _root_metadata(data: bytes) -> None:
@@ -553,6 +615,8 @@ _ALL: tuple[Target, ...] = (
     Target("cosign-key", _cosign_key, _signatures()[2:], 1024),
     Target("version", _version, (b"1.2.3", b"v1.2.3-rc.1+build"), 128),
     Target("release-terms", _release_terms, (_json(_TERMS),)),
+    Target("delta", _delta, (_delta_seed(),)),
+    Target("signed-deltas", _signed_deltas, (_json({"deltas": [_DELTA]}),)),
     Target(
         "root-metadata", _root_metadata, (_json({"signatures": [], "signed": {"_type": "root"}}),)
     ),

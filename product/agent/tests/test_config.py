@@ -193,6 +193,7 @@ def test_a_key_that_is_there_twice_is_a_mistake(tmp_path: Path, again: str) -> N
         ("channel=beta # ours\n", "channel is 'beta # ours', not a channel"),
         ("datastore_restore=yes\n", "not one of minor, always, never"),
         ("require_cosign=true\n", "not one of yes, no"),
+        ("usb_updates=yes\n", "not one of install, check, no"),
         ("proxy=socks5://a:1\n", "proxy is 'socks5://a:1', not a proxy like http://"),
         ("proxy=a:3128\n", "not a proxy like http://"),
         ("proxy=http://a:3128/b\n", "not a proxy like http://"),
