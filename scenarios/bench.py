@@ -70,8 +70,8 @@ LIMIT = (
 )
 # The agent's commands, in an order in which each finds something to do.
 COMMANDS = (
-    "status --json", "history --json", "check", "apply --dry-run", "apply", "activate", "rollback",
-    "quarantine list", "healthcheck", "logs", "support --output /tmp/support",
+    "status --json", "history --json", "metrics", "check", "apply --dry-run", "apply", "activate",
+    "rollback", "quarantine list", "healthcheck", "logs", "support --output /tmp/support",
 )  # fmt: skip
 # Prints seconds, and the KiB of the largest process; what the command says of itself is not judged.
 WEIGH = """import resource, subprocess, sys, time

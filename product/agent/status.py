@@ -164,6 +164,7 @@ def collect(node: Node, config: Config) -> StatusReport:
     sync = read_time_sync(node.paths)
     problems += _time_problems(node, sync)
     problems += ending(node.paths.metadata, node.clock.now())
+    problems += _metrics_problems(node)
     return StatusReport(
         SCHEMA,
         release.version,
@@ -329,6 +330,22 @@ def _late_problems(node: Node) -> list[str]:
     except (OSError, ValueError):
         return []
     return text.translate({ord('"'): None, ord("\\"): None}).splitlines()
+
+
+def _metrics_problems(node: Node) -> list[str]:
+    """What the services that serve the figures said last; their files are empty while they work."""
+    found = []
+    for name in ("problem", "server-problem"):
+        try:
+            text = read_bounded(f"{node.paths.metrics}/{name}", MAX_PROBLEMS).decode(
+                errors="replace"
+            )
+        except (OSError, ValueError):
+            continue
+        lines = [line for line in text.splitlines() if line.strip()]
+        # A traceback says it at its end.
+        found += [f"metrics: {lines[-1].strip().removeprefix('error: ')}"] if lines else []
+    return found
 
 
 def _logs(node: Node) -> dict[str, object]:

@@ -132,6 +132,24 @@ def _history(data: bytes) -> None:
         json.dumps(History(path).entries())
 
 
+def _counters(data: bytes) -> None:
+    from product.agent.records.counters import CounterFile, _parse
+
+    with _file(data) as path:
+        found = CounterFile(path, f"{path}.history", f"{path}.lock").read()
+    assert _parse(_json(found.as_json())).as_json() == found.as_json()
+
+
+def _metrics_request(data: bytes) -> None:
+    from product.agent.metrics.server import Server
+
+    answer = Server([], 0, "/dev/null", "/nowhere")._answer(data, b"\n\n" in data)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.decode("ascii").split("\r\n")
+    assert f"Content-Length: {len(body)}" in lines or not body
+    assert lines[0].split()[1] in ("200", "400", "404", "405", "431")
+
+
 def _quarantine(data: bytes) -> None:
     from product.agent.records.quarantine import Quarantine
 
@@ -602,6 +620,8 @@ _ALL: tuple[Target, ...] = (
         1200,
     ),
     Target("update-state", _update_state, (_json(_STATE),)),
+    Target("counters", _counters, (_json({"attempts": 3, "refusals": {"rollout": 1}}),)),
+    Target("metrics-request", _metrics_request, (b"GET /metrics HTTP/1.1\r\nHost: a\n\n",), 512),
     Target("history", _history, (_json({"at": "x", "event": "apply"}) + b"\n",)),
     Target(
         "quarantine",

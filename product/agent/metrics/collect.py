@@ -1,8 +1,8 @@
 """Root's part of the service: write down where to serve, and the figures.
 
 ``/run/kubesolo/metrics/listen`` holds the port and the addresses, a word each; none where nothing
-is served. ``facts`` beside it holds the figures in the text format, replaced as a whole. Both may
-be read by anybody, so nothing secret stands in them.
+is served. ``kubesolo.prom`` beside it holds the figures in the text format, replaced as a whole.
+Both may be read by anybody, so nothing secret stands in them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from product.agent.settings import metrics_addresses
 from product.agent.system.files import read_bounded, write_atomic
 from product.errors import KubesoloError
 
-LISTEN, FACTS = "listen", "facts"
+# The name is for node_exporter, too: a folder of its textfile collector may be this one.
+LISTEN, FACTS = "listen", "kubesolo.prom"
 _MAX = 4096
 
 

@@ -217,7 +217,7 @@ def main(arguments: list[str]) -> int:
         server = Server(addresses, int(port), facts)
     except (OSError, ValueError) as error:
         where = f"port {port} of {', '.join(addresses)}" if addresses else listen
-        print(f"metrics cannot be served at {where}: {error}", file=sys.stderr)
+        print(f"cannot serve at {where}: {error}", file=sys.stderr)
         return 1
     looked = time.monotonic()
     while True:

@@ -51,7 +51,7 @@ FILES = (
     "/etc/kubesolo/authorized_keys", "/etc/kubesolo/kubesolo.yaml",
     "/var/lib/kubesolo/config/applied.json", "/var/lib/kubesolo/update/state.json",
     "/var/lib/kubesolo/update/history.jsonl", "/var/lib/kubesolo/update/quarantine.json",
-    "/var/lib/kubesolo/update/baseline.json",
+    "/var/lib/kubesolo/update/baseline.json", "/var/lib/kubesolo/update/counters.json",
 )  # fmt: skip
 # What of the cluster, by the name of its part.
 KINDS = {

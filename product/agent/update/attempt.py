@@ -11,7 +11,7 @@ from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
 from product.agent.errors import AgentError, ConfigError, RefusedError, as_state_error
 from product.agent.node import Node
-from product.agent.records.counters import COPIED, FULL
+from product.agent.records.counters import COPIED
 from product.agent.records.state import Phase
 from product.agent.slots.store import SlotStore
 from product.agent.slots.writer import Fetch, SlotWriter
@@ -265,7 +265,7 @@ class Attempt:
         fetch = DeltaFetch(
             self._store,
             chosen,
-            fetch,
+            self._tally.fetching(fetch, manifest),
             say=self._say,
             note=record.note,
             interrupt=self._give_way,
@@ -274,7 +274,7 @@ class Attempt:
             writer = stack.enter_context(self._store.writing(slot, env.active_slot))
             writer.invalidate(manifest, keep=chosen.files)
             for artifact in self._copy(writer, manifest):
-                self._place(writer, artifact, self._tally.counting(FULL, fetch))
+                self._place(writer, artifact, fetch)
             writer.verify(manifest)
             writer.seal(release.manifest_bytes)
         self._say(f"slot {slot} holds {release.version}, read back and compared")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from product.agent.records.counters import COPIED, KINDS
+from product.agent.records.counters import COPIED, DELTA, FULL, KINDS
 from product.agent.slots.writer import Fetch
-from product.manifest import Artifact
+from product.manifest import Artifact, Manifest
 
 
 class Tally:
@@ -18,6 +18,18 @@ class Tally:
     def add(self, kind: str, amount: int) -> None:
         """``amount`` bytes more."""
         self.bytes[kind] += max(amount, 0)
+
+    def fetching(self, fetch: Fetch, manifest: Manifest) -> Fetch:
+        """``fetch`` from a source: what is no artifact of the release is a delta to one.
+
+        It stands around what asks the source, not around what makes an artifact of a delta.
+        """
+        whole, delta = self.counting(FULL, fetch), self.counting(DELTA, fetch)
+
+        def counted(artifact: Artifact, path: str) -> int:
+            return (whole if artifact in manifest.artifacts else delta)(artifact, path)
+
+        return counted
 
     def counting(self, kind: str, fetch: Fetch) -> Fetch:
         """``fetch``, whose bytes are counted; what an earlier one left was counted then."""

@@ -15,12 +15,14 @@ import yaml
 
 from harness.servers.prometheus import Prometheus
 from product.agent.config import load_config
-from product.agent.metrics.collect import collect
+from product.agent.metrics.collect import FACTS, collect
 from product.agent.metrics.families import METRICS
 from product.agent.metrics.tests.test_figures import FIXED
 from product.agent.metrics.text_format import GAUGE
 from product.agent.metrics.vitals import AGE, AGE_HELP, NAMES
+from product.agent.settings import check_value
 from product.agent.tests.world import FakeRelease, World
+from product.cloudinit import load_user_data
 from product.image.cache import Cache
 from product.image.tools import IMAGES, HostTools
 
@@ -52,7 +54,7 @@ class Served:
         self.collect()
         folder = Path(world.paths.metrics)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", RUN, address, str(folder / "facts")],
+            [sys.executable, "-c", RUN, address, str(folder / FACTS)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None
@@ -187,11 +189,37 @@ def test_the_dashboard_is_one_that_grafana_takes() -> None:
             assert "$instance" in target["expr"], panel["title"]
 
 
-def test_what_the_document_tells_to_run(tools: HostTools, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_document_tells_to_run(tools: HostTools) -> None:
     commands = re.findall(r"^promtool (.*)$", DOCUMENT.read_text(), re.MULTILINE)
     assert len(commands) == 3
     for command in commands:
         assert b"SUCCESS" in tools.run("promtool", *command.split(), cwd=EXAMPLES)
+
+
+def test_the_agents_commands_of_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(tmp_path, monkeypatch)
+    lines = re.findall(r"^kubesolo-update (.*)$", DOCUMENT.read_text(), re.MULTILINE)
+    assert len(lines) == 3
+    folder = "/var/lib/node_exporter"
+    (tmp_path / "textfiles").mkdir()
+    for line in lines:
+        words = line.partition("#")[0].replace(folder, f"{tmp_path}/textfiles").split()
+        assert world.run(*words) == 0
+    assert "kubesolo_os_info" in capsys.readouterr().out
+    assert (tmp_path / "textfiles/kubesolo.prom").exists()
+
+
+def test_what_the_document_says_of_user_data_is_valid() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        loaded = load_user_data(f"#cloud-config\n{block}".encode(), "metrics.md")
+        assert loaded.config.updates is not None
+    values = re.findall(r"`metrics_(address|port)=([^`]*)`", DOCUMENT.read_text())
+    assert len(values) >= 6
+    for key, value in values:
+        assert check_value(f"metrics_{key}", value) is None
 
 
 def test_every_alert_is_tested() -> None:

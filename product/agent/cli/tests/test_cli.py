@@ -417,3 +417,10 @@ def test_a_settled_datastore_costs_little(world: World) -> None:
     code, loaded = modules_of(world, "product.agent.datastore.restore.main(node)")
     assert code == 0
     assert loaded & (COSTLY | {"_hashlib", "argparse"} | SLOTS) == set()
+
+
+def test_collecting_the_figures_is_cheap(world: World) -> None:
+    """It is done every five minutes."""
+    code, loaded = modules_of(world, "product.agent.metrics.collect.main([], node)")
+    assert code == 0
+    assert loaded & (COSTLY | {"_hashlib", "argparse"} | SLOTS) == set()

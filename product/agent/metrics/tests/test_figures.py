@@ -12,6 +12,7 @@ import pytest
 
 from product.agent.metrics.families import METRICS
 from product.agent.metrics.vitals import AGE, NAMES
+from product.agent.records.history import KEPT, SLACK
 from product.agent.services import requests, timer
 from product.agent.system.clock import seconds_of
 from product.agent.tests.world import FakeRelease, World
@@ -237,6 +238,23 @@ def test_an_operator_the_schedule_and_a_pod_count_alike(machine: Machine) -> Non
     assert scrape.value("kubesolo_update_last_check_outcome", outcome="refused") == 1
 
 
+def test_counters_do_not_go_back_over_reboots_and_what_the_history_forgets(
+    machine: Machine,
+) -> None:
+    world = machine.world
+    world.offered = FakeRelease("0.0.9")
+    attempts = KEPT + SLACK + 30
+    for number in range(attempts):
+        world.run("apply")
+        if number % 100 == 50:
+            world.power_on()
+    world.power_on()
+    assert len(json.loads(machine.printed("history", "--json"))) < attempts
+    scrape = machine.compare()
+    assert scrape.value("kubesolo_update_attempts_total") == attempts
+    assert scrape.value("kubesolo_update_refusals_total", gate="downgrade") == attempts
+
+
 def test_a_refused_reboot_counts_too(machine: Machine) -> None:
     world = machine.world
     world.offered = GOOD
@@ -286,6 +304,16 @@ def test_an_environment_that_cannot_be_read(machine: Machine) -> None:
     scrape = machine.compare()
     assert scrape.value("kubesolo_boot_environment_readable") == 0
     assert ("kubesolo_boot_success", frozenset()) not in scrape
+
+
+def test_what_keeps_the_figures_from_being_served_is_a_problem(machine: Machine) -> None:
+    world = machine.world
+    said = "cannot serve at port 9100 of 127.0.0.1: Address already in use"
+    world.write_file(f"{world.paths.metrics}/server-problem", f"{said}\n")
+    world.write_file(f"{world.paths.metrics}/problem", "")
+    assert f"problem: metrics: {said}" in machine.printed("status")
+    world.write_file(f"{world.paths.metrics}/server-problem", "")
+    assert "problem: metrics" not in machine.printed("status")
 
 
 def test_as_json(machine: Machine) -> None:

@@ -257,7 +257,7 @@ def test_a_port_that_is_taken_is_an_error_in_one_line(tmp_path: Path) -> None:
             cwd=ROOT, capture_output=True, text=True, check=False, timeout=30,
         )  # fmt: skip
     assert done.returncode == 1
-    expected = f"metrics cannot be served at port {port} of 127.0.0.1: "
+    expected = f"cannot serve at port {port} of 127.0.0.1: "
     assert done.stderr.startswith(expected)
     assert done.stderr.count("\n") == 1
 
@@ -295,7 +295,7 @@ def test_what_is_served_may_be_read_by_anybody_and_is_told_by_the_configuration(
 
     on = True
     assert collected() == "9100 127.0.0.1\n"
-    for name in ("listen", "facts"):
+    for name in ("listen", "kubesolo.prom"):
         assert Path(world.paths.metrics, name).stat().st_mode & 0o777 == 0o644
     before = Path(world.paths.metrics, "listen").stat().st_ino
     assert collected() == "9100 127.0.0.1\n"
@@ -305,10 +305,10 @@ def test_what_is_served_may_be_read_by_anybody_and_is_told_by_the_configuration(
     )
     # What cannot be used is the default, which is reached from the node alone.
     assert collected("metrics_address=localhost") == "9100 127.0.0.1\n"
-    Path(world.paths.metrics, "facts").unlink()
+    Path(world.paths.metrics, "kubesolo.prom").unlink()
     on = False
     assert collected("metrics_address=none") == "\n"
-    assert not Path(world.paths.metrics, "facts").exists()
+    assert not Path(world.paths.metrics, "kubesolo.prom").exists()
 
 
 def test_its_memory(serve: Callable[..., Served]) -> None:

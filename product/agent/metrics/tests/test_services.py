@@ -117,7 +117,7 @@ def test_a_failure_is_said_once(shell: Shell) -> None:
     shell.sleeping()
     lines = shell.run("metrics")
     assert [line for line in lines if line.startswith("say")] == [
-        "say metrics: error: no boot environment"
+        "say metrics: no boot environment"
     ]
     assert collected(lines) == [0, 20]
 
@@ -137,16 +137,16 @@ def test_the_server_starts_where_there_is_an_address_and_without_roots_rights(
     lines = shell.run("metrics-server")
     assert lines[:4] == ["sleep 5"] * 4
     assert lines[4].startswith("chpst -u _metrics ")
-    assert lines[-1].endswith(f" {folder}/listen {folder}/facts")
+    assert lines[-1].endswith(f" {folder}/listen {folder}/kubesolo.prom")
 
 
 def test_an_address_that_is_taken_is_said_once(shell: Shell) -> None:
     folder = shell.at("run/kubesolo/metrics")
     folder.mkdir()
-    (folder / "server-problem").write_text("metrics cannot be served at port 9100\n")
+    (folder / "server-problem").write_text("cannot serve at port 9100\n")
     for _ in range(3):
         lines = shell.run("metrics-server", "finish", "1", "0")
     said = [line for line in lines if line.startswith("say")]
-    assert said == ["say metrics cannot be served at port 9100"]
+    assert said == ["say metrics: cannot serve at port 9100"]
     shell.log.write_text("")
     assert shell.run("metrics-server", "finish", "0", "0") == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+import threading
 from pathlib import Path
 
 import pytest
@@ -111,24 +111,24 @@ def test_a_disk_that_fails_is_a_problem_only(tmp_path: Path) -> None:
 
 
 def test_names_do_not_grow_without_end(records: Records) -> None:
+    def refused(gate: str) -> None:
+        records.file.change(lambda counters: counters.refused(gate))
+
     for number in range(200):
-        records.file.change(lambda counters, n=number: counters.refused(f"gate{n}"))
+        refused(f"gate{number}")
     assert len(records.file.read().refusals) == 64
     assert records.file.change(Counters.attempted) is None
 
 
-def _count(base: str, times: int) -> None:
-    records = Records(Path(base))
-    for _ in range(times):
-        records.file.change(Counters.attempted)
+def test_who_counts_at_the_same_time_takes_a_turn(records: Records) -> None:
+    other = threading.Thread(target=records.file.change, args=(Counters.attempted,))
 
+    def slowly(counters: Counters) -> Counters:
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+        return counters.attempted()
 
-def test_two_processes_lose_nothing(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_count, args=(str(tmp_path), 40)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    assert Records(tmp_path).file.read().attempts == 80
+    assert records.file.change(slowly) is None
+    other.join(20)
+    assert records.file.read().attempts == 2
