@@ -21,7 +21,7 @@ REQUIREMENTS = HERE / "requirements" / "dev.txt"
 # none of them takes the others.
 TESTED = (
     "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
-    "scenarios/conformance", "scenarios/fuzz", "scenarios/fleet",
+    "scenarios/conformance", "scenarios/fuzz", "scenarios/fleet", "scenarios/sources/tests",
 )  # fmt: skip
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",

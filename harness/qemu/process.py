@@ -37,13 +37,16 @@ class Process:
     the runner's death does the same.
     """
 
-    def __init__(self, runs: Path, journal: Journal, drain: Callable[[], None]) -> None:
+    def __init__(
+        self, runs: Path, journal: Journal, drain: Callable[[], None], program: str = "QEMU"
+    ) -> None:
         """Make a run directory below ``runs`` and start its supervisor.
 
         ``drain`` is called between QEMU's end and the event of it: what QEMU wrote before comes
-        first in the journal.
+        first in the journal. ``program`` is what messages call another program than QEMU.
         """
         self._drain = drain
+        self._program = program
         runs.mkdir(parents=True, exist_ok=True)
         _sweep(runs)
         self.directory = Path(tempfile.mkdtemp(prefix="machine-", dir=runs))
@@ -96,7 +99,7 @@ class Process:
                 raise LaunchError(f"the supervisor did not answer for {deadline.seconds:.0f} s")
             answer: dict[str, Any] = self._answer or {}
         if "refused" in answer:
-            raise LaunchError(f"QEMU could not be started: {answer['refused']}")
+            raise LaunchError(f"{self._program} could not be started: {answer['refused']}")
         return int(answer["started"])
 
     def kill(self, deadline: Deadline) -> int:
@@ -108,7 +111,9 @@ class Process:
         """The exit status of QEMU once it has ended; raises DeadlineError."""
         with self._condition:
             if not self._condition.wait_for(lambda: self._pid is None, deadline.remaining):
-                raise DeadlineError(f"QEMU {self._pid} still runs after {deadline.seconds:.0f} s")
+                raise DeadlineError(
+                    f"{self._program} {self._pid} still runs after {deadline.seconds:.0f} s"
+                )
             return self._status if self._status is not None else 0
 
     def last_words(self) -> str:
@@ -149,10 +154,10 @@ class Process:
             with self._condition:
                 if "started" in notice:
                     self._pid = int(notice["started"])
-                    self._journal.append(Source.HARNESS, "start", f"QEMU {self._pid}")
+                    self._journal.append(Source.HARNESS, "start", f"{self._program} {self._pid}")
                 if "exited" in notice or ("gone" in notice and self._pid is not None):
                     self._status = int(notice.get("exited", -signal.SIGKILL))
-                    text = f"QEMU {self._pid} ended with status {self._status}"
+                    text = f"{self._program} {self._pid} ended with status {self._status}"
                     self._pid = None
                     cpu = float(notice.get("cpu", 0.0))
                     self._journal.append(

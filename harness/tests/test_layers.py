@@ -10,7 +10,7 @@ from product.tests.layers import misplaced_imports
 LAYERS = (
     ("pytest_plugin",),
     ("cli",),
-    ("faults", "crash"),
+    ("faults", "crash", "servers"),
     ("target",),
     ("qemu",),
     ("commands",),

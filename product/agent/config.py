@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from product.agent.errors import ConfigError, has_login
+from product.agent.errors import ConfigError, has_login, hide_logins
 from product.agent.settings import (
     CHOICES,
     KEYS,
@@ -27,6 +27,7 @@ from product.agent.settings import (
     check_value,
     is_same_source,
     nearest_key,
+    registry_address,
     shown,
     shown_line,
 )
@@ -41,7 +42,8 @@ _KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 class Config(NamedTuple):
     """What the agent was told.
 
-    ``server`` is the base URL of a release repository, ``pubkey`` the path of a PEM file,
+    ``server`` is the base URL of a release repository; or ``registry`` names an OCI registry and a
+    repository of it, and ``tag`` one of its tags or digests. ``pubkey`` is the path of a PEM file,
     ``kube_system_settle`` is in seconds, ``auto_rollback_after`` is a number of failed health
     checks of an unconfirmed slot, 0 meaning that only the boot counter rolls back,
     ``healthcheck_deadline`` the seconds that a boot has to become healthy (120 where nothing is
@@ -58,8 +60,10 @@ class Config(NamedTuple):
     ``password``, or ``bearer_token``, are sent to the server that the file names, and to no other,
     and so is ``client_certificate`` with its ``client_key`` (PEM files). ``rate_limit`` is in bytes
     a second. ``cosign_key`` is the PEM file of a public key that must have signed what a registry
-    serves where ``require_cosign`` is yes. ``deltas`` is no where whole files are
-    wanted. ``from_file`` and ``from_flags`` are the keys that have their values from there.
+    serves where ``require_cosign`` is yes. ``deltas`` is no where whole files are wanted.
+    ``usb_updates`` says what becomes of a stick with releases that is plugged in: install, check
+    (say what it has), no. ``from_file`` and ``from_flags`` are the keys that have their values from
+    there.
     """
 
     server: str | None = None
@@ -91,11 +95,19 @@ class Config(NamedTuple):
     cosign_key: str | None = None
     require_cosign: str = "no"
     deltas: str = "yes"
+    usb_updates: str = "install"
     from_file: tuple[str, ...] = ()
     from_flags: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     window_unknown: str | None = None
+
+    @property
+    def source(self) -> str | None:
+        """Where releases come from, for people: without a login. None where nothing says it."""
+        if self.server:
+            return hide_logins(self.server)
+        return registry_address(self.registry, self.tag) if self.registry else None
 
     @property
     def bytes_a_second(self) -> int | None:
@@ -221,6 +233,7 @@ def load_config(
     if not _is_own_source(loader.sources, overrides, server_from_pod):
         for key in LOGIN_KEYS:
             loader.values.pop(key, None)
+    _prefer_given_source(loader.values, overrides)
     from_file = tuple(sorted(loader.values.keys() - overrides.keys()))
     loader.values.update(overrides)
     for key, value in overrides.items():
@@ -231,7 +244,10 @@ def load_config(
             "the given proxy has a login, which every process could see: set proxy= in the file"
         )
     for key, reason in check_together(loader.values):
-        loader.problem(f"{path}: {key} {reason}", key)
+        if key in overrides:
+            loader.problems.append(f"the given {key} {reason}")
+        else:
+            loader.problem(f"{path}: {key} {reason}", key)
     # Each value was checked above; a mapping cannot carry its field's type.
     return Config(
         **loader.values,  # type: ignore[arg-type]
@@ -242,6 +258,15 @@ def load_config(
         unknown=tuple(loader.unknown),
         window_unknown=loader.window_unknown,
     )
+
+
+def _prefer_given_source(values: dict[str, str | int], overrides: Mapping[str, str | int]) -> None:
+    """Take away the file's source where a flag names one of the other kind."""
+    if overrides.get("server"):
+        values.pop("registry", None)
+        values.pop("tag", None)
+    if overrides.get("registry"):
+        values.pop("server", None)
 
 
 def _is_own_source(

@@ -82,6 +82,9 @@ class Node:
         """One line for whoever watches the console; nothing depends on its being seen."""
         text = " ".join(line.split()) + "\n"
         _append(self.paths.console, text)
+        # Which is a serial line where there is one; a person may be looking at the screen.
+        if "tty0" in _words(self.paths.consoles)[:-1]:
+            _append(self.paths.screen, text)
         # The kernel's log keeps it; as a debug message it comes to no console a second time.
         _append(self.paths.kmsg, f"<7>{text}")
 
@@ -89,6 +92,14 @@ class Node:
         """The directory that shows KSOLOEFI. Raises VolumeError, BootInfoError."""
         device = self.boot.device(ESP_LABEL)
         return self.volumes.mounted(device, self.paths.esp_mount, kind="vfat", writable=writable)
+
+
+def _words(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(4096).split()
+    except OSError:
+        return []
 
 
 def _append(path: str, text: str) -> None:

@@ -21,6 +21,7 @@ from product.release.keys import ROLES, KeyDirectory
 from product.release.marks import Marks
 from product.release.prune import KEEP
 from product.release.prune import prune as prune_repository
+from product.release.push_cli import push
 from product.release.repository import Overrides, Repository
 from product.release.root_cli import app as root_app
 from product.release.shared_cli import (
@@ -352,6 +353,9 @@ def verify(repository: RepositoryPath) -> None:
         raise ReleaseError(
             f"{repository} has {len(report.problems)} problems:\n  " + "\n  ".join(report.problems)
         )
+
+
+app.command()(push)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

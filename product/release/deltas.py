@@ -104,11 +104,6 @@ def keep_existing(directory: Path, target: TargetFile) -> None:
     attach(target, [delta for delta in _named(target) if _is_there(directory, delta)])
 
 
-def delta_files(directory: Path, target: TargetFile) -> set[Path]:
-    """The files of the deltas that ``target`` names."""
-    return {_file(directory, delta) for delta in _named(target)}
-
-
 def check_deltas(directory: Path, target: TargetFile, manifest: Manifest) -> list[str]:
     """What is wrong with the deltas of ``target``, one line each."""
     try:

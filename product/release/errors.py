@@ -23,3 +23,7 @@ class MarksUnwritableError(RepositoryError):
 
 class SlotFilesError(ReleaseError):
     """A directory of slot files does not hold what its manifest says."""
+
+
+class RegistryError(ReleaseError):
+    """A registry cannot be reached, refuses, or holds what a push must not replace."""

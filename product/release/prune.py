@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from product.manifest import MANIFEST_NAME
-from product.release.deltas import delta_files
+from product.release.contents import read_release
 from product.release.errors import RepositoryError
-from product.release.state import read_manifest, read_state, versions_of
+from product.release.state import read_state, versions_of
 from product.release.storage import exclusive
 from product.release.targets import former_of
 
@@ -62,14 +62,13 @@ def _wanted(directory: Path, keep: int) -> set[Path]:
     for path, served in state.targets.targets.items():
         for target in [served, *former_of(state.targets, path)][:keep]:
             try:
-                manifest = read_manifest(directory, target)
+                release = read_release(directory, target)
             except RepositoryError:
                 if target is served:
                     raise
                 continue
-            wanted |= {directory / "targets" / name for name in target.get_prefixed_paths()}
-            wanted |= {directory / "artifacts" / each.sha256 for each in manifest.artifacts}
-            wanted |= delta_files(directory, target)
+            wanted.add(directory / release.manifest_path)
+            wanted |= {directory / "artifacts" / each.sha256 for each in release.artifacts}
     return wanted
 
 

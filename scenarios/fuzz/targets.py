@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,6 +46,24 @@ _INTERFACE = {
     "addresses": ["192.0.2.7/24"],
     "routes": [{"to": "default", "via": "192.0.2.1"}],
 }
+_OCI_LAYER = {
+    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "digest": f"sha256:{'0' * 64}",
+    "size": 5,
+    "artifactType": "application/vnd.kubesolo.os.metadata.v1",
+    "platform": {"architecture": "amd64", "os": "linux"},
+    "annotations": {"org.opencontainers.image.title": "metadata/timestamp.json"},
+}
+_OCI_IMAGE = {"schemaVersion": 2, "artifactType": "x", "layers": [_OCI_LAYER]}
+_CHALLENGE = b'Basic realm="a \\" b", Bearer realm="https://a.b/t",service=a\nNTLM abc=='
+_OCI_ROW = {
+    "digest": "sha256:" + "a" * 64,
+    "artifactType": "application/vnd.kubesolo.os.metadata.v1",
+    "annotations": {"org.opencontainers.image.title": "metadata/timestamp.json"},
+}
+_OCI_INDEX = {"schemaVersion": 2, "manifests": [_OCI_ROW]}
+_OCI_MANIFEST = {"schemaVersion": 2, "layers": [_OCI_ROW]}
+_STICK = {"timestamp": "a" * 64, "outcome": "done", "tries": 1, "reason": "why", "time": "now"}
 _KUBECONFIG = """apiVersion: v1
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443", certificate-authority-data: QQ==}}]
 users: [{name: u, user: {client-certificate-data: QQ==, client-key-data: QQ==}}]
@@ -127,6 +146,60 @@ def _manifest(data: bytes) -> None:
         manifest = Manifest.parse(data)
         again = Manifest.parse(manifest.to_bytes())
         assert again.artifacts == manifest.artifacts, "what is written is not what was read"
+
+
+def _cosign_payload(data: bytes) -> None:
+    """Signed, because nothing else is read."""
+    from product.agent.trust.cosign import Flaw, check_payload
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_payload(made.KEY.public_key(), data, made.signed(data), made.DIGEST)
+        image = json.loads(data)["critical"]["image"]
+        assert image == image | {"docker-manifest-digest": made.DIGEST}, "another digest counts"
+
+
+def _cosign_statement(data: bytes) -> None:
+    from product.agent.trust.cosign import Flaw, check_bundle
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_bundle(made.KEY.public_key(), _json(made.bundle(data)), made.DIGEST)
+        digests = [subject["digest"]["sha256"] for subject in json.loads(data)["subject"]]
+        assert made.DIGEST.partition(":")[2] in digests, "another digest counts"
+
+
+def _cosign_bundle(data: bytes) -> None:
+    from product.agent.trust.cosign import Flaw, check_bundle
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_bundle(made.KEY.public_key(), data, made.DIGEST)
+        envelope = json.loads(data)["dsseEnvelope"]
+        body = b64decode(envelope["payload"])
+        assert json.loads(body) == json.loads(made.statement()), "what nobody signed counts"
+
+
+def _cosign_key(data: bytes) -> None:
+    from product.agent.trust.cosign import parse_key
+
+    with suppress(ValueError):
+        parse_key(data)
+
+
+def _signatures() -> tuple[bytes, ...]:
+    """What support_cosign made, of which the payload, the statement and the bundle are read."""
+    from product.agent.trust.tests import support_cosign as made
+
+    return tuple(
+        (made.FIXTURES / name).read_bytes()
+        for name in ("payload.json", "bundle.json", "cosign.pub")
+    )
+
+
+def _statement() -> bytes:
+    document = json.loads(_signatures()[1])
+    return b64decode(document["dsseEnvelope"]["payload"])
 
 
 def _version(data: bytes) -> None:
@@ -281,6 +354,50 @@ def _pod_request(data: bytes) -> None:
         _parse(document)
 
 
+def _oci_manifest(data: bytes) -> None:
+    from product.agent.sources.oci import _is_path
+    from product.agent.sources.oci_manifest import is_digest, parse_oci_manifest
+
+    with suppress(KubesoloError):
+        for row in parse_oci_manifest(data, "an index").rows:
+            assert is_digest(row.digest), "a digest that is none"
+            assert row.size >= 0, "a size below nothing"
+            if row.title and _is_path(row.title):
+                assert ".." not in row.title.split("/"), "a title leads out of the repository"
+
+
+def _login_challenge(data: bytes) -> None:
+    from product.agent.net.challenge import parse_challenges
+
+    lines = data.decode("latin-1").split("\n")
+    for challenge in parse_challenges(lines):
+        assert challenge.scheme, "a scheme without a name"
+        assert all(challenge.parameters), "a parameter without a name"
+
+
+def _registry_token(data: bytes) -> None:
+    from product.agent.sources.registry import _codes, _found_token
+
+    token = _found_token(data)
+    assert token is None or (token.isascii() and token.isprintable() and " " not in token)
+    _codes(data)
+
+
+def _registry_reference(data: bytes) -> None:
+    from product.agent.settings import check_value
+    from product.agent.sources.registry import parse_reference
+
+    registry, _, tag = data.decode("utf-8", "replace").partition("\n")
+    if check_value("registry", registry) or check_value("tag", tag):
+        with suppress(KubesoloError):
+            parse_reference(registry, tag)
+        return
+    # What a configuration may hold can be asked for, and nowhere but below its own name.
+    reference = parse_reference(registry, tag)
+    assert reference.base.partition("/v2/")[2] == reference.name
+    assert ".." not in reference.base.split("/")
+
+
 def _kubeconfig(data: bytes) -> None:
     from product.agent.kubernetes.kubeconfig import read_kubeconfig
 
@@ -312,11 +429,57 @@ def _partition_table(data: bytes) -> None:
             os.close(descriptor)
 
 
+def _exfat() -> bytes:
+    """512-byte sectors and clusters, the root folder at sector 2."""
+    image = bytearray(2 * _KIB)
+    image[3:11] = b"EXFAT   "
+    image[88:100] = b"".join(number.to_bytes(4, "little") for number in (2, 2, 2))
+    image[108] = 9
+    image[1024:1036] = b"\x83\4L\0A\0B\0E\0\0\0"
+    return bytes(image)
+
+
+def _ntfs() -> bytes:
+    """512-byte sectors and clusters, the table of file records at cluster 1."""
+    image = bytearray(4 * _KIB)
+    image[3:11] = b"NTFS    "
+    image[11:14] = b"\0\2\1"
+    image[48], image[64] = 1, 1
+    image[2048:2052] = b"FILE"
+    image[2068] = 56
+    image[2104:2108], image[2108] = b"\x60\0\0\0", 40
+    image[2120:2126] = b"\x08\0\0\0\x18\0"
+    image[2128:2136] = b"L\0A\0B\0E\0"
+    return bytes(image)
+
+
 def _volume_label(data: bytes) -> None:
     from product.disk.labels import read_volume
 
     with _file(data) as path:
         read_volume(path)
+
+
+def _foreign_volume(data: bytes) -> None:
+    from product.disk.foreign import read_foreign
+
+    with _file(data) as path:
+        found = read_foreign(path)
+        assert found is None or all(0 < len(label) < 256 for label in found.labels)
+
+
+def _registry_documents(data: bytes) -> None:
+    from product.release.push import metadata_manifests, titled_files
+
+    assert len(metadata_manifests(data)) < 9
+    titled_files(data)
+
+
+def _sticks(data: bytes) -> None:
+    from product.agent.records.sticks import read_sticks
+
+    with _file(data) as path:
+        read_sticks(path)
 
 
 def _folder_exchange(data: bytes) -> None:
@@ -446,6 +609,10 @@ _ALL: tuple[Target, ...] = (
         (_json({"a" * 64: {"version": "1.2.3", "reason": "bad", "since": "now"}}),),
     ),
     Target("manifest", _manifest, (_json(_MANIFEST),)),
+    Target("cosign-payload", _cosign_payload, _signatures()[:1], 1024),
+    Target("cosign-statement", _cosign_statement, (_statement(),), 1024),
+    Target("cosign-bundle", _cosign_bundle, _signatures()[1:2], 2 * _KIB),
+    Target("cosign-key", _cosign_key, _signatures()[2:], 1024),
     Target("version", _version, (b"1.2.3", b"v1.2.3-rc.1+build"), 128),
     Target("release-terms", _release_terms, (_json(_TERMS),)),
     Target("delta", _delta, (_delta_seed(),)),
@@ -467,10 +634,22 @@ _ALL: tuple[Target, ...] = (
     Target(
         "pod-request", _pod_request, (_json({"action": "apply", "server": "http://a.b/"}),), 1024
     ),
+    Target("oci-manifest", _oci_manifest, (_json(_OCI_IMAGE), _json({"manifests": [_OCI_LAYER]}))),
+    Target("login-challenge", _login_challenge, (_CHALLENGE,), 1024),
+    Target(
+        "registry-token",
+        _registry_token,
+        (_json({"token": "a.b-c"}), _json({"errors": [{"code": "DENIED"}]})),
+        1024,
+    ),
+    Target("registry-reference", _registry_reference, (b"http://10.0.2.2:5000/a/b\nedge",), 512),
     Target("kubeconfig", _kubeconfig, (_KUBECONFIG.encode(),)),
     Target("certificate-index", _certificate_index, (_json({"schema": 1}),)),
     Target("partition-table", _partition_table, (_gpt(),), 80 * _KIB),
     Target("volume-label", _volume_label, (bytes(64 * _KIB),), 80 * _KIB),
+    Target("foreign-volume", _foreign_volume, (_exfat(), _ntfs()), 16 * _KIB),
+    Target("registry-documents", _registry_documents, (_json(_OCI_INDEX), _json(_OCI_MANIFEST))),
+    Target("stick-records", _sticks, (_json({"sticks": [_STICK]}),)),
     Target("folder-exchange", _folder_exchange, (bytes(8 * _KIB),), 16 * _KIB),
     Target("signed-program", _signed_program, (b"MZ" + bytes(58) + b"@\0\0\0PE\0\0" + bytes(200),)),
     Target("loader-record", _loader_record, (_json({"version": "1.2.3", "files": {"a": "b"}}),)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from time import monotonic
 
 from product.agent.errors import AgentError
-from product.agent.net.connections import Connections, TransientError
+from product.agent.net.connections import Connections
 from product.agent.net.urls import parse_url, without_login
 
 
@@ -32,6 +32,6 @@ def get_status(url: str, seconds: float) -> int:
             response = connections.get(url, headers, monotonic() + seconds)
             response.close()
             return response.status
-    except TransientError as error:
+    except AgentError as error:
         reason = error.message.removeprefix(f"cannot reach {shown}: ")
         raise ProbeError(f"{shown} gave no answer: {reason}") from None

@@ -116,7 +116,7 @@ class ApiClient:
 
             origin = Origin("https", self._access.host, self._access.port)
             self._connection = Connection(
-                origin, patience, connect=patience.silence, context=self._tls
+                origin, patience, connect=patience.silence, context=lambda _: self._tls()
             )
         headers = {"User-Agent": "kubesolo-update", "Accept": "application/json"}
         if self._access.token:

@@ -4,8 +4,9 @@ Keys: ``time`` (ISO 8601, UTC), ``event`` (apply, activate, trial, rollback,
 datastore, hook, delta), ``outcome`` (staged, applied, up-to-date, refused, failed, activated,
 success, rolled_back, restored, kept), ``from_version``, ``to_version``,
 ``digest``, ``reason``, ``bypassed`` (of apply: gates that were not asked, and why; older entries
-have no such key), ``evidence`` (only where a failed boot left any: the file with its last console);
-absent values are null. The file keeps the last entries only.
+have no such key), ``source`` (of apply: where the release came from), ``evidence`` (only where a
+failed boot left any: the file with its last console); absent values are null or have no key. The
+file keeps the last entries only.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class History:
         reason: str | None = None,
         bypassed: str | None = None,
         evidence: str | None = None,
+        source: str | None = None,
     ) -> str | None:
         """Append an entry; the problem where it could not be kept."""
         entry = {
@@ -70,6 +72,8 @@ class History:
         }
         if evidence:
             entry["evidence"] = evidence
+        if source:
+            entry["source"] = source
         try:
             self._append((json.dumps(entry) + "\n").encode())
             self._bound()

@@ -106,7 +106,10 @@ class _Fetch:
         self._rate_limit = rate_limit
         self._policy = policy
         self._interrupt = interrupt or (lambda: None)
-        self._deadline = time.monotonic() + policy.total
+        # Twice what the limit asks for is no less patient than without one.
+        limited = 2 * artifact.size / rate_limit if rate_limit else 0.0
+        self._total = max(policy.total, limited)
+        self._deadline = time.monotonic() + self._total
         self._done = 0
         self._hash = hashlib.sha256()
         self._checksum = 0
@@ -247,13 +250,15 @@ class _Fetch:
         """Keep the body, but for its first bytes, which are here already."""
         began = window_began = time.monotonic()
         received = window_received = 0
-        slowest = self._policy.slowest
+        slowest, most = self._policy.slowest, _CHUNK
         if self._rate_limit:
             slowest = min(slowest, self._rate_limit // 2)
+            # No sleep is long, and no server waits so long for its bytes to be taken.
+            most = min(most, max(self._rate_limit // 4, 1))
         while True:
             self._interrupt()
             response.allow(self._policy.silence)
-            chunk = response.read1(_CHUNK)
+            chunk = response.read1(most)
             if not chunk:
                 return
             self._count_received(len(chunk))
@@ -267,7 +272,7 @@ class _Fetch:
                     time.sleep(ahead)
             now = time.monotonic()
             if now > self._deadline:
-                raise TransientError(f"{self._url} took longer than {self._policy.total:.0f} s")
+                raise TransientError(f"{self._url} took longer than {self._total:.0f} s")
             if now - window_began >= self._policy.window:
                 if window_received < slowest * (now - window_began):
                     raise TransientError(

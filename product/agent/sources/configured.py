@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from product.agent.errors import AgentError
+from product.agent.errors import AgentError, ConfigError
+from product.agent.net.access import access_for
 from product.agent.net.guard import permit_for
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
@@ -25,11 +26,28 @@ def configured_source(
     ``interrupt`` is called while something is waited for, and raises what ends it. Raises
     AgentError ``no-server``.
     """
+    if config.registry and config.server:
+        raise ConfigError(
+            "server and registry are both configured; releases come from one",
+            hint="take one of them out of update.conf",
+        )
+    if config.registry:
+        from product.agent.sources.oci import OciSource
+        from product.agent.sources.registry import parse_reference
+
+        return OciSource(
+            config.registry,
+            config.tag,
+            policy,
+            permit=permit_for(config),
+            interrupt=interrupt,
+            access=access_for(config, parse_reference(config.registry).base),
+        )
     if not config.server:
         raise AgentError(
-            "no release server is configured",
+            "no source of releases is configured",
             code="no-server",
-            hint="set server= in update.conf, or pass --server",
+            hint="set server= or registry= in update.conf, or pass --server or --registry",
         )
     if config.server.startswith("disk:"):
         from product.agent.sources.volume import VolumeSource
@@ -37,4 +55,10 @@ def configured_source(
         return VolumeSource(config.server, interrupt=interrupt)
     from product.agent.sources.http import HttpSource
 
-    return HttpSource(config.server, policy, permit=permit_for(config), interrupt=interrupt)
+    return HttpSource(
+        config.server,
+        policy,
+        permit=permit_for(config),
+        interrupt=interrupt,
+        access=access_for(config),
+    )

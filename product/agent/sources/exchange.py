@@ -1,6 +1,7 @@
 """One question to a release server: its address, redirects, and what an answer's status means.
 
-Codes of the errors: ``server-unreachable``, ``bad-redirect``, ``captive-portal``.
+Codes of the errors: ``server-unreachable``, ``bad-redirect``, ``captive-portal``,
+``login-required``, ``login-refused``, ``access-denied``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from product.agent.net.urls import parse_url, without_login
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
+    from product.agent.net.access import Access
     from product.agent.net.sockets import Permit
     from product.agent.sources.protocol import Answer
 
@@ -23,6 +25,8 @@ MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Answers that another try may better: time-outs, too many requests, and every server error.
 _TRANSIENT = (408, 425, 429)
+_UNAUTHORISED = 401
+_FORBIDDEN = 403
 # RFC 6585: a login page is in between, and says so.
 _LOGIN_REQUIRED = 511
 _PAGES = ("text/html", "application/xhtml+xml")
@@ -33,8 +37,10 @@ class HttpStatusError(AgentError):
 
     code = "server-unreachable"
 
-    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(
+        self, message: str, *, status: int, hint: str | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
         self.status = status
 
 
@@ -44,11 +50,16 @@ def new_connections(
     *,
     permit: Permit | None = None,
     interrupt: Callable[[], None] | None = None,
+    access: Access | None = None,
 ) -> Connections:
     """Connections as patient as ``policy``, which send to ``server`` the login that it names; use
-    as a context manager. ``permit`` and ``interrupt``: see Connections."""
+    as a context manager. ``permit``, ``interrupt`` and ``access``: see Connections."""
     connections = Connections(
-        connect=policy.connect, silence=policy.silence, permit=permit, interrupt=interrupt
+        connect=policy.connect,
+        silence=policy.silence,
+        permit=permit,
+        interrupt=interrupt,
+        access=access,
     )
     if server:
         connections.learn_login(server)
@@ -68,18 +79,42 @@ def open_url(
     Raises TransientError where the server cannot be reached and AgentError ``bad-redirect``; any
     other status than a redirect is returned. The caller closes the response.
     """
-    scheme = urlsplit(url).scheme
     until = monotonic() + DEFAULT_POLICY.answer if until is None else until
-    asked = {"Accept-Encoding": "identity", "User-Agent": "kubesolo-update"} | (headers or {})
+    asked = request_headers(headers)
     current = url
     for _ in range(MAX_REDIRECTS + 1):
         response = connections.get(current, asked, until)
-        location = response.header("Location")
-        if response.status not in _REDIRECTS or location is None:
+        following = redirection(response, current)
+        if following is None:
             return response
         response.close()
-        current = _follow(current, location, scheme)
-    raise AgentError(f"{url} redirects more than {MAX_REDIRECTS} times", code="bad-redirect")
+        current = following
+    raise too_many_redirects(url)
+
+
+def request_headers(headers: dict[str, str] | None = None) -> dict[str, str]:
+    """``headers``, and those of every request."""
+    return {"Accept-Encoding": "identity", "User-Agent": "kubesolo-update"} | (headers or {})
+
+
+def redirection(response: Response, current: str) -> str | None:
+    """Where the answer of ``current`` leads; None where it leads nowhere.
+
+    Raises AgentError ``bad-redirect`` for another scheme.
+    """
+    location = response.header("Location")
+    if response.status not in _REDIRECTS or location is None:
+        return None
+    try:
+        return _follow(current, location, urlsplit(current).scheme)
+    except AgentError:
+        response.close()
+        raise
+
+
+def too_many_redirects(url: str) -> AgentError:
+    """What to raise after MAX_REDIRECTS."""
+    return AgentError(f"{url} redirects more than {MAX_REDIRECTS} times", code="bad-redirect")
 
 
 def _follow(current: str, location: str, scheme: str) -> str:
@@ -90,9 +125,9 @@ def _follow(current: str, location: str, scheme: str) -> str:
         following, usable = location, False
     if usable:
         return following
+    shown, current = (text.partition("?")[0] for text in (following, current))
     raise AgentError(
-        f"{current} redirects to {hide_logins(following)!r}, and only {scheme} is followed from "
-        "there",
+        f"{current} redirects to {hide_logins(shown)!r}, and only {scheme} is followed from there",
         code="bad-redirect",
         hint="set server= to the address that the releases really have; or a login page of the "
         "network is in between",
@@ -100,8 +135,8 @@ def _follow(current: str, location: str, scheme: str) -> str:
 
 
 def check_status(response: Answer, url: str, setting: str = "server") -> None:
-    """Raise HttpStatusError, TransientError where waiting may help, or AgentError
-    ``captive-portal``, for an error status. ``setting`` is the key that names the source."""
+    """Raise HttpStatusError, TransientError where waiting may help, or AgentError for a login
+    that is missing, for an error status. ``setting`` is the key that names the source."""
     status = response.status
     if status < 400 and status not in _REDIRECTS:
         return
@@ -111,6 +146,15 @@ def check_status(response: Answer, url: str, setting: str = "server") -> None:
             code="captive-portal",
             hint="log in to the network, or let this node through without it",
         )
+    if status == _UNAUTHORISED:
+        raise _login_error(url, refused=getattr(response, "logged_in", False))
+    if status == _FORBIDDEN:
+        raise HttpStatusError(
+            f"{url} answered 403",
+            status=status,
+            code="access-denied",
+            hint=f"check {setting}= in update.conf, and what this node's login may read",
+        )
     if status >= 500 or status in _TRANSIENT:
         wait = _retry_after(response)
         asked = "" if wait is None else f" and asked to wait {wait:.0f} s"
@@ -119,6 +163,21 @@ def check_status(response: Answer, url: str, setting: str = "server") -> None:
         )
     raise HttpStatusError(
         f"{url} answered {status}", status=status, hint=f"check {setting}= in update.conf"
+    )
+
+
+def _login_error(url: str, *, refused: bool) -> AgentError:
+    if refused:
+        return AgentError(
+            f"{url} refuses this node's login (401)",
+            code="login-refused",
+            hint="check username= and password=, or bearer_token=, in update.conf",
+        )
+    return AgentError(
+        f"{url} wants a login (401)",
+        code="login-required",
+        hint="set username= and password=, or bearer_token=, in update.conf; the server that "
+        "update.conf names gets them, and no other",
     )
 
 

@@ -12,6 +12,7 @@ from product.agent.sources.exchange import new_connections, open_url
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
+    from product.agent.net.access import Access
     from product.agent.net.connections import Response
     from product.agent.net.sockets import Permit
 
@@ -28,10 +29,14 @@ class HttpSource:
         *,
         permit: Permit | None = None,
         interrupt: Callable[[], None] | None = None,
+        access: Access | None = None,
     ) -> None:
-        """``permit`` and ``interrupt``: see Connections. Raises AgentError ``no-server``."""
+        """``permit``, ``interrupt`` and ``access``: see Connections. Raises AgentError
+        ``no-server``."""
         self.address = _base(server)
-        self._connections = new_connections(policy, server, permit=permit, interrupt=interrupt)
+        self._connections = new_connections(
+            policy, server, permit=permit, interrupt=interrupt, access=access
+        )
 
     def __enter__(self) -> HttpSource:
         return self

@@ -11,63 +11,17 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import BinaryIO
 
 from product.agent.errors import AgentError
-from product.agent.net.connections import TransientError, pause
+from product.agent.net.connections import pause
+from product.agent.sources.answer import FileAnswer, unreadable
 from product.agent.system import mounts, program
 from product.disk.labels import Volume, read_volume
 
 PREFIX = "disk:"
 # A folder for each source, ``PROCESS.NUMBER``.
 MOUNTS = "run/kubesolo/repository"
-_NOT_DISKS = ("ram", "loop", "zram", "dm-")
-
-
-class FileAnswer:
-    """A file, or a part of it; None: the volume has no such file."""
-
-    def __init__(
-        self, place: str, file: BinaryIO | None, start: int = 0, end: int | None = None
-    ) -> None:
-        self._place = place
-        self._file = file
-        self._headers: dict[str, str] = {}
-        self._left = 0
-        self.status = 404
-        if file is None:
-            return
-        size = file.seek(0, os.SEEK_END)
-        last = size - 1 if end is None else min(end, size - 1)
-        self.status = 200
-        if start or end is not None:
-            self.status = 206 if start <= last else 416
-            span = f"{start}-{last}" if start <= last else "*"
-            self._headers["content-range"] = f"bytes {span}/{size}"
-        file.seek(start)
-        self._left = max(last + 1 - start, 0)
-        self._headers["content-length"] = str(self._left)
-
-    def header(self, name: str) -> str | None:
-        """As of a server that says no more than sizes."""
-        return self._headers.get(name.lower())
-
-    def read1(self, limit: int) -> bytes:
-        """At most ``limit`` bytes; empty at the end. Raises TransientError for a bad medium."""
-        try:
-            data = self._file.read(min(limit, self._left)) if self._file else b""
-        except OSError as error:
-            raise TransientError(f"{self._place} cannot be read: {error.strerror}") from None
-        self._left -= len(data)
-        return data
-
-    def allow(self, seconds: float) -> None:
-        """A disk takes the time that it takes."""
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file:
-            self._file.close()
+NOT_DISKS = ("ram", "loop", "zram", "dm-")
 
 
 class VolumeSource:
@@ -124,7 +78,7 @@ class VolumeSource:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return FileAnswer(where, None)
         except OSError as error:
-            raise TransientError(f"{where} cannot be read: {error.strerror}") from None
+            raise unreadable(where, error) from None
         return FileAnswer(where, file, start, end)
 
     def _mount(self, label: str) -> str:
@@ -176,13 +130,13 @@ def _runs(process: int) -> bool:
     return True
 
 
-def find_volume(root: str, label: str) -> tuple[str, Volume]:
-    """The device with the file system of that label. Raises AgentError unless it is one."""
+def labelled_volumes(root: str, label: str) -> dict[str, Volume]:
+    """The devices, by name, that have a file system of that label."""
     block = os.path.join(root, "sys/class/block")
     found: dict[str, Volume] = {}
     names = sorted(os.listdir(block)) if os.path.isdir(block) else []
     for name in names:
-        if name.startswith(_NOT_DISKS):
+        if name.startswith(NOT_DISKS):
             continue
         volume = read_volume(os.path.join(root, "dev", name))
         if volume and any(own.lower() == label.lower() for own in volume.labels):
@@ -192,6 +146,12 @@ def find_volume(root: str, label: str) -> tuple[str, Volume]:
         parent = os.path.basename(os.path.dirname(os.path.realpath(os.path.join(block, name))))
         if os.path.exists(os.path.join(block, name, "partition")):
             found.pop(parent, None)
+    return found
+
+
+def find_volume(root: str, label: str) -> tuple[str, Volume]:
+    """The device with the file system of that label. Raises AgentError unless it is one."""
+    found = labelled_volumes(root, label)
     if not found:
         raise AgentError(
             f"no disk has a file system labelled {label}",

@@ -29,6 +29,8 @@ class Paths:
         self.history = f"{self.data}/update/history.jsonl"
         self.quarantine = f"{self.data}/update/quarantine.json"
         self.last_check = f"{self.data}/update/last-check.json"
+        # What became of the sticks that were plugged in.
+        self.sticks = f"{self.data}/update/sticks.json"
         self.metadata = f"{self.data}/update/metadata"
         self.baseline = f"{self.data}/update/baseline.json"
         self.datastore = f"{self.data}/update/datastore"
@@ -44,6 +46,9 @@ class Paths:
         self.run = f"{base}/run/kubesolo"
         self.problems = f"{self.run}/problems"
         self.inhibitors = f"{self.run}/inhibit.d"
+        # The sticks that were tried in this boot, and in how many seconds the service asks again.
+        self.tried_sticks = f"{self.run}/usb-tried"
+        self.ask_again = f"{self.run}/usb-again"
         # When the schedule looks next, in seconds since 1970.
         self.next_check = f"{self.run}/next-check"
         self.lock = f"{self.run}/update.lock"
@@ -75,6 +80,9 @@ class Paths:
         self.environment = "boot/grub/grubenv"
         # The kernel.
         self.console = f"{base}/dev/console"
+        self.screen = f"{base}/dev/tty0"
+        # Every console; the last one is what /dev/console is.
+        self.consoles = f"{base}/sys/class/tty/console/active"
         self.kmsg = f"{base}/dev/kmsg"
         self.sys = f"{base}/sys"
         self.proc = f"{base}/proc"

@@ -6,6 +6,7 @@ needs protection from loss: what is missing or damaged is fetched and verified a
 
 Codes of the errors: ``no-server``, ``no-pubkey``, ``no-release``, ``delegated``,
 ``server-unreachable``, ``bad-redirect``, ``captive-portal``, ``server-refused``,
+``login-required``, ``login-refused``, ``access-denied``, those of net/proxy.py and net/tls.py,
 ``untrusted-signature``, ``expired``, ``metadata-stale``, ``metadata-rollback``, ``size-mismatch``,
 ``digest-mismatch``, ``bad-metadata``.
 
@@ -214,6 +215,14 @@ def _named_errors(base: str, setting: str, clock: datetime) -> Iterator[None]:
     except tuf.DownloadLengthMismatchError as error:
         raise AgentError(
             f"{base} sends more than was signed: {error}", code="size-mismatch", hint=tamper
+        ) from None
+    except tuf.DownloadHTTPError as error:
+        denied = error.status_code == 403
+        raise AgentError(
+            str(error),
+            code="access-denied" if denied else "server-unreachable",
+            hint=f"check {setting}= in update.conf: it must name what holds metadata/"
+            + (", and this node's login may have to read it" if denied else ""),
         ) from None
     except tuf.DownloadError as error:
         raise AgentError(

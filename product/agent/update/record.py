@@ -27,6 +27,8 @@ class Record:
         loaded = node.load_state(set_aside=True)
         self.state = loaded.state
         self.saved = loaded.state.phase
+        # Where an attempt's release comes from, for the history.
+        self.source: str | None = None
         self.problems: list[str] = list(loaded.problems)
 
     def save(self, state: UpdateState) -> None:
@@ -99,6 +101,7 @@ class Record:
             reason=reason,
             bypassed=bypassed,
             evidence=evidence,
+            source=self.source if event == "apply" else None,
         )
         if problem:
             self.problems.append(problem)

@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from product.agent.config import load_config
+from product.agent.config import Config, load_config
 from product.agent.errors import AgentError, hide_logins
 from product.agent.node import Node
 from product.agent.records.state import Phase, UpdateState
@@ -34,12 +34,13 @@ PAUSE_SECONDS = 3
 
 def tell(node: Node, before: Phase, state: UpdateState) -> str | None:
     """Send the step if a server is configured; why nothing can be sent, or None."""
-    url = load_config(node.paths.config).webhook_url
+    config = load_config(node.paths.config)
+    url = config.webhook_url
     if not url:
         return None
     try:
         body = json.dumps(_document(node, before, state)).encode()
-        _send(url, body)
+        _send(url, body, config)
     except (AgentError, OSError) as error:
         return f"the webhook is not told of {state.phase}: {error}"
     return None
@@ -67,7 +68,7 @@ def _document(node: Node, before: Phase, state: UpdateState) -> dict[str, object
     }
 
 
-def _send(url: str, body: bytes) -> None:
+def _send(url: str, body: bytes, config: Config) -> None:
     """In a grandchild, which nobody waits for and which holds nothing of the agent's, the lock
     among it. Raises OSError where there can be no child."""
     child = os.fork()
@@ -81,12 +82,12 @@ def _send(url: str, body: bytes) -> None:
             os.dup2(null, descriptor)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         if not os.fork():
-            _post_until_taken(url, body)
+            _post_until_taken(url, body, config)
     finally:
         os._exit(0)
 
 
-def _post_until_taken(url: str, body: bytes) -> NoReturn:
+def _post_until_taken(url: str, body: bytes, config: Config) -> NoReturn:
     import signal
 
     try:
@@ -95,19 +96,24 @@ def _post_until_taken(url: str, body: bytes) -> NoReturn:
         signal.alarm(SECONDS)
         while True:
             with suppress(Exception):
-                if _post(url, body) < 500:
+                if _post(url, body, config) < 500:
                     break
             time.sleep(PAUSE_SECONDS)
     finally:
         os._exit(0)
 
 
-def _post(url: str, body: bytes) -> int:
-    """The status of one POST. Raises TransientError."""
+def _post(url: str, body: bytes, config: Config) -> int:
+    """The status of one POST. Raises AgentError."""
+    from product.agent.net.access import access_for
     from product.agent.net.connections import Connections
 
     headers = {"Content-Type": "application/json", "User-Agent": "kubesolo-update"}
-    with Connections(connect=TRY_SECONDS, silence=TRY_SECONDS) as connections:
+    # Proxy and authorities are the network's; the login is the release server's.
+    access = access_for(config._replace(bearer_token=None))
+    if access is not None:
+        access = access._replace(login=None, home=None)
+    with Connections(connect=TRY_SECONDS, silence=TRY_SECONDS, access=access) as connections:
         response = connections.post(url, headers, body, time.monotonic() + TRY_SECONDS)
         response.close()
         return response.status

@@ -150,6 +150,14 @@ def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) 
     assert "hunter22" not in str(problem)
 
 
+def test_a_node_that_is_told_of_a_registry_looks_by_itself() -> None:
+    body = "updates:\n  registry: http://10.0.2.2:5000/kubesolo-os\n  tag: edge\n"
+    [(text, _)] = files(body).values()
+    assert text.splitlines()[1:] == [
+        "registry=http://10.0.2.2:5000/kubesolo-os", "tag=edge", "check_interval=360",
+    ]  # fmt: skip
+
+
 def client_files() -> tuple[str, str, str]:
     """Certificate, its private key, and the public key alone."""
     from pathlib import Path
@@ -174,7 +182,7 @@ def client_files() -> tuple[str, str, str]:
 def test_how_the_source_is_reached(tmp_path: object) -> None:
     certificate, key, public = client_files()
     body = (
-        "updates:\n  server: https://updates.example.org/\n  proxy: http://proxy.example:3128\n"
+        "updates:\n  registry: registry.example.org/os\n  proxy: http://proxy.example:3128\n"
         "  no_proxy: [localhost, .example.com]\n  username: me\n  password: ' a \"b'\n"
         "  rate_limit: 2M\n  require_cosign: yes\n"
         f"  ca_certificates: {indented(certificate)}  client_certificate: {indented(certificate)}"

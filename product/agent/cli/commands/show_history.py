@@ -24,7 +24,8 @@ def run(node: Node, options: argparse.Namespace) -> int:
         target = f" {entry['to_version']}" if entry.get("to_version") else ""
         reason = f" ({entry['reason']})" if entry.get("reason") else ""
         bypassed = f" (bypassed {entry['bypassed']})" if entry.get("bypassed") else ""
-        outcome = f"{entry.get('outcome')}{reason}{bypassed}"
+        source = f" from {entry['source']}" if entry.get("source") else ""
+        outcome = f"{entry.get('outcome')}{source}{reason}{bypassed}"
         print(f"{entry.get('time')} {entry.get('event')}{target}: {outcome}")
         if entry.get("evidence"):
             print(f"  its last console: {entry['evidence']}")

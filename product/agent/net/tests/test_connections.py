@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from product.agent.errors import AgentError
 from product.agent.net.connections import Connection, Connections, TransientError
 from product.agent.net.tests.support_tls import certificate
 from product.agent.tests import support_http as support
@@ -179,12 +180,12 @@ def test_https_is_believed_only_with_a_certificate_that_is_trusted(
     url = f"{server.url.replace('http:', 'https:')}/file"
     with (
         Connections(connect=5.0, silence=5.0) as connections,
-        pytest.raises(TransientError, match="CERTIFICATE_VERIFY_FAILED"),
+        pytest.raises(AgentError, match="the certificate of "),
     ):
         connections.get(url, {})
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     with Connections(connect=5.0, silence=5.0) as connections:
         assert body(connections, url) == CONTENT
         named = url.replace("127.0.0.1", "localhost")
-        with pytest.raises(TransientError, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(AgentError, match="the certificate of "):
             connections.get(named, {})

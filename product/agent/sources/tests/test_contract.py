@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from product.agent.errors import AgentError
+from product.agent.net.access import Access
 from product.agent.sources.artifact import fetch_artifact
 from product.agent.sources.http import HttpSource
+from product.agent.sources.oci import OciSource
 from product.agent.sources.protocol import Answer, FetchPolicy, Source, place
 from product.agent.sources.tests.test_volume import Computer
 from product.agent.tests import support_http as http
+from product.agent.tests import support_registry as registry
 from product.image.tools import HostTools
 from product.manifest import Artifact
 
@@ -58,7 +61,28 @@ def on_a_disk(base: Path, tools: HostTools) -> Iterator[Open]:
         yield lambda: computer.source("disk:RELEASES/os")
 
 
-SOURCES = [over_http, on_a_disk]
+@contextmanager
+def in_a_registry(base: Path, tools: HostTools) -> Iterator[Open]:
+    """What ``kubesolo-release push`` made of it."""
+    with registry.serve(base) as server:
+        server.content.push(FILES)
+        yield lambda: OciSource(server.place, policy=POLICY)
+
+
+@contextmanager
+def in_a_registry_by_oras(base: Path, tools: HostTools) -> Iterator[Open]:
+    """What ``oras push`` made of it, where only tokens are taken, for one request each."""
+    with registry.serve(base) as server:
+        pushed = server.content.push_plainly(FILES, "by-hand")
+        server.ask_for_token()
+        server.token_login = registry.BASIC
+        server.token_uses = 1
+        yield lambda: OciSource(
+            server.place, pushed["digest"], policy=POLICY, access=Access(login=registry.BASIC)
+        )
+
+
+SOURCES = [over_http, on_a_disk, in_a_registry, in_a_registry_by_oras]
 
 
 @pytest.fixture(params=SOURCES, ids=lambda source: source.__name__)

@@ -236,9 +236,9 @@ def test_an_attackers_page_hides_no_next_root(
 def test_a_login_is_sent_for_all_files_and_shown_nowhere(
     node: NodeSide, server: http.Server
 ) -> None:
-    node.config = node.config._replace(server=server.url.replace("//", "//me:word@"))
+    node.config = node.config._replace(server=server.url.replace("//", "//me:hunter22@"))
     assert node.find().version == "0.2.0"
-    assert {h.get("authorization") for h in server.headers} == {"Basic bWU6d29yZA=="}
+    assert {h.get("authorization") for h in server.headers} == {"Basic bWU6aHVudGVyMjI="}
     faults = [http.status(401), http.status(500), http.tampered, http.replaced(PAGE)]
     for behaviour in faults:
         for path in ("1.root", "2.root", "timestamp", "snapshot", "targets/", "manifest"):
@@ -246,10 +246,10 @@ def test_a_login_is_sent_for_all_files_and_shown_nowhere(
             server.misbehave(path, behaviour)
             with pytest.raises(AgentError) as caught:
                 node.find()
-            assert "word" not in f"{caught.value.message} {caught.value.hint}"
+            assert "hunter22" not in f"{caught.value.message} {caught.value.hint}"
             server.misbehaviours.clear()
     node.config = node.config._replace(channel="beta")
-    assert "word" not in node.refusal().message
+    assert "hunter22" not in node.refusal().message
 
 
 def test_a_pods_server_is_judged(node: NodeSide, server: http.Server) -> None:

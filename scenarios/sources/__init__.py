@@ -1,0 +1,1 @@
+"""Where nodes get releases from besides a web server."""
