@@ -33,7 +33,7 @@ from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
-from scenarios import bench_kubernetes
+from scenarios import bench_deltas, bench_kubernetes
 from scenarios.command_line import guarded
 from scenarios.fleet.simulation import Step, simulate
 from scenarios.kubectl import RECIPE
@@ -104,10 +104,11 @@ class Part(StrEnum):
     FLEET = "fleet"
     SUITE = "suite"
     KUBERNETES = "kubernetes"
+    DELTAS = "deltas"
 
 
 # The parts for which no machine starts.
-_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE, Part.FLEET}
+_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE, Part.FLEET, Part.DELTAS}
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -335,6 +336,8 @@ def run(arch: Arch, parts: list[Part], selection: str) -> None:
         Part.KUBERNETES: lambda: bench_kubernetes.measure(
             Bench.prepare(Builder(arch, cache=cache, tools=tools, recipe=RECIPE)), folder, figures
         ),
+        # The pairs are of x86_64, whatever the node.
+        Part.DELTAS: lambda: bench_deltas.measure(cache, tools, figures),
     }
 
     machines = not parts or bool({*parts} - _WITHOUT_MACHINE)

@@ -17,11 +17,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from tuf.api._payload import Targets
+
+from product.deltas import Delta, parse_deltas
 from product.disk.loader import IN_ROOT
 from product.image.build import Builder, Slot
-from product.manifest import KERNEL_NAME, MANIFEST_NAME, Artifact
+from product.manifest import KERNEL_NAME, MANIFEST_NAME, ROOT_NAME, Artifact
+from product.release.deltas import DeltaOptions, attach
 from product.release.keys import KeyDirectory
 from product.release.repository import Overrides, Repository, utc_now
+from product.release.state import read_state
 from product.terms import Terms
 
 OVERLAYS = Path(__file__).resolve().parents[1] / "fixtures" / "overlays"
@@ -40,6 +45,13 @@ class Release:
     repository: Path
     pubkey: bytes
     slot: Slot
+
+    @property
+    def delta(self) -> Delta:
+        """The delta to its root that the repository offers; there must be one."""
+        (target,) = read_state(self.repository).targets.targets.values()
+        (delta,) = parse_deltas(target.custom)
+        return delta
 
     @property
     def digest(self) -> str:
@@ -176,6 +188,33 @@ class Releases:
         repository = Repository.open(release.repository, self._keys, clock=clock)
         repository.publish(slot.folder, channel="stable", notes="the next one", allow_drift=True)
         return Release(slot.version, release.repository, release.pubkey, slot)
+
+    def with_delta(self, name: str, change: Callable[[Delta, int], bytes] | None = None) -> Release:
+        """0.2.0, which works, with a delta from the factory's root.
+
+        ``change`` makes other bytes for it, which are then signed: of the delta, and the size of
+        the root that it starts from.
+        """
+        factory = self.slot(FACTORY)
+        first = self.sign(name, factory)
+        repository = Repository.open(first.repository, self._keys, clock=monday)
+        slot = self.slot(GOOD)
+        repository.publish(
+            slot.folder, channel="stable", allow_drift=True, deltas=DeltaOptions(releases=1)
+        )
+        release = Release(slot.version, first.repository, first.pubkey, slot)
+        if change is not None:
+            data = change(release.delta, factory.manifest.artifact(ROOT_NAME).size)
+            sha256 = hashlib.sha256(data).hexdigest()
+            (release.repository / "artifacts" / sha256).write_bytes(data)
+            changed = release.delta._replace(size=len(data), sha256=sha256)
+
+            def sign_it(targets: Targets) -> None:
+                (target,) = targets.targets.values()
+                attach(target, [changed])
+
+            repository.edit(sign_it)
+        return release
 
     def strangers_keys(self) -> KeyDirectory:
         """Keys that no node pins."""

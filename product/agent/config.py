@@ -27,6 +27,7 @@ from product.agent.settings import (
     check_value,
     is_same_source,
     nearest_key,
+    registry_address,
     shown,
     shown_line,
 )
@@ -41,7 +42,8 @@ _KEY_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXY
 class Config(NamedTuple):
     """What the agent was told.
 
-    ``server`` is the base URL of a release repository, ``pubkey`` the path of a PEM file,
+    ``server`` is the base URL of a release repository; or ``registry`` names an OCI registry and a
+    repository of it, and ``tag`` one of its tags or digests. ``pubkey`` is the path of a PEM file,
     ``kube_system_settle`` is in seconds, ``auto_rollback_after`` is a number of failed health
     checks of an unconfirmed slot, 0 meaning that only the boot counter rolls back,
     ``healthcheck_deadline`` the seconds that a boot has to become healthy (120 where nothing is
@@ -103,16 +105,16 @@ class Config(NamedTuple):
     window_unknown: str | None = None
 
     @property
+    def source(self) -> str | None:
+        """Where releases come from, for people: without a login. None where nothing says it."""
+        if self.server:
+            return hide_logins(self.server)
+        return registry_address(self.registry, self.tag) if self.registry else None
+
+    @property
     def bytes_a_second(self) -> int | None:
         """``rate_limit`` as a number; None where there is no limit."""
         return bytes_a_second(self.rate_limit) if self.rate_limit else None
-
-    @property
-    def source(self) -> str | None:
-        """Where releases come from, for people: without a login."""
-        if self.server:
-            return hide_logins(self.server)
-        return f"{self.registry}:{self.tag or 'latest'}" if self.registry else None
 
     def require_usable(self) -> None:
         """Raise ConfigError where the file held a value that could not be used."""
@@ -233,6 +235,7 @@ def load_config(
     if not _is_own_source(loader.sources, overrides, server_from_pod):
         for key in LOGIN_KEYS:
             loader.values.pop(key, None)
+    _prefer_given_source(loader.values, overrides)
     from_file = tuple(sorted(loader.values.keys() - overrides.keys()))
     loader.values.update(overrides)
     for key, value in overrides.items():
@@ -243,7 +246,10 @@ def load_config(
             "the given proxy has a login, which every process could see: set proxy= in the file"
         )
     for key, reason in check_together(loader.values):
-        loader.problem(f"{path}: {key} {reason}", key)
+        if key in overrides:
+            loader.problems.append(f"the given {key} {reason}")
+        else:
+            loader.problem(f"{path}: {key} {reason}", key)
     # Each value was checked above; a mapping cannot carry its field's type.
     return Config(
         **loader.values,  # type: ignore[arg-type]
@@ -254,6 +260,15 @@ def load_config(
         unknown=tuple(loader.unknown),
         window_unknown=loader.window_unknown,
     )
+
+
+def _prefer_given_source(values: dict[str, str | int], overrides: Mapping[str, str | int]) -> None:
+    """Take away the file's source where a flag names one of the other kind."""
+    if overrides.get("server"):
+        values.pop("registry", None)
+        values.pop("tag", None)
+    if overrides.get("registry"):
+        values.pop("server", None)
 
 
 def _is_own_source(

@@ -37,6 +37,8 @@ TEXT_KEYS = (
     "cosign_key",
     "metrics_address",
 )
+# Of a registry, where none is set.
+DEFAULT_TAG = "latest"
 # Shown nowhere, not even where they cannot be used.
 SECRET_KEYS = ("password", "bearer_token")
 # What proves who the node is: for the server that update.conf names, and for no other.
@@ -66,8 +68,11 @@ _HOST = r"(?:[^\s/?#@]+@)?(?:\[[0-9A-Fa-f:.%]+\]|[^\s/?#@:\[\]]+)(?::(?P<port>[0
 _SERVER = rf"(?i:https?)://{_HOST}(?:/[^\s?#]*)?|disk:[A-Za-z0-9_-]{{1,16}}(?:/[^\s?#]*)?"
 _URL = rf"(?i:https?)://{_HOST}(?:[/?][^\s#]*)?"
 # References of the OCI distribution specification 1.1.
-_REGISTRY = r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
-_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_REGISTRY = (
+    r"(?:(?i:https?|oci)://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+"
+)
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|sha256:[0-9a-f]{64}"
 _CHANNEL = r"[a-z0-9][a-z0-9._-]{0,63}"
 
 # The value may be no URL, and its password then holds what a URL's cannot.
@@ -97,7 +102,7 @@ _PATTERNS = {
     "healthcheck_url": (_URL, "not an http or https URL"),
     "webhook_url": (_URL, "not an http or https URL"),
     "registry": (_REGISTRY, "not a repository like registry.example.com/kubesolo-os"),
-    "tag": (_TAG, "not a tag"),
+    "tag": (_TAG, "not a tag, nor a digest like sha256:0123...cdef with 64 digits"),
     "pod_servers": (_PLACES, "not hosts like 127.0.0.1:8080, localhost"),
     "proxy": (_PROXY, "not a proxy like http://proxy.example.com:3128"),
     "no_proxy": (_AWAY_LIST, "not hosts, domains and networks like .example.com, 10.0.0.0/8"),
@@ -180,8 +185,21 @@ def check_together(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     for key in ("username", "bearer_token"):
         if values.get(key) and has_login(str(values.get("server") or "")):
             yield key, "is there, and server has a login of its own: leave one of them out"
+    if values.get("server") and values.get("registry"):
+        yield "registry", "and server are both there; releases come from one"
+    if values.get("tag") and not values.get("registry"):
+        yield "tag", "needs registry, too"
     if values.get("require_cosign") == "yes" and not values.get("cosign_key"):
         yield "require_cosign", "is yes and needs cosign_key, too"
+    if values.get("require_cosign") == "yes" and values.get("server"):
+        yield "require_cosign", "is yes, and only a registry has such signatures, not a server"
+
+
+def registry_address(registry: str, tag: str | None) -> str:
+    """The two values for people, as in ``oci://registry.example.com/kubesolo-os:latest``."""
+    tag = tag or DEFAULT_TAG
+    place = registry.rpartition("://")[2].strip("/")
+    return f"oci://{place}{'@' if ':' in tag else ':'}{tag}"
 
 
 def is_same_source(one: str, other: str) -> bool:

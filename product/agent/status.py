@@ -108,6 +108,7 @@ class StatusReport(NamedTuple):
     datastore: dict[str, object] | None
     maintenance: dict[str, object]
     settings: dict[str, dict[str, object]]
+    source: str | None
     schedule: dict[str, int | None]
     last_check: dict[str, str | None] | None
     inhibitors: list[dict[str, str]]
@@ -187,6 +188,7 @@ def collect(node: Node, config: Config) -> StatusReport:
         datastore,
         maintenance.find(node, config),
         _settings(config),
+        config.source,
         _schedule(node, config),
         figures.last_check._asdict() if figures.last_check else None,
         _inhibitors(node, problems),
@@ -219,8 +221,8 @@ def _settings(config: Config) -> dict[str, dict[str, object]]:
 
 
 def _schedule(node: Node, config: Config) -> dict[str, int | None]:
-    """Without a server nobody looks, as product.agent.services.timer has it."""
-    interval = config.check_interval if config.server else 0
+    """Without a source nobody looks, as product.agent.services.timer has it."""
+    interval = config.check_interval if config.source else 0
     try:
         text = read_bounded(node.paths.next_check, MAX_NUMBER).decode().strip()
         moment = int(text) if interval and text.isdigit() else None
@@ -413,6 +415,7 @@ def as_text(report: StatusReport) -> str:
             lines.append(f"{check.get('name')}: {check['result']} ({check.get('reason')}{before})")
     lines += [f"network: {line}" for line in report.network["summary"]]
     lines.append(f"next boot: {_next_boot_text(report)}")
+    lines.append(f"releases come from: {report.source or 'nowhere: none is configured'}")
     lines.append(f"last check: {_last_check_text(report)}")
     for one in report.inhibitors:
         lines.append(f"inhibited by {one['name']} of {one['owner']}: {one['reason']}")

@@ -14,7 +14,7 @@ from product.cloudinit.errors import Faults
 from product.cloudinit.hosts import require_text
 from product.cloudinit.pem import belong_together, certificates, p256_key, private_key, public_keys
 
-# How often a node looks for updates that was told of a server, and of no interval: minutes.
+# How often a node looks for updates that was told of a source, and of no interval: minutes.
 CHECK_MINUTES = 360
 KEY_FILE = "/etc/kubesolo/update-key.pem"
 # Where the text of a key of the block is written, and with which mode.
@@ -79,14 +79,6 @@ def _yes_or_no(value: object) -> str:
     return "yes" if flag(value) else "no"
 
 
-def _usb(value: object) -> str:
-    """YAML reads a bare ``no`` as false."""
-    text = "no" if value is False else _word(value)
-    if reason := check_value("usb_updates", text):
-        raise ValueError(f"{shown(text)} is {reason}")
-    return text
-
-
 def _pem(key: str, read: Callable[[object], str]) -> BeforeValidator:
     """The path of a PEM file on the node, or the PEM text itself, as ``read`` takes it."""
     file, _ = PEM_FILES[key]
@@ -141,7 +133,7 @@ class Updates(Model):
     rate_limit: Annotated[str, _as_agent("rate_limit")] | None = None
     cosign_key: Annotated[str, _pem("cosign_key", p256_key)] | None = None
     require_cosign: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
-    usb_updates: Annotated[str, BeforeValidator(_usb)] | None = None
+    usb_updates: Annotated[str, _as_agent("usb_updates")] | None = None
     metrics_address: Annotated[str, _as_agent("metrics_address")] | None = None
     metrics_port: Annotated[int, between(*NUMBER_KEYS["metrics_port"])] | None = None
     deltas: Annotated[str, BeforeValidator(_yes_or_no)] | None = None
@@ -149,10 +141,6 @@ class Updates(Model):
     @model_validator(mode="after")
     def _together(self) -> Updates:
         faults: list[tuple[tuple[str | int, ...], str]] = []
-        if self.server and self.registry:
-            faults.append((("registry",), "and server are both there; releases come from one"))
-        if self.tag and not self.registry:
-            faults.append((("tag",), "needs registry, too"))
         values = {key: getattr(self, key) for key in type(self).model_fields}
         faults += [((key,), reason) for key, reason in check_together(values)]
         certificate, key = self.inline("client_certificate"), self.inline("client_key")
@@ -175,7 +163,7 @@ class Updates(Model):
     def lines(self) -> list[str]:
         """What update.conf says; nothing where the block is empty."""
         values = self.model_dump(exclude_none=True)
-        if self.server:
+        if self.server or self.registry:
             # Nobody logs in on a node that was configured from outside.
             values.setdefault("check_interval", CHECK_MINUTES)
         for key, (file, _) in PEM_FILES.items():

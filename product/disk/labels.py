@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+# Of a stick with a release repository.
+UPDATE_LABEL = "KSOLOUPD"
 _ISO_DESCRIPTOR = 16 * 2048
 _ISO_LABEL = slice(40, 72)
 _ENTRY = 32

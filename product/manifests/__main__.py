@@ -17,10 +17,21 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--kubernetes", default="1.35", metavar="VERSION", help="as in 1.20")
     parser.add_argument("--server", default="", metavar="URL", help="release repository")
+    parser.add_argument("--registry", default="", metavar="NAME", help="or an OCI registry's")
+    parser.add_argument("--tag", default="", metavar="TAG", help="tag or digest there")
     parser.add_argument("name", nargs="?", choices=NAMES, default="updates")
     options = parser.parse_args(argv)
     try:
-        print(render(options.name, kubernetes=options.kubernetes, server=options.server), end="")
+        print(
+            render(
+                options.name,
+                kubernetes=options.kubernetes,
+                server=options.server,
+                registry=options.registry,
+                tag=options.tag,
+            ),
+            end="",
+        )
     except ManifestError as error:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:

@@ -21,7 +21,7 @@ from product.release.keys import ROLES, KeyDirectory
 from product.release.marks import Marks
 from product.release.prune import KEEP
 from product.release.prune import prune as prune_repository
-from product.release.push_cli import push
+from product.release.push_cli import push, stick
 from product.release.repository import Overrides, Repository
 from product.release.root_cli import app as root_app
 from product.release.shared_cli import (
@@ -356,6 +356,7 @@ def verify(repository: RepositoryPath) -> None:
 
 
 app.command()(push)
+app.command()(stick)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

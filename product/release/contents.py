@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tuf.api._payload import TargetFile
 
-from product.deltas import Delta, DeltasError, parse_deltas
+from product.deltas import DeltasError, parse_deltas
 from product.manifest import Artifact, Manifest
 from product.release.errors import RepositoryError
 from product.release.state import State, read_manifest, versions_of
@@ -21,31 +21,31 @@ class Served(NamedTuple):
     target: TargetFile
     manifest: Manifest
     manifest_path: str
-    deltas: tuple[Delta, ...]
+    deltas: tuple[Artifact, ...]
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:
         """All that lies below ``artifacts/`` for it."""
-        return (*self.manifest.artifacts, *map(delta_artifact, self.deltas))
+        return (*self.manifest.artifacts, *self.deltas)
 
 
-def delta_artifact(delta: Delta) -> Artifact:
-    """The file of a delta; its name says of what it is, and from which."""
-    return Artifact(f"{delta.name}.{delta.source[:12]}.delta", delta.size, delta.sha256)
-
-
-def _deltas_of(target: TargetFile) -> tuple[Delta, ...]:
+def deltas_of(target: TargetFile) -> tuple[Artifact, ...]:
+    """The files of a release's deltas, each by a name of its own. Raises RepositoryError."""
     try:
-        return parse_deltas(target.custom)
+        deltas = parse_deltas(target.custom)
     except DeltasError as error:
         raise RepositoryError(f"{target.path}: {error.message}") from None
+    return tuple(
+        Artifact(f"{delta.name}.{delta.source[:16]}.delta", delta.size, delta.sha256)
+        for delta in deltas
+    )
 
 
 def read_release(directory: Path, target: TargetFile) -> Served:
     """A release with all its files' names. Raises RepositoryError where it is not whole."""
     manifest = read_manifest(directory, target)
     (prefixed,) = target.get_prefixed_paths()
-    return Served(target.path, target, manifest, f"targets/{prefixed}", _deltas_of(target))
+    return Served(target.path, target, manifest, f"targets/{prefixed}", deltas_of(target))
 
 
 def served_releases(directory: Path, state: State) -> list[Served]:

@@ -187,6 +187,7 @@ class Maker:
             self.figures["reference"],
             self._new.block_size,
             self._new.level,
+            self._zstd.version if self._new.block_size else 0,
         )
         return b"".join([MAGIC, header, *records, bytes([END])])
 

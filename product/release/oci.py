@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from product.manifest import ARGUMENTS_NAME, INITRAMFS_NAME, KERNEL_NAME, MANIFEST_NAME, ROOT_NAME
-from product.release.contents import Served, delta_artifact, metadata_files, served_releases
+from product.release.contents import Served, metadata_files, served_releases
 from product.release.state import State
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -99,9 +99,8 @@ def _manifests(repository: Path, state: State) -> Iterable[str]:
 def _release(blobs: _Blobs, repository: Path, release: Served) -> dict[str, Any]:
     """The row of a release in the index."""
     layers = []
-    deltas = set(map(delta_artifact, release.deltas))
     for artifact in release.artifacts:
-        kind = _DELTA if artifact in deltas else _LAYERS.get(artifact.name, _OTHER)
+        kind = _DELTA if artifact in release.deltas else _LAYERS.get(artifact.name, _OTHER)
         file = repository / "artifacts" / artifact.sha256
         layers.append(blobs.link(file, kind, artifact.name, artifact.size, artifact.sha256))
     layers.append(blobs.file(repository / release.manifest_path, _MANIFEST_FILE, MANIFEST_NAME))

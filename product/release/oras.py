@@ -118,6 +118,9 @@ class Oras:
         ``said`` gets the program's lines. Raises RegistryError.
         """
         arguments = ["cp", "--no-tty", "--from-oci-layout", *self._options("--to-")]
+        # oras 1.2 uploads a file that two manifests name twice at a time, which registries may
+        # refuse, and crashes where two uploads fail at once.
+        arguments += ["--concurrency", "1"]
         # A path as it may be has colons, which would be the tag's.
         arguments += [f"{layout.name}:{tag}", reference]
         with self._running(arguments, layout.parent) as output:
@@ -216,7 +219,8 @@ def _login(access: Access) -> dict[str, str]:
 def _error(words: str) -> RegistryError:
     """What the program said as one line, without what it calls itself."""
     lines = [line for line in words.splitlines() if line.strip()]
-    line = next((each for each in lines if each.startswith("Error")), lines[-1] if lines else "")
+    starts = ("Error", "panic: ", "fatal error: ")
+    line = next((each for each in lines if each.startswith(starts)), lines[-1] if lines else "")
     text = re.sub(r"^Error( response from registry)?: ", "", line) or "it said nothing"
     kind = NotThereError if text.endswith(": not found") else RegistryError
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, text)), None)

@@ -15,12 +15,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from product.release.errors import RegistryError, RepositoryError
+from product.release.errors import RegistryError
 from product.release.oci import LAYOUT_TAG, METADATA, TITLE, Layout, write_layout
 from product.release.oras import Access, NotThereError, Oras, Reference, oras
 from product.release.state import read_state
 from product.release.storage import exclusive
-from product.release.verify import verify
+from product.release.verify import require_valid
 
 _FIRST_ROOT = "metadata/1.root.json"
 _TIMESTAMP = "metadata/timestamp.json"
@@ -64,13 +64,7 @@ def push(
         tempfile.TemporaryDirectory(prefix="kubesolo-push-") as name,
         oras(access, reference.registry, Path(name)) as client,
     ):
-        problems = verify(repository, now=now).problems
-        if problems:
-            raise RepositoryError(
-                f"{repository} is not pushed, nodes would refuse it: {problems[0]}"
-                + (f", and {len(problems) - 1} more problems" if len(problems) > 1 else ""),
-                hint=f"see all of them: kubesolo-release verify {repository}",
-            )
+        require_valid(repository, now=now)
         folder = Path(name) / "layout"
         layout = write_layout(repository, read_state(repository), folder)
         held = None if force else _held(client, reference)

@@ -1,4 +1,4 @@
-"""``kubesolo-release push``: what the repository serves, into an OCI registry."""
+"""``push`` and ``stick``: what the repository serves, in an OCI registry or on a stick."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
+from product.disk.labels import UPDATE_LABEL
 from product.release.errors import RegistryError
 from product.release.oras import Access, Reference
 from product.release.push import Pushed
 from product.release.push import push as push_repository
 from product.release.shared_cli import RepositoryPath
+from product.release.stick import make_stick
 
 
 def push(
@@ -54,6 +56,23 @@ def push(
         typer.echo(json.dumps(_document(pushed), indent=2))
         return
     _show(pushed)
+
+
+def stick(
+    repository: RepositoryPath,
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE|DIRECTORY", help="A new image file, or a mounted stick."),
+    ],
+) -> None:
+    """Bring what the repository serves to a stick that nodes install from; needs no keys."""
+    made = make_stick(repository, path)
+    size = f"{made.files} files, {-(-made.size // 1_000_000)} MB"
+    if not path.is_dir():
+        typer.echo(f"made {path}: {size}, labelled {UPDATE_LABEL}")
+        return
+    removed = f", {made.removed} removed" if made.removed else ""
+    typer.echo(f"copied to {path}: {size}{removed}; its label must be {UPDATE_LABEL}")
 
 
 def _say(line: str) -> None:

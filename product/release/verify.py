@@ -71,6 +71,17 @@ def verify(directory: Path, *, now: datetime | None = None) -> Report:
     return Report(tuple(releases), tuple(problems), expires, warnings)
 
 
+def require_valid(directory: Path, *, now: datetime | None = None) -> None:
+    """Raise RepositoryError unless nodes can install everything that ``directory`` serves."""
+    problems = verify(directory, now=now).problems
+    if problems:
+        more = f", and {len(problems) - 1} more problems" if len(problems) > 1 else ""
+        raise RepositoryError(
+            f"nodes would refuse {directory}: {problems[0]}{more}",
+            hint=f"see all of them: kubesolo-release verify {directory}",
+        )
+
+
 def _check_target(directory: Path, target: TargetFile) -> tuple[Release | None, list[str]]:
     custom = target.custom
     try:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from product.errors import KubesoloError
@@ -28,6 +30,14 @@ _MANIFEST = {
     "kubernetes": "1.36.3",
 }
 _TERMS = {"paused": "why", "rollout": {"percent": 25, "start": "2026-12-01T08:00:00Z"}}
+_DELTA = {
+    "format": "kubesolo-delta-1",
+    "name": "root.squashfs",
+    "from": "a" * 64,
+    "to": "b" * 64,
+    "size": 9,
+    "sha256": "c" * 64,
+}
 _STATE = {"phase": "staged", "attempt_count": 2, "to_version": "1.2.3", "last_error": None}
 _INTERFACE = {
     "id": "eth0",
@@ -36,6 +46,16 @@ _INTERFACE = {
     "addresses": ["192.0.2.7/24"],
     "routes": [{"to": "default", "via": "192.0.2.1"}],
 }
+_OCI_LAYER = {
+    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "digest": f"sha256:{'0' * 64}",
+    "size": 5,
+    "artifactType": "application/vnd.kubesolo.os.metadata.v1",
+    "platform": {"architecture": "amd64", "os": "linux"},
+    "annotations": {"org.opencontainers.image.title": "metadata/timestamp.json"},
+}
+_OCI_IMAGE = {"schemaVersion": 2, "artifactType": "x", "layers": [_OCI_LAYER]}
+_CHALLENGE = b'Basic realm="a \\" b", Bearer realm="https://a.b/t",service=a\nNTLM abc=='
 _OCI_ROW = {
     "digest": "sha256:" + "a" * 64,
     "artifactType": "application/vnd.kubesolo.os.metadata.v1",
@@ -146,6 +166,60 @@ def _manifest(data: bytes) -> None:
         assert again.artifacts == manifest.artifacts, "what is written is not what was read"
 
 
+def _cosign_payload(data: bytes) -> None:
+    """Signed, because nothing else is read."""
+    from product.agent.trust.cosign import Flaw, check_payload
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_payload(made.KEY.public_key(), data, made.signed(data), made.DIGEST)
+        image = json.loads(data)["critical"]["image"]
+        assert image == image | {"docker-manifest-digest": made.DIGEST}, "another digest counts"
+
+
+def _cosign_statement(data: bytes) -> None:
+    from product.agent.trust.cosign import Flaw, check_bundle
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_bundle(made.KEY.public_key(), _json(made.bundle(data)), made.DIGEST)
+        digests = [subject["digest"]["sha256"] for subject in json.loads(data)["subject"]]
+        assert made.DIGEST.partition(":")[2] in digests, "another digest counts"
+
+
+def _cosign_bundle(data: bytes) -> None:
+    from product.agent.trust.cosign import Flaw, check_bundle
+    from product.agent.trust.tests import support_cosign as made
+
+    with suppress(Flaw):
+        check_bundle(made.KEY.public_key(), data, made.DIGEST)
+        envelope = json.loads(data)["dsseEnvelope"]
+        body = b64decode(envelope["payload"])
+        assert json.loads(body) == json.loads(made.statement()), "what nobody signed counts"
+
+
+def _cosign_key(data: bytes) -> None:
+    from product.agent.trust.cosign import parse_key
+
+    with suppress(ValueError):
+        parse_key(data)
+
+
+def _signatures() -> tuple[bytes, ...]:
+    """What support_cosign made, of which the payload, the statement and the bundle are read."""
+    from product.agent.trust.tests import support_cosign as made
+
+    return tuple(
+        (made.FIXTURES / name).read_bytes()
+        for name in ("payload.json", "bundle.json", "cosign.pub")
+    )
+
+
+def _statement() -> bytes:
+    document = json.loads(_signatures()[1])
+    return b64decode(document["dsseEnvelope"]["payload"])
+
+
 def _version(data: bytes) -> None:
     from product.version import parse_version
 
@@ -167,6 +241,59 @@ def _release_terms(data: bytes) -> None:
         with suppress(KubesoloError):
             terms = Terms.parse(document)
             assert Terms.parse(terms.to_custom()) == terms, "what is signed is not what was read"
+
+
+# A Zstandard frame of one raw block, and an old file that begins with a frame.
+_FRAME = b"\x28\xb5\x2f\xfd\x20\x40" + (64 << 3 | 1).to_bytes(3, "little") + b"content " * 8
+_OLD = (_FRAME + bytes(range(256)) * 16)[: 4 * _KIB]
+
+
+def _delta_seed() -> bytes:
+    from product.agent.slots.delta import COPY, EMIT, END, HEADER, LOAD, MAGIC, META, PLAIN
+
+    # One reference to the old file's frame; 16 bytes as they are, 48 compressed as metadata.
+    load = bytes([LOAD, 1, 64, len(_FRAME), 0, len(_FRAME) * 2 & 0x7F | 0x80, 1, 64]) + _FRAME
+    emit = bytes([EMIT, PLAIN, 1, 16, EMIT, META, 1, 48])
+    copy = bytes([COPY, 0, 0x80, 2])
+    header = HEADER.pack(1000, 4096, 4096, 65536, 6, 0)
+    return MAGIC + header + copy + load + emit + copy + bytes([END])
+
+
+@cache
+def _locked_zstd() -> str:
+    from product.image.cache import Cache
+    from product.image.tools import HostTools
+
+    tools = HostTools.prepare(Cache())
+    return str(tools.path(f"usr/lib/{tools.arch.multiarch}/libzstd.so.1"))
+
+
+def _delta(data: bytes) -> None:
+    from product.agent.slots.delta import apply_delta
+    from product.manifest import Artifact
+
+    artifact = Artifact("root.squashfs", 1000, "0" * 64)
+    with _file(data, "delta") as delta, _file(_OLD, "old") as old, _file(b"", "made") as made:
+        try:
+            apply_delta(delta, old, artifact, made, library=_locked_zstd())
+        except KubesoloError:
+            assert os.stat(made).st_size <= artifact.size, "more than the artifact was written"
+        else:
+            raise AssertionError("bytes with another digest were accepted")
+
+
+def _signed_deltas(data: bytes) -> None:
+    from product.deltas import parse_deltas
+
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(document, dict):
+        with suppress(KubesoloError):
+            found = parse_deltas(document)
+            again = {"deltas": [delta.to_custom() for delta in found]}
+            assert parse_deltas(again) == found, "what is signed is not what was read"
 
 
 def _root_metadata(data: bytes) -> None:
@@ -243,6 +370,50 @@ def _pod_request(data: bytes) -> None:
         return
     with suppress(KubesoloError):
         _parse(document)
+
+
+def _oci_manifest(data: bytes) -> None:
+    from product.agent.sources.oci import _is_path
+    from product.agent.sources.oci_manifest import is_digest, parse_oci_manifest
+
+    with suppress(KubesoloError):
+        for row in parse_oci_manifest(data, "an index").rows:
+            assert is_digest(row.digest), "a digest that is none"
+            assert row.size >= 0, "a size below nothing"
+            if row.title and _is_path(row.title):
+                assert ".." not in row.title.split("/"), "a title leads out of the repository"
+
+
+def _login_challenge(data: bytes) -> None:
+    from product.agent.net.challenge import parse_challenges
+
+    lines = data.decode("latin-1").split("\n")
+    for challenge in parse_challenges(lines):
+        assert challenge.scheme, "a scheme without a name"
+        assert all(challenge.parameters), "a parameter without a name"
+
+
+def _registry_token(data: bytes) -> None:
+    from product.agent.sources.registry import _codes, _found_token
+
+    token = _found_token(data)
+    assert token is None or (token.isascii() and token.isprintable() and " " not in token)
+    _codes(data)
+
+
+def _registry_reference(data: bytes) -> None:
+    from product.agent.settings import check_value
+    from product.agent.sources.registry import parse_reference
+
+    registry, _, tag = data.decode("utf-8", "replace").partition("\n")
+    if check_value("registry", registry) or check_value("tag", tag):
+        with suppress(KubesoloError):
+            parse_reference(registry, tag)
+        return
+    # What a configuration may hold can be asked for, and nowhere but below its own name.
+    reference = parse_reference(registry, tag)
+    assert reference.base.partition("/v2/")[2] == reference.name
+    assert ".." not in reference.base.split("/")
 
 
 def _kubeconfig(data: bytes) -> None:
@@ -458,8 +629,14 @@ _ALL: tuple[Target, ...] = (
         (_json({"a" * 64: {"version": "1.2.3", "reason": "bad", "since": "now"}}),),
     ),
     Target("manifest", _manifest, (_json(_MANIFEST),)),
+    Target("cosign-payload", _cosign_payload, _signatures()[:1], 1024),
+    Target("cosign-statement", _cosign_statement, (_statement(),), 1024),
+    Target("cosign-bundle", _cosign_bundle, _signatures()[1:2], 2 * _KIB),
+    Target("cosign-key", _cosign_key, _signatures()[2:], 1024),
     Target("version", _version, (b"1.2.3", b"v1.2.3-rc.1+build"), 128),
     Target("release-terms", _release_terms, (_json(_TERMS),)),
+    Target("delta", _delta, (_delta_seed(),)),
+    Target("signed-deltas", _signed_deltas, (_json({"deltas": [_DELTA]}),)),
     Target(
         "root-metadata", _root_metadata, (_json({"signatures": [], "signed": {"_type": "root"}}),)
     ),
@@ -477,6 +654,15 @@ _ALL: tuple[Target, ...] = (
     Target(
         "pod-request", _pod_request, (_json({"action": "apply", "server": "http://a.b/"}),), 1024
     ),
+    Target("oci-manifest", _oci_manifest, (_json(_OCI_IMAGE), _json({"manifests": [_OCI_LAYER]}))),
+    Target("login-challenge", _login_challenge, (_CHALLENGE,), 1024),
+    Target(
+        "registry-token",
+        _registry_token,
+        (_json({"token": "a.b-c"}), _json({"errors": [{"code": "DENIED"}]})),
+        1024,
+    ),
+    Target("registry-reference", _registry_reference, (b"http://10.0.2.2:5000/a/b\nedge",), 512),
     Target("kubeconfig", _kubeconfig, (_KUBECONFIG.encode(),)),
     Target("certificate-index", _certificate_index, (_json({"schema": 1}),)),
     Target("partition-table", _partition_table, (_gpt(),), 80 * _KIB),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from product.agent.errors import EXIT_USAGE, AgentError
+from product.agent.settings import check_value
 
 ACTIONS = ("check", "apply", "healthcheck")
 MAX_BYTES = 4096
@@ -19,6 +20,7 @@ MAX_TEXT = 2000
 MAX_SERVED = 64
 # What a pod that ended early left behind goes after this many seconds.
 STALE = 3600
+_SOURCES = ("server", "registry", "tag")
 _NAME = re.compile(r"([a-z0-9][a-z0-9-]{0,62})\.request")
 _SERVER = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~%!$&'()*+,;=:@/-]*)?")
 
@@ -31,10 +33,17 @@ class RequestError(AgentError):
 
 
 class Request(NamedTuple):
-    """``server`` is None where the node's own configuration counts."""
+    """``server``, ``registry`` and ``tag`` are None where the node's own configuration counts."""
 
     action: str
-    server: str | None
+    server: str | None = None
+    registry: str | None = None
+    tag: str | None = None
+
+    @property
+    def names_source(self) -> bool:
+        """Whether it says where releases are to come from."""
+        return self.server is not None or self.registry is not None
 
 
 class Reply(NamedTuple):
@@ -170,7 +179,7 @@ def opened(path: str) -> Iterator[RequestDirectory]:
 def _parse(document: object) -> Request:
     if not isinstance(document, dict):
         raise RequestError("the request is no JSON object")
-    unknown = sorted(set(document) - {"action", "server"})
+    unknown = sorted(set(document) - {"action", *_SOURCES})
     if unknown:
         raise RequestError(f"the request has an unknown key {unknown[0]!r}")
     action = document.get("action")
@@ -181,7 +190,15 @@ def _parse(document: object) -> Request:
         isinstance(server, str) and len(server) <= 512 and _SERVER.fullmatch(server)
     ):
         raise RequestError("the server is no http or https address")
-    return Request(str(action), server)
+    named = {key: document[key] for key in _SOURCES[1:] if document.get(key) is not None}
+    for key, value in named.items():
+        if not isinstance(value, str) or len(value) > 512 or check_value(key, value or "/"):
+            raise RequestError(f"the {key} is none that a node could use")
+    if server is not None and named:
+        raise RequestError("the request names a server and a registry; releases come from one")
+    if "tag" in named and "registry" not in named:
+        raise RequestError("the request names a tag of no registry")
+    return Request(str(action), server, named.get("registry"), named.get("tag"))
 
 
 def plain(text: str) -> str:

@@ -1,11 +1,11 @@
 """Serving pods that want the agent: files in ``/var/lib/kubesolo/requests``.
 
 A pod that has only this directory writes ``NAME.request``, one JSON object with ``action`` (check,
-apply, healthcheck) and perhaps ``server``; it reads ``NAME.reply``: ``exit`` as the agent's command
-line exits, ``outcome``, ``text``. It may not be trusted: whatever it leaves here is read bounded,
-never followed, and removed. What a release must prove is not its to say: gates and signatures are
-the agent's own. The directory is a small tmpfs, so that no request outlives the boot that it leads
-to.
+apply, healthcheck) and perhaps ``server``, or ``registry`` and ``tag``; it reads ``NAME.reply``:
+``exit`` as the agent's command line exits, ``outcome``, ``text``. It may not be trusted: whatever
+it leaves here is read bounded, never followed, and removed. What a release must prove is not its to
+say: gates and signatures are the agent's own. The directory is a small tmpfs, so that no request
+outlives the boot that it leads to.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def _serve_one(node: Node, directory: RequestDirectory, file: str) -> None:
     reboot = False
     try:
         request = directory.take(file)
-        print(f"{name}: {request.action} {request.server or ''}".rstrip(), flush=True)
+        print(
+            f"{name}: {request.action} {request.server or request.registry or ''}".rstrip(),
+            flush=True,
+        )
         reply, reboot = _perform(node, request)
     except KubesoloError as error:
         code = error.exit_code or EXIT_FAILED
@@ -82,8 +85,8 @@ def _perform(node: Node, request: Request) -> tuple[Reply, bool]:
 
     Raises KubesoloError and OSError, as the operations do.
     """
-    from_pod = request.server is not None
-    config = load_config(node.paths.config, {"server": request.server}, server_from_pod=from_pod)
+    named = {"server": request.server, "registry": request.registry, "tag": request.tag}
+    config = load_config(node.paths.config, named, server_from_pod=request.names_source)
     for note in config.unknown:
         _log(f"note: {note}")
     if request.action == "check":

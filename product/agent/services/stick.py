@@ -32,10 +32,10 @@ from product.agent.records.sticks import (
 from product.agent.sources.volume import NOT_DISKS, VolumeSource, labelled_volumes
 from product.agent.system.clock import timestamp
 from product.agent.system.files import read_bounded
+from product.disk.labels import UPDATE_LABEL as LABEL
 from product.disk.labels import Volume, read_volume
 from product.errors import KubesoloError
 
-LABEL = "KSOLOUPD"
 # Where a repository may lie on it: at its top, or as the folder that the handbook calls it.
 FOLDERS = ("", "/repository")
 BOOT, PLUGGED, AGAIN = "boot", "plugged", "again"
@@ -119,8 +119,7 @@ class _Attempt:
 
     def run(self, only_check: bool, *, quiet: bool) -> None:
         """Say what happens, and reboot into what was staged."""
-        flags = {"server": self._found.server, "registry": "", "tag": ""}
-        config = load_config(self._node.paths.config, flags)
+        config = load_config(self._node.paths.config, {"server": self._found.server})
         if not quiet:
             _say(self._node, f"{self._found.device} has releases; looking for this node's")
         self._note(TRYING, "begun")

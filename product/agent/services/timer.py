@@ -1,7 +1,7 @@
 """The schedule of a node that nobody asks: install what is offered, every so many minutes.
 
 The service ``updates`` asks for the next look with ``next``, sleeps, and calls ``run``. A node's
-looks are shifted by its identity, so that the nodes of one server do not all ask at once.
+looks are shifted by its identity, so that the nodes of one source do not all ask at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WINDOW_SHIFT = 300
 def seconds_until(config: Config, identity: str, *, first: bool) -> int | None:
     """How long to sleep before the next look; None where no schedule is set."""
     interval = config.check_interval * 60
-    if not interval or not config.server:
+    if not interval or not config.source:
         return None
     jitter = config.check_jitter
     shift = interval // SHIFT if jitter is None else jitter * 60

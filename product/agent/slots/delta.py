@@ -24,7 +24,7 @@ the bounds below, which also bound the memory, and the result must have the arti
 
 Codes of the errors: ``delta-damaged``, ``delta-mismatch`` (the result is another file: the delta,
 or the file that it started from, is not what it should be), ``delta-slow``, ``delta-unsupported``
-(this system lacks the library), ``delta-unreadable``.
+(this system lacks the library, or has another version), ``delta-unreadable``.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ from product.agent.system.files import write_all
 from product.manifest import Artifact
 
 MAGIC = b"KSDELTA1"
-# Size of the new file, all content of LOADs, all content of references, the block size of the file
-# system and the level it was compressed with; both 0 where the file is none.
-HEADER = struct.Struct("<QQQIB")
+# Size of the new file, all content of LOADs, all content of references; the block size of the file
+# system, the level it was compressed with, and the number of libzstd's version that compressed it:
+# all three are 0 where the file is none. Another version may make other bytes.
+HEADER = struct.Struct("<QQQIBI")
 END, COPY, LOAD, EMIT = range(4)
 PLAIN, BLOCK, META = range(3)
 
@@ -175,11 +176,17 @@ class _Run:
     def _read_header(self) -> None:
         if self._bytes(len(MAGIC)) != MAGIC:
             raise self._damaged("no delta of this format")
-        size, content, reference, block, level = HEADER.unpack(self._bytes(HEADER.size))
+        size, content, reference, block, level, version = HEADER.unpack(self._bytes(HEADER.size))
         if size != self._artifact.size:
             raise self._damaged(f"a delta to {size} bytes, not to {self._artifact.size}")
         if block > MAX_BLOCK or level > 22:
             raise self._damaged(f"blocks of {block} bytes, level {level}")
+        if version not in (0, self._zstd.version):
+            raise DeltaError(
+                f"the delta of {self._artifact.name} needs libzstd number {version}, this system "
+                f"has {self._zstd.version}",
+                code="delta-unsupported",
+            )
         self._content_left, self._reference_left = content, reference
         self._work = self._work_left = content + reference
         self._block, self._level = block, level

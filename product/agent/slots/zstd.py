@@ -7,6 +7,7 @@ file. ctypes is imported by whoever applies a delta, and nobody else.
 from __future__ import annotations
 
 import ctypes
+import mmap
 from typing import Any
 
 LIBRARY = "libzstd.so.1"
@@ -40,13 +41,16 @@ class ZstdError(Exception):
 
 
 class Buffer:
-    """Memory of a fixed size that the library reads and writes, and Python sees as ``view``."""
+    """Memory of a fixed size that the library reads and writes, and Python sees as ``view``.
+
+    Pages that nobody writes take none.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._memory = ctypes.create_string_buffer(max(size, 1))
-        self.address = ctypes.addressof(self._memory)
-        self.view = memoryview(self._memory).cast("B")[:size]
+        self._memory = mmap.mmap(-1, max(size, 1))
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        self.view = memoryview(self._memory)[:size]
 
 
 class Zstd:

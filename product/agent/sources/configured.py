@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from product.agent.errors import AgentError
+from product.agent.errors import AgentError, ConfigError
 from product.agent.net.access import access_for
 from product.agent.net.guard import permit_for
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
     from product.agent.config import Config
-    from product.agent.sources.oci import Approve
     from product.agent.sources.protocol import Source
 
 
@@ -21,15 +20,20 @@ def configured_source(
     policy: FetchPolicy = DEFAULT_POLICY,
     *,
     interrupt: Callable[[], None] | None = None,
-    approve: Approve | None = None,
 ) -> Source:
     """Where ``config`` says that releases come from; nobody is asked before a file is.
 
-    ``interrupt`` is called while something is waited for, and raises what ends it;
-    ``approve`` judges what a registry's tag names. Raises AgentError ``no-server``.
+    ``interrupt`` is called while something is waited for, and raises what ends it. Raises
+    AgentError ``no-server``.
     """
-    if config.registry and not config.server:
+    if config.registry and config.server:
+        raise ConfigError(
+            "server and registry are both configured; releases come from one",
+            hint="take one of them out of update.conf",
+        )
+    if config.registry:
         from product.agent.sources.oci import OciSource
+        from product.agent.sources.registry import parse_reference
 
         return OciSource(
             config.registry,
@@ -37,7 +41,7 @@ def configured_source(
             policy,
             permit=permit_for(config),
             interrupt=interrupt,
-            approve=approve,
+            access=access_for(config, parse_reference(config.registry).base),
         )
     if not config.server:
         raise AgentError(

@@ -8,13 +8,14 @@ digest.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from product.agent.net.connections import Connections
+from product.agent.settings import registry_address
 from product.agent.sources.answer import FileAnswer
+from product.agent.sources.exchange import new_connections
 from product.agent.sources.oci_manifest import (
     IMAGE,
     Descriptor,
@@ -27,25 +28,25 @@ from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 from product.agent.sources.registry import Manifest, Registry, parse_reference
 
 if TYPE_CHECKING:
+    from product.agent.net.access import Access
     from product.agent.net.sockets import Permit
     from product.agent.sources.protocol import Answer
 
-Approve = Callable[[Registry, str], None]
+RELEASE = "application/vnd.kubesolo.os.release.v1"
 METADATA = "application/vnd.kubesolo.os.metadata.v1"
 # A signed metadata file; tuf itself takes no more than this.
 MAX_FILE = 8 * 1024 * 1024
 # Manifests without a type in the index that are looked into for the metadata.
 _LOOKED_INTO = 8
+# Releases of an index: of every channel and both architectures.
+_RELEASES = 64
 _ARTIFACTS = "artifacts/"
 # What oras says of a folder that it packed.
 _PACKED = "io.deis.oras.content.unpack"
 
 
 class OciSource:
-    """The repository at ``registry`` and ``tag``; ``login``: see Registry.
-
-    ``approve`` raises what forbids the digest that the tag names, before anything of it is used.
-    """
+    """The repository at ``registry`` and ``tag``."""
 
     setting = "registry"
 
@@ -55,18 +56,23 @@ class OciSource:
         tag: str | None = None,
         policy: FetchPolicy = DEFAULT_POLICY,
         *,
-        login: str | None = None,
         permit: Permit | None = None,
         interrupt: Callable[[], None] | None = None,
-        approve: Approve | None = None,
+        access: Access | None = None,
     ) -> None:
+        """``permit``, ``interrupt`` and ``access``: see Connections. Raises AgentError
+        ``no-server``."""
         reference = parse_reference(registry, tag)
-        self.address = reference.address
-        self._connections = Connections(
-            connect=policy.connect, silence=policy.silence, permit=permit, interrupt=interrupt
+        self.address = registry_address(registry, tag)
+        # A registry is shown the login where it asks for one, and its token server with it.
+        self._connections = new_connections(
+            policy,
+            permit=permit,
+            interrupt=interrupt,
+            access=access._replace(login=None) if access else None,
         )
+        login = access.login if access else None
         self.registry = Registry(self._connections, reference, login=login)
-        self._approve = approve
         self._root: tuple[Manifest, OciManifest] | None = None
         self._files: dict[str, Descriptor] | None = None
         # What was asked for since the tag was read.
@@ -124,12 +130,22 @@ class OciSource:
         """What the tag names, read once."""
         if self._root is None:
             tag = self.registry.reference.tag
-            root = self._manifest(tag, fresh=fresh, until=until)
-            if self._approve is not None:
-                # These very bytes are what is read from here on.
-                self._approve(self.registry, root[0].digest)
-            self._root = root
+            self._root = self._manifest(tag, fresh=fresh, until=until)
         return self._root
+
+    def holding(self, digest: str) -> Iterator[str]:
+        """Digests of the images of the tag that list the blob ``digest``, and at last that of what
+        the tag itself names, where it leads to one of them. Raises AgentError."""
+        root, content = self.root()
+        found = not content.is_index and _lists(content, digest)
+        if content.is_index:
+            images = [row for row in content.rows if row.media_type == IMAGE]
+            for row in [row for row in images if row.artifact_type == RELEASE][:_RELEASES]:
+                if _lists(self._manifest(row.digest)[1], digest):
+                    found = True
+                    yield row.digest
+        if found:
+            yield root.digest
 
     def _manifest(
         self, reference: str, *, fresh: bool = False, until: float | None = None
@@ -168,6 +184,10 @@ class OciSource:
         if not files:
             raise bad_oci_manifest(self.address, "has no files of a release repository")
         return files
+
+
+def _lists(image: OciManifest, digest: str) -> bool:
+    return not image.is_index and any(row.digest == digest for row in image.rows)
 
 
 def _is_path(text: str) -> bool:

@@ -6,7 +6,7 @@ the bytes. A login goes to the registry and to the token server that it names, n
 a registry of https, and never where a redirect leads.
 
 Codes of the errors: ``login-required`` (the registry wants a login, and none is configured),
-``login-refused``, ``permission-denied``, ``no-repository``, ``no-tag``, ``no-registry`` (what
+``login-refused``, ``access-denied``, ``no-repository``, ``no-tag``, ``no-registry`` (what
 answers is none), ``insecure-login``, ``bad-oci-manifest``, ``digest-mismatch``, ``size-mismatch``,
 and those of product.agent.sources.exchange.
 """
@@ -22,6 +22,7 @@ from urllib.parse import quote, urljoin
 from product.agent.errors import AgentError
 from product.agent.net.connections import TransientError
 from product.agent.net.urls import Origin, parse_url, without_login
+from product.agent.settings import DEFAULT_TAG
 from product.agent.sources.exchange import (
     MAX_REDIRECTS,
     HttpStatusError,
@@ -55,6 +56,8 @@ _MAX_ANSWER = 64 * 1024
 _CHUNK = 64 * 1024
 # What registries without the referrers interface answer, and proxies before them.
 _NO_REFERRERS = (400, 404, 405, 406, 501)
+# cosign 2.5 writes the type of the configuration into that index, whatever the manifest says.
+_UNTOLD = (None, "application/vnd.oci.empty.v1+json")
 _SETTING = "registry"
 
 
@@ -65,11 +68,6 @@ class Reference(NamedTuple):
     host: str
     name: str
     tag: str
-
-    @property
-    def address(self) -> str:
-        """As in ``oci://registry.example.com/kubesolo-os:latest``, for people."""
-        return f"oci://{self.host}/{self.name}{'@' if ':' in self.tag else ':'}{self.tag}"
 
 
 class Manifest(NamedTuple):
@@ -102,7 +100,7 @@ def parse_reference(registry: str, tag: str | None = None) -> Reference:
             code="no-server",
             hint="registry= must look like registry.example.com/kubesolo-os",
         )
-    return Reference(base, host, name, tag or "latest")
+    return Reference(base, host, name, tag or DEFAULT_TAG)
 
 
 class Registry:
@@ -190,7 +188,7 @@ class Registry:
     def referrers(
         self, digest: str, artifact_type: str, *, until: float | None = None
     ) -> list[Descriptor]:
-        """Manifests of that type whose subject is ``digest``, as far as the registry tells.
+        """Manifests whose subject is ``digest``: of that type, or of one that nobody told.
 
         A registry without this interface has them in an index by the tag ``sha256-HEX``.
         """
@@ -213,7 +211,7 @@ class Registry:
                     raise
                 return []
         rows = parse_oci_manifest(data, url).rows
-        return [row for row in rows if row.artifact_type == artifact_type]
+        return [row for row in rows if row.artifact_type in (artifact_type, *_UNTOLD)]
 
     def _get(self, path: str, headers: dict[str, str], until: float | None) -> Response:
         """The answer to a request of the repository, once the registry knows who asks.
@@ -344,7 +342,7 @@ class Registry:
         who = "this node's login" if self._login else "somebody without a login"
         return AgentError(
             f"{url} does not let {who} pull {self.reference.name}{_said(response)}",
-            code="permission-denied",
+            code="access-denied",
             hint="the registry's owner must allow it to pull"
             if self._login
             else "set username= and password= in update.conf, or make the repository public",

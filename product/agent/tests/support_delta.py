@@ -104,7 +104,13 @@ def record(kind: int, *values: int | bytes) -> bytes:
 
 
 def written(
-    size: int, records: Iterable[bytes], *, work: int = 1 << 20, block: int = 65536, level: int = 6
+    size: int,
+    records: Iterable[bytes],
+    *,
+    work: int = 1 << 20,
+    block: int = 65536,
+    level: int = 6,
+    version: int = 0,
 ) -> bytes:
     """A whole delta."""
-    return MAGIC + HEADER.pack(size, work, work, block, level) + b"".join(records)
+    return MAGIC + HEADER.pack(size, work, work, block, level, version) + b"".join(records)

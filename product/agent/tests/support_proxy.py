@@ -113,7 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         name = parts.hostname
         asked = http.client.HTTPConnection(self.server.names.get(name, name), parts.port or 80)
         kept = {k: v for k, v in self.headers.items() if not k.lower().startswith("proxy-")}
-        asked.request("GET", parts.path, headers=kept)
+        given = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        asked.request(self.command, parts.path, given or None, headers=kept)
         answer = asked.getresponse()
         body = answer.read()
         asked.close()
@@ -124,6 +125,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    do_POST = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep the tests' output clean."""

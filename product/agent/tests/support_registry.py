@@ -94,7 +94,9 @@ class Content:
                 for row in json.loads(data).get("artifacts", [])
             ]
             layers.append(
-                self.blob(data, "application/vnd.kubesolo.os.manifest.v1+json", name.split(".")[1])
+                self.blob(
+                    data, "application/vnd.kubesolo.os.manifest.v1+json", name.partition(".")[2]
+                )
             )
             platform = {"architecture": PLATFORMS[architecture], "os": "linux"}
             said = {"io.kubesolo.os.channel": channel, "io.kubesolo.os.architecture": architecture}

@@ -181,12 +181,19 @@ def test_a_key_that_is_there_twice_is_a_mistake(tmp_path: Path, again: str) -> N
         ('server="http://a/\n', "not an address like https"),
         ("server=http://a/\x07\n", "which has characters that cannot be printed"),
         ("healthcheck_url=localhost:80\n", "not an http or https URL"),
-        ("registry=https://a.example/b\n", "not a repository like"),
+        ("registry=ftp://a.example/b\n", "not a repository like"),
+        ("registry=a.example\n", "not a repository like"),
+        ("registry=me:word@a.example/b\n", "not a repository like"),
+        ("registry=a.example:99999/b\n", "not a repository like"),
+        ("registry=a.example/b:latest\n", "not a repository like"),
+        ("tag=a b\n", "not a tag, nor a digest"),
+        ("tag=sha256:12\n", "not a tag, nor a digest"),
         ("tag=a b\n", "tag is 'a b', not a tag"),
         ("channel=Stable\n", "channel is 'Stable', not a channel"),
         ("channel=beta # ours\n", "channel is 'beta # ours', not a channel"),
         ("datastore_restore=yes\n", "not one of minor, always, never"),
         ("require_cosign=true\n", "not one of yes, no"),
+        ("usb_updates=yes\n", "not one of install, check, no"),
         ("proxy=socks5://a:1\n", "proxy is 'socks5://a:1', not a proxy like http://"),
         ("proxy=a:3128\n", "not a proxy like http://"),
         ("proxy=http://a:3128/b\n", "not a proxy like http://"),
@@ -386,3 +393,68 @@ def test_a_login_is_for_the_server_that_the_file_names(
     from_pod = load_config(str(path), {"server": given}, server_from_pod=True)
     assert from_pod.server_from_pod
     assert (from_pod.password is not None) == (kept and bool(named))
+
+
+DIGEST = f"sha256:{'0' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("", None),
+        ("server=https://me:word@a/b\n", "https://***@a/b"),
+        ("server=disk:KSOLOUPD/os\n", "disk:KSOLOUPD/os"),
+        ("registry=a.example:5000/b/c\n", "oci://a.example:5000/b/c:latest"),
+        ("registry=http://10.0.2.2:5000/b\ntag=edge\n", "oci://10.0.2.2:5000/b:edge"),
+        (f"registry=oci://a.example/b\ntag={DIGEST}\n", f"oci://a.example/b@{DIGEST}"),
+        ("registry=https://[::1]:5000/b\n", "oci://[::1]:5000/b:latest"),
+    ],
+)
+def test_the_source_of_releases_is_shown_without_a_login(
+    tmp_path: Path, text: str, source: str | None
+) -> None:
+    config = load(tmp_path, text)
+    assert (config.source, config.problems) == (source, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "problem"),
+    [
+        ("server=http://a/\nregistry=a/b\n", {}, "registry and server are both there"),
+        ("tag=x\n", {}, "tag needs registry, too"),
+        ("tag=x\nserver=http://a/\n", {}, "tag needs registry, too"),
+        ("", {"server": "http://a/", "registry": "a/b"}, "given registry and server are both"),
+        ("registry=a/b\n", {"server": "http://a/", "tag": "x"}, "the given tag needs registry"),
+        ("", {"tag": "x"}, "the given tag needs registry"),
+        (
+            "require_cosign=yes\ncosign_key=/k\nregistry=a/b\n",
+            {"server": "http://a/"},
+            "only a registry has such signatures",
+        ),
+    ],
+)
+def test_releases_come_from_one_source(
+    tmp_path: Path, text: str, flags: dict[str, str], problem: str
+) -> None:
+    [found] = load(tmp_path, text, **flags).problems
+    assert problem in found
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "source"),
+    [
+        ("server=http://a/\nregistry=a/b\n", {"server": "http://c/"}, "http://c/"),
+        ("server=http://a/\nregistry=a/b\n", {"registry": "c/d"}, "oci://c/d:latest"),
+        ("server=http://a/\n", {"registry": "c/d", "tag": "x"}, "oci://c/d:x"),
+        ("registry=a/b\ntag=x\n", {"server": "http://c/"}, "http://c/"),
+        ("registry=a/b\ntag=x\n", {"registry": "c/d"}, "oci://c/d:x"),
+        ("registry=a/b\ntag=x\n", {"tag": "y"}, "oci://a/b:y"),
+    ],
+)
+def test_a_flag_names_the_source_in_place_of_the_file(
+    tmp_path: Path, text: str, flags: dict[str, str], source: str
+) -> None:
+    config = load(tmp_path, text, **flags)
+    assert (config.source, config.problems) == (source, ())
+    assert not config.server or not config.registry
+    assert not {"server", "registry"} <= {*config.from_file, *config.from_flags}

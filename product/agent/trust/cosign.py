@@ -16,18 +16,21 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from product.agent.errors import AgentError
+from product.agent.errors import AgentError, ConfigError
 from product.agent.net.connections import TransientError
 from product.agent.sources.oci_manifest import Descriptor, parse_oci_manifest
+from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy, wait_before
 from product.agent.system.files import read_bounded
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
     from product.agent.config import Config
+    from product.agent.sources.oci import OciSource
+    from product.agent.sources.protocol import Source
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -45,6 +48,9 @@ _MAX_SIGNATURE = 256
 # Whoever may push can put this many before the one that counts, and then it is not found.
 MAX_SIGNATURES = 32
 _MAX_SUBJECTS = 64
+# An operator waits for the answer: tries, and seconds between two.
+_TRIES = 3
+_LONGEST_WAIT = 20.0
 
 
 class _Manifest(Protocol):
@@ -76,13 +82,62 @@ class Flaw(Exception):
         self.code = code
 
 
-def approval(config: Config) -> Callable[[Signatures, str], None] | None:
-    """What judges the digest that a tag of ``config``'s registry names; None where nobody asked
-    for that. Raises AgentError ``no-cosign-key``."""
+def demanded_key(config: Config) -> EllipticCurvePublicKey | None:
+    """The key that must have signed a release; None where nobody asked for that.
+
+    Raises AgentError ``no-cosign-key``, ConfigError where releases come from no registry.
+    """
     if config.require_cosign != "yes":
         return None
-    key = load_key(config.cosign_key)
-    return lambda registry, digest: require_signature(registry, digest, key)
+    if not config.registry:
+        raise ConfigError(
+            f"require_cosign is yes, and {config.source} is no registry: only there are such "
+            "signatures",
+            hint="set registry= in place of server=, or take require_cosign out of update.conf",
+        )
+    return load_key(config.cosign_key)
+
+
+def require_signed_release(
+    source: Source, digest: str, key: EllipticCurvePublicKey, policy: FetchPolicy = DEFAULT_POLICY
+) -> None:
+    """Return where ``key`` signed what the registry has of the release whose manifest.json has the
+    SHA-256 ``digest``: its own image, or the index that names that image.
+
+    An image counts by what it lists, not by what it calls itself. Raises AgentError.
+    """
+    from product.agent.sources.oci import OciSource
+
+    assert isinstance(source, OciSource), "the configuration names a registry"
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return _require_signed(source, f"sha256:{digest}", key)
+        except TransientError as error:
+            wait = wait_before(policy, tries, error.retry_after)
+            if tries >= min(policy.tries, _TRIES) or wait > _LONGEST_WAIT:
+                raise
+            source.pause(wait)
+
+
+def _require_signed(source: OciSource, digest: str, key: EllipticCurvePublicKey) -> None:
+    refusals: list[AgentError] = []
+    for image in source.holding(digest):
+        try:
+            return require_signature(source.registry, image, key)
+        except AgentError as error:
+            if not error.code.startswith("cosign-"):
+                raise
+            refusals.append(error)
+    if not refusals:
+        raise AgentError(
+            f"{source.address} has no image of the release {digest}, so none is signed",
+            code="cosign-unsigned",
+            hint="the publisher must push with kubesolo-release push, and sign what that names",
+        )
+    # One that says more than that there is nothing.
+    raise next((each for each in refusals if each.code != "cosign-unsigned"), refusals[0])
 
 
 def load_key(path: str | None) -> EllipticCurvePublicKey:

@@ -61,6 +61,11 @@ def find_release(
         raise ConfigError("no pubkey is configured", hint="set pubkey= in update.conf, or --pubkey")
     from product.agent.trust import client as trust
 
+    key = None
+    if config.require_cosign == "yes":
+        from product.agent.trust.cosign import demanded_key
+
+        key = demanded_key(config)
     release = trust.find_release(
         source,
         config,
@@ -69,7 +74,13 @@ def find_release(
         release_file=node.paths.release,
         known_time=node.paths.known_time,
     )
-    return None if release is None or _runs(node, release) else release
+    if release is None or _runs(node, release):
+        return None
+    if key is not None:
+        from product.agent.trust.cosign import require_signed_release
+
+        require_signed_release(source, release.digest, key)
+    return release
 
 
 def open_source(config: Config, interrupt: Callable[[], None] | None = None) -> Source:
@@ -77,12 +88,14 @@ def open_source(config: Config, interrupt: Callable[[], None] | None = None) -> 
 
     ``interrupt`` is called while it is waited for, and raises what ends that.
     """
-    if not config.server:
-        raise ConfigError("no server is configured", hint="set server= in update.conf, or --server")
+    if not config.source:
+        raise ConfigError(
+            "no server is configured, and no registry",
+            hint="set server= or registry= in update.conf, or --server or --registry",
+        )
     from product.agent.sources.configured import configured_source
-    from product.agent.trust.cosign import approval
 
-    return configured_source(config, interrupt=interrupt, approve=approval(config))
+    return configured_source(config, interrupt=interrupt)
 
 
 def _runs(node: Node, release: TrustedRelease) -> bool:

@@ -27,6 +27,13 @@ def indented(pem: str) -> str:
     return "|\n" + "".join(f"      {line}\n" for line in pem.splitlines())
 
 
+@pytest.mark.parametrize("text", ["no", "'no'", "check", "install"])
+def test_sticks_are_left_alone_by_a_bare_no(text: str) -> None:
+    found = files(f"updates:\n  usb_updates: {text}\n")
+    line = found["/etc/kubesolo/update.conf"][0].splitlines()[-1]
+    assert line == "usb_updates=" + text.strip("'")
+
+
 def test_nothing_is_nothing() -> None:
     assert plan("") == Plan((), ("user-data:1:1: the file sets nothing",))
     assert plan_network(load_network(b"version: 2\n")) == Plan((), ())
@@ -133,6 +140,7 @@ def test_update_conf_is_read_by_the_agent_as_it_was_meant(tmp_path: object) -> N
         ("rate_limit: 2m", "rate_limit", "is not bytes a second"),
         ("require_cosign: perhaps", "require_cosign", "needs true or false"),
         ("require_cosign: true", "require_cosign", "needs cosign_key"),
+        ("usb_updates: often", "usb_updates", "is not one of install, check, no"),
         ("username: me", "username", "needs password, too"),
         ("password: [hunter22]", "password", "needs text, found a list"),
         ('password: "hunter22\\n"', "password", "characters that cannot be printed"),
@@ -148,6 +156,14 @@ def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) 
     assert problem.key == f"updates.{key}"
     assert said in problem.message
     assert "hunter22" not in str(problem)
+
+
+def test_a_node_that_is_told_of_a_registry_looks_by_itself() -> None:
+    body = "updates:\n  registry: http://10.0.2.2:5000/kubesolo-os\n  tag: edge\n"
+    [(text, _)] = files(body).values()
+    assert text.splitlines()[1:] == [
+        "registry=http://10.0.2.2:5000/kubesolo-os", "tag=edge", "check_interval=360",
+    ]  # fmt: skip
 
 
 def client_files() -> tuple[str, str, str]:
@@ -174,7 +190,7 @@ def client_files() -> tuple[str, str, str]:
 def test_how_the_source_is_reached(tmp_path: object) -> None:
     certificate, key, public = client_files()
     body = (
-        "updates:\n  server: https://updates.example.org/\n  proxy: http://proxy.example:3128\n"
+        "updates:\n  registry: registry.example.org/os\n  proxy: http://proxy.example:3128\n"
         "  no_proxy: [localhost, .example.com]\n  username: me\n  password: ' a \"b'\n"
         "  rate_limit: 2M\n  require_cosign: yes\n"
         f"  ca_certificates: {indented(certificate)}  client_certificate: {indented(certificate)}"

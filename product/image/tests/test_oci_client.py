@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -101,6 +102,21 @@ def test_check_prints_and_exits_as_the_agent_does(world: World, client: Client) 
 
 
 @pytest.mark.usefixtures("host")
+def test_a_registry_is_named_in_place_of_a_server(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[str] = []
+    monkeypatch.setattr(
+        sys.modules["product.agent.trust.client"],
+        "find_release",
+        lambda source, config, **_: named.append(source.address),
+    )
+    for tag in ("", "edge"):
+        client.run("check", KUBESOLO_REGISTRY="r.example:5000/os", KUBESOLO_TAG=tag)
+    assert named == ["oci://r.example:5000/os:latest", "oci://r.example:5000/os:edge"]
+
+
+@pytest.mark.usefixtures("host")
 def test_apply_is_answered_before_the_reboot(
     world: World, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +152,10 @@ def test_several_lines_and_quotes_come_through(world: World, client: Client) -> 
         (("check",), {"KUBESOLO_SERVER": "ftp://x"}, "not an http or https address"),
         (("check",), {"KUBESOLO_SERVER": 'http://x", "y": "'}, "which is not an address"),
         (("check",), {"KUBESOLO_SERVER": "http://x\ny"}, "which is not an address"),
+        (("check",), {"KUBESOLO_REGISTRY": 'r.example/os"'}, "which name no repository"),
+        (("check",), {"KUBESOLO_REGISTRY": "r/os", "KUBESOLO_TAG": "a b"}, "name no repository"),
+        (("check",), {"KUBESOLO_TAG": "x"}, "of no registry"),
+        (("check",), {"KUBESOLO_REGISTRY": "r/os", "KUBESOLO_SERVER": "http://x"}, "both set"),
         (("check",), {"KUBESOLO_NAME": "../x"}, "cannot name a request"),
         (("check",), {"KUBESOLO_NAME": "A"}, "cannot name a request"),
         (("check",), {"KUBESOLO_NAME": "a" * 64}, "more than 63"),

@@ -40,6 +40,16 @@ def test_the_server_is_one_value() -> None:
     ]
 
 
+def test_the_registry_and_its_tag_are_two_values() -> None:
+    named = render("updates", registry="http://10.0.2.2:5000/kubesolo-os", tag="edge")
+    assert changed(render("updates"), named) == [
+        '-   registry: ""',
+        '+   registry: "http://10.0.2.2:5000/kubesolo-os"',
+        '-   tag: ""',
+        '+   tag: "edge"',
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -47,6 +57,11 @@ def test_the_server_is_one_value() -> None:
         ({"kubernetes": "1"}, "no version of Kubernetes"),
         ({"kubernetes": "latest"}, "no version of Kubernetes"),
         ({"server": "ftp://x"}, "no http or https address"),
+        ({"registry": "r.example"}, "no repository like"),
+        ({"registry": 'r.example/os"'}, "no repository like"),
+        ({"tag": "x"}, "no tag of a registry"),
+        ({"registry": "r.example/os", "tag": "a b"}, "no tag of a registry"),
+        ({"registry": "r.example/os", "server": "http://x"}, "both there"),
         ({"server": 'http://x"\n  a: b'}, "no http or https address"),
     ],
 )

@@ -87,10 +87,8 @@ def test_deltas_start_from_the_releases_before(publisher: Publisher) -> None:
     publisher.publish("0.2.0")
     publisher.publish("0.3.0")
     found = publisher.publish("0.4.0", releases=2)
-    assert [delta.source for delta in found] == [
-        publisher.digest("0.3.0"),
-        publisher.digest("0.2.0"),
-    ]
+    sources = [publisher.digest(version) for version in ("0.3.0", "0.2.0")]
+    assert [delta.source for delta in found] == sources
     for delta in found:
         assert (delta.name, delta.target) == (ROOT_NAME, publisher.digest("0.4.0"))
         assert delta.size < 0.1 * (publisher.slots["0.4.0"] / ROOT_NAME).stat().st_size
@@ -116,9 +114,8 @@ def test_what_is_too_large_is_not_offered(publisher: Publisher) -> None:
     assert publisher.publish("0.2.0", limit=0.01) == ()
     assert "more than 0.01 %" in publisher.told[-1]
     names = {file.name for file in (publisher.directory / "artifacts").iterdir()}
-    manifests = [
-        Manifest.parse((slot / MANIFEST_NAME).read_bytes()) for slot in publisher.slots.values()
-    ]
+    slots = publisher.slots.values()
+    manifests = [Manifest.parse((slot / MANIFEST_NAME).read_bytes()) for slot in slots]
     assert names <= {artifact.sha256 for m in manifests for artifact in m.artifacts}
 
 

@@ -25,8 +25,9 @@ kubesolo-release() {{ PYTHONPATH={ROOT} "{sys.executable}" -m product.release "$
 """
 # What nodes get after each block, of the channels stable and beta.
 SERVED = [
-    (None, None), (None, "0.2.0"), ("0.2.0", "0.2.0"), ("0.2.0", "0.2.0"), ("0.2.0", "0.2.0"),
+    (None, None), (None, "0.2.0"), (None, "0.2.0"), ("0.2.0", "0.2.0"), ("0.2.0", "0.2.0"),
     ("0.2.0", "0.2.0"), ("0.2.0", "0.2.0"), ("0.2.0", "0.2.0"), ("0.2.0", "0.2.0"),
+    ("0.2.0", "0.2.0"),
 ]  # fmt: skip
 
 

@@ -23,15 +23,14 @@ from product.manifest import ARTIFACT_NAMES, Artifact, Manifest
 from product.release import channels
 from product.release.cli import main
 from product.release.errors import RegistryError
-from product.release.keys import KeyDirectory
 from product.release.oras import Access, Reference
 from product.release.push import push
 from product.release.repository import Repository
 from product.release.state import read_state
 from product.release.tests.slotfiles import make_slot
+from scenarios.sources.tests.publisher import Publisher
 
 LOGIN = Login("publisher", "p:ss word")
-ARCHITECTURES = ("x86_64", "aarch64")
 
 
 @pytest.fixture(scope="module")
@@ -50,37 +49,14 @@ def registry(tmp_path: Path, tools: HostTools) -> Iterator[Registry]:
         yield registry
 
 
-class World:
-    """A publisher in a folder: keys, a repository with both architectures, and its home."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.directory = folder / "repository"
-        self.keys = KeyDirectory.generate(folder / "keys")
-        self.repository = Repository.create(self.directory, self.keys)
-        for architecture in ARCHITECTURES:
-            self.publish("0.2.0", architecture)
-
-    def publish(self, version: str, architecture: str = "x86_64", channel: str = "stable") -> None:
-        slot = make_slot(self.folder / f"{version}-{architecture}-{channel}", version, architecture)
-        least = None if version == "0.2.0" else "0.2.0"
-        self.repository.publish(
-            slot, channel=channel, notes="A new\nkernel", min_compatible_version=least
-        )
-
-    def push(self, registry: Registry, *more: str, name: str = "os/kubesolo:stable") -> int:
-        scheme = [] if registry.url.startswith("https") else ["--plain-http"]
-        return main(["push", str(self.directory), f"{registry.host}/{name}", *scheme, *more])
-
-
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Publisher:
     monkeypatch.setenv("KUBESOLO_CACHE", str(Cache().root))
     # No login of whoever runs the tests counts.
     monkeypatch.setenv("HOME", str(tmp_path / "publisher"))
     monkeypatch.delenv("DOCKER_CONFIG", raising=False)
     (tmp_path / "publisher").mkdir()
-    return World(tmp_path)
+    return Publisher(tmp_path)
 
 
 def get(registry: Registry, path: str) -> bytes:
@@ -119,7 +95,7 @@ def uploads(registry: Registry) -> set[str]:
 
 
 def test_the_registry_holds_what_the_contract_says(
-    world: World, registry: Registry, capsys: pytest.CaptureFixture[str]
+    world: Publisher, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.publish("0.3.0")
     world.publish("0.3.0", channel="beta")
@@ -184,7 +160,7 @@ def test_the_registry_holds_what_the_contract_says(
             assert get(registry, f"blobs/sha256:{hashlib.sha256(data).hexdigest()}") == data
 
 
-def test_only_what_nodes_need_is_uploaded(world: World, registry: Registry) -> None:
+def test_only_what_nodes_need_is_uploaded(world: Publisher, registry: Registry) -> None:
     world.publish("0.3.0")
     assert world.push(registry) == 0
     gone = (world.folder / "0.2.0-x86_64-stable/vmlinuz").read_bytes()
@@ -193,7 +169,7 @@ def test_only_what_nodes_need_is_uploaded(world: World, registry: Registry) -> N
 
 
 def test_a_second_push_uploads_only_what_is_new(
-    world: World, registry: Registry, capsys: pytest.CaptureFixture[str]
+    world: Publisher, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert world.push(registry) == 0
     before = uploads(registry)
@@ -208,7 +184,7 @@ def test_a_second_push_uploads_only_what_is_new(
     assert "files were new there" in capsys.readouterr().out
 
 
-def test_the_tag_moves_last(world: World, registry: Registry) -> None:
+def test_the_tag_moves_last(world: Publisher, registry: Registry) -> None:
     assert world.push(registry) == 0
     written = [each.path for each in registry.requests() if each.method == "PUT"]
     assert written[-1] == "/v2/os/kubesolo/manifests/stable"
@@ -216,7 +192,7 @@ def test_the_tag_moves_last(world: World, registry: Registry) -> None:
 
 
 def test_the_same_repository_has_the_same_digests(
-    world: World, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Publisher, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert world.push(registry, "--json") == 0
     first = json.loads(capsys.readouterr().out)
@@ -229,7 +205,7 @@ def test_the_same_repository_has_the_same_digests(
 
 
 def test_other_tools_read_it(
-    world: World, registry: Registry, tools: HostTools, skopeo: HostTools, tmp_path: Path
+    world: Publisher, registry: Registry, tools: HostTools, skopeo: HostTools, tmp_path: Path
 ) -> None:
     assert world.push(registry) == 0
     name = f"{registry.host}/os/kubesolo:stable"
@@ -257,7 +233,7 @@ def test_other_tools_read_it(
 
 
 def test_a_copy_to_another_registry_serves_the_same(
-    world: World, registry: Registry, tools: HostTools, skopeo: HostTools, tmp_path: Path
+    world: Publisher, registry: Registry, tools: HostTools, skopeo: HostTools, tmp_path: Path
 ) -> None:
     assert world.push(registry) == 0
     with Registry(tools=tools, runs=tmp_path / "runs") as mirror:
@@ -274,7 +250,7 @@ def test_a_copy_to_another_registry_serves_the_same(
 
 
 def test_a_login_by_arguments_and_by_dockers_file(
-    world: World,
+    world: Publisher,
     tools: HostTools,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -304,7 +280,7 @@ def test_a_login_by_arguments_and_by_dockers_file(
 
 
 def test_a_password_is_in_no_argument(
-    world: World,
+    world: Publisher,
     tools: HostTools,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -325,7 +301,7 @@ def test_a_password_is_in_no_argument(
 
 
 def test_a_private_authority(
-    world: World, tools: HostTools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Publisher, tools: HostTools, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pem = certificate(tmp_path)
     with Registry(tools=tools, runs=tmp_path / "runs", tls=Tls(pem, pem)) as registry:
@@ -335,14 +311,16 @@ def test_a_private_authority(
 
 
 def test_plain_http_is_asked_for(
-    world: World, registry: Registry, capsys: pytest.CaptureFixture[str]
+    world: Publisher, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["push", str(world.directory), f"{registry.host}/os/kubesolo"]) == 1
     error = capsys.readouterr().err
     assert "add --plain-http" in error
 
 
-def test_a_push_that_is_cut_off_leaves_the_former_state(world: World, registry: Registry) -> None:
+def test_a_push_that_is_cut_off_leaves_the_former_state(
+    world: Publisher, registry: Registry
+) -> None:
     assert world.push(registry) == 0
     served = get(registry, "manifests/stable")
     slot = make_slot(world.folder / "large", "0.3.0")
@@ -376,20 +354,20 @@ def described(file: Path) -> Artifact:
 
 
 def test_what_does_not_verify_is_not_pushed(
-    world: World, registry: Registry, capsys: pytest.CaptureFixture[str]
+    world: Publisher, registry: Registry, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = (world.folder / "0.2.0-x86_64-stable/vmlinuz").read_bytes()
     file = world.directory / "artifacts" / hashlib.sha256(data).hexdigest()
     file.write_bytes(b"damaged")
     assert world.push(registry, "--force") == 1
     error = capsys.readouterr().err
-    assert "is not pushed, nodes would refuse it: stable/x86_64/manifest.json: vmlinuz" in error
+    assert f"nodes would refuse {world.directory}: stable/x86_64/manifest.json: vmlinuz" in error
     assert "kubesolo-release verify" in error
     assert [each for each in registry.requests() if each.method != "GET"] == []
 
 
 def test_newer_metadata_are_not_replaced_by_older(
-    world: World, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Publisher, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(world.directory, tmp_path / "backup")
     world.publish("0.3.0")
@@ -406,7 +384,7 @@ def test_newer_metadata_are_not_replaced_by_older(
 
 
 def test_two_that_were_signed_apart_are_told(
-    world: World, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Publisher, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(world.directory, tmp_path / "copy")
     world.publish("0.3.0")
@@ -419,17 +397,17 @@ def test_two_that_were_signed_apart_are_told(
 
 
 def test_a_strangers_repository_is_not_replaced(
-    world: World, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Publisher, registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "stranger").mkdir()
-    assert World(tmp_path / "stranger").push(registry) == 0
+    assert Publisher(tmp_path / "stranger").push(registry) == 0
     world.publish("0.3.0")
     assert world.push(registry) == 1
     assert "begins with other root keys" in capsys.readouterr().err
 
 
 def test_an_image_under_the_name_is_not_replaced(
-    world: World,
+    world: Publisher,
     registry: Registry,
     tools: HostTools,
     tmp_path: Path,
@@ -445,7 +423,7 @@ def test_an_image_under_the_name_is_not_replaced(
 
 
 def test_what_oras_made_of_a_directory_is_recognised(
-    world: World, registry: Registry, tools: HostTools, tmp_path: Path
+    world: Publisher, registry: Registry, tools: HostTools, tmp_path: Path
 ) -> None:
     files = [
         str(path.relative_to(world.directory))
@@ -477,7 +455,7 @@ def test_what_oras_made_of_a_directory_is_recognised(
     ],
 )
 def test_a_wrong_name_is_a_clear_error(
-    world: World, name: str, words: str, capsys: pytest.CaptureFixture[str]
+    world: Publisher, name: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["push", str(world.directory), name, "--plain-http"]) == 1
     assert words in capsys.readouterr().err
@@ -493,7 +471,7 @@ def test_a_wrong_name_is_a_clear_error(
     ],
 )
 def test_settings_that_cannot_be(
-    world: World,
+    world: Publisher,
     more: list[str],
     words: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -505,13 +483,13 @@ def test_settings_that_cannot_be(
 
 
 def test_a_directory_that_is_no_repository(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: Publisher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["push", str(tmp_path / "publisher"), "127.0.0.1:1/os"]) == 1
     assert "is not a release repository" in capsys.readouterr().err
 
 
-def test_a_promoted_release_is_uploaded_once(world: World, registry: Registry) -> None:
+def test_a_promoted_release_is_uploaded_once(world: Publisher, registry: Registry) -> None:
     assert world.push(registry) == 0
     before = uploads(registry)
     channels.promote(world.repository, "stable", "beta")

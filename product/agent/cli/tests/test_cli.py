@@ -188,6 +188,7 @@ def test_status_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
         "datastore",
         "maintenance",
         "settings",
+        "source",
         "schedule",
         "last_check",
         "inhibitors",

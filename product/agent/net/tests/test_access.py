@@ -214,6 +214,9 @@ def test_a_server_that_a_pod_names_goes_around_the_proxy(server: http.Server) ->
         through(proxy, server, "pod.example.com")
         settings = config(named(server, host="pod.example.com"), proxy=proxy.url)
         settings = settings._replace(server_from_pod=True)
+        own = access_for(settings)
+        assert own is not None
+        assert own.proxy is None
         for access in (access_for(settings), Access(parse_url(proxy.url))):
             with (
                 Connections(
@@ -234,6 +237,25 @@ def test_a_private_authority_counts_beside_the_systems(
         with served(tmp_path / f"tls{number}", server_context(one.issue("server"))) as server:
             address = named(server, "https", "127.0.0.1")
             assert fetch(config(address, ca_certificates=str(authority.path))) == CONTENT
+
+
+def test_a_sites_authority_may_lack_extensions(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest's Python demands them of all others."""
+    real = ssl.create_default_context
+
+    def strict() -> ssl.SSLContext:
+        context = real()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    with served(tmp_path / "tls", server_context(authority.issue("server"))) as server:
+        settings = config(named(server, "https", "127.0.0.1"))
+        assert fetch(settings._replace(ca_certificates=str(authority.path))) == CONTENT
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+        assert refusal(settings).code == "certificate-untrusted"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,13 @@ def test_a_short_interval_is_not_waited_for_longer_than_itself() -> None:
     assert 60 <= (seconds_until(config(1), "edge-07", first=True) or 0) < 66
 
 
+def test_a_registry_is_looked_at_as_a_server_is() -> None:
+    settings = config(360)._replace(server=None)
+    assert seconds_until(settings, "edge-07", first=True) is None
+    settings = settings._replace(registry="registry.example.com/kubesolo-os")
+    assert seconds_until(settings, "edge-07", first=False) == 360 * 60
+
+
 def test_a_jitter_of_ones_own() -> None:
     settings = config(360)._replace(check_jitter=180)
     first = [seconds_until(settings, name, first=True) or 0 for name in NODES]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 from pathlib import Path
 
 import pytest
 
 from product.agent.errors import AgentError
-from product.agent.slots import delta as module
 from product.agent.slots.delta import (
     BLOCK,
     COPY,
@@ -228,10 +228,10 @@ def test_no_more_work_than_was_announced(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        (b"KSDELTA2" + bytes(29), "no delta of this format"),
-        (MAGIC + HEADER.pack(5, 0, 0, 0, 0), "a delta to 5 bytes, not to 4000000"),
-        (MAGIC + HEADER.pack(ENOUGH, 0, 0, 1 << 30, 6), "blocks of"),
-        (MAGIC + HEADER.pack(ENOUGH, 0, 0, 65536, 99), "level 99"),
+        (b"KSDELTA2" + bytes(33), "no delta of this format"),
+        (MAGIC + HEADER.pack(5, 0, 0, 0, 0, 0), "a delta to 5 bytes, not to 4000000"),
+        (MAGIC + HEADER.pack(ENOUGH, 0, 0, 1 << 30, 6, 0), "blocks of"),
+        (MAGIC + HEADER.pack(ENOUGH, 0, 0, 65536, 99, 0), "level 99"),
         (MAGIC + b"\0", "ends too early"),
     ],
 )
@@ -240,11 +240,17 @@ def test_headers_of_strangers(bench: Bench, header: bytes, reason: str) -> None:
         bench.apply(header, bytes(ENOUGH))
 
 
+def test_another_version_of_the_library(bench: Bench) -> None:
+    with pytest.raises(DeltaError, match="needs libzstd number 10499") as caught:
+        bench.apply(written(ENOUGH, [record(END)], version=10499), bytes(ENOUGH))
+    assert caught.value.code == "delta-unsupported"
+
+
 def test_a_slow_node_gives_up_and_leaves_a_beginning(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed = iter(range(10_000))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(passed)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(passed)))
     with pytest.raises(DeltaError) as caught:
         bench.apply(bench.delta, budget=5.0)
     assert caught.value.code == "delta-slow"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from product.agent.errors import AgentError
+from product.agent.net.access import Access
 from product.agent.sources.artifact import fetch_artifact
 from product.agent.sources.http import HttpSource
 from product.agent.sources.oci import OciSource
@@ -76,7 +77,9 @@ def in_a_registry_by_oras(base: Path, tools: HostTools) -> Iterator[Open]:
         server.ask_for_token()
         server.token_login = registry.BASIC
         server.token_uses = 1
-        yield lambda: OciSource(server.place, pushed["digest"], policy=POLICY, login=registry.BASIC)
+        yield lambda: OciSource(
+            server.place, pushed["digest"], policy=POLICY, access=Access(login=registry.BASIC)
+        )
 
 
 SOURCES = [over_http, on_a_disk, in_a_registry, in_a_registry_by_oras]

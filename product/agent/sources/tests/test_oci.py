@@ -218,7 +218,7 @@ def test_hostile_content_has_a_name(server: support.Server, push: Push, code: st
         (http.tampered, "digest-mismatch"),
         (http.cut_after(3), "server-unreachable"),
         (http.status(404), "server-unreachable"),
-        (http.status(403), "permission-denied"),
+        (http.status(403), "access-denied"),
         (http.replaced(b"<html>", "text/html"), "captive-portal"),
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 from product.agent.errors import AgentError
 from product.agent.net.connections import Connections, TransientError
 from product.agent.net.tests.support_tls import certificate
+from product.agent.settings import registry_address
 from product.agent.sources.oci_manifest import Descriptor
 from product.agent.sources.registry import Manifest, Registry, parse_reference
 from product.agent.tests import support_http as http
@@ -99,8 +100,8 @@ def authorizations(server: support.Server, path: str = "/v2/") -> list[str | Non
 def test_a_reference_is_by_https_unless_it_says_http(
     registry: str, tag: str | None, base: str, address: str
 ) -> None:
-    found = parse_reference(registry, tag)
-    assert (found.base, found.address) == (base, address)
+    assert parse_reference(registry, tag).base == base
+    assert registry_address(registry, tag) == address
 
 
 @pytest.mark.parametrize("registry", ["", "r.example", "ftp://r/os", "me:w@r.example/os", "r:x/os"])
@@ -313,7 +314,7 @@ def test_a_token_server_that_is_none_is_named(
         (http.replaced(b'{"token": "a\\r\\nX-Evil: 1"}'), "no-registry"),
         (http.replaced(b'{"token": "\\u00e4"}'), "no-registry"),
         (http.replaced(b"<html>", "text/html"), "captive-portal"),
-        (http.status(403), "permission-denied"),
+        (http.status(403), "access-denied"),
         (http.status(404), "server-unreachable"),
         (http.status(405), "server-unreachable"),
         (http.status(500), "server-unreachable"),
@@ -380,8 +381,8 @@ def test_no_error_shows_the_signature_of_a_link(client: Client, server: support.
 @pytest.mark.parametrize(
     ("behaviour", "code", "transient"),
     [
-        (http.status(403), "permission-denied", False),
-        (http.status(403, b'{"errors": [{"code": "DENIED"}]}'), "permission-denied", False),
+        (http.status(403), "access-denied", False),
+        (http.status(403, b'{"errors": [{"code": "DENIED"}]}'), "access-denied", False),
         (http.status(404), "no-tag", False),
         (http.status(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}'), "no-tag", False),
         (http.status(404, b'{"errors": [{"code": "NAME_UNKNOWN"}]}'), "no-repository", False),
@@ -523,7 +524,7 @@ def test_a_registry_without_referrers_has_them_by_a_tag(
     ("behaviour", "code"),
     [
         (http.status(503), "server-unreachable"),
-        (http.status(403), "permission-denied"),
+        (http.status(403), "access-denied"),
         (http.replaced(b"{", INDEX), "bad-oci-manifest"),
         (http.endless, "bad-oci-manifest"),
     ],

@@ -13,10 +13,12 @@ import pytest
 from product.agent.errors import BusyError
 from product.agent.slots import delta as slot_delta
 from product.agent.slots import zstd
+from product.agent.slots.store import SlotStore
 from product.agent.tests.support_delta import locked_library, make_pair
 from product.agent.tests.support_http import Server, serve
 from product.agent.tests.world import FakeRelease, World
 from product.agent.update import attempt, deltas
+from product.agent.update.gates import room_needed
 from product.deltas import Delta, parse_deltas
 from product.image.tools import HostTools
 from product.manifest import ROOT_NAME
@@ -134,7 +136,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: Site) -> Iterat
 def instead(place: Place, data: bytes) -> Iterator[None]:
     """The delta's file has other bytes, and the signature is over those."""
     changed = place.site.delta._replace(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    real = attempt.choose
+    real = deltas.choose
 
     def choose(*arguments: object) -> deltas.Chosen:
         chosen = real(*arguments)  # type: ignore[arg-type]
@@ -294,8 +296,8 @@ def test_short_of_memory(place: Place, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_slot_with_room_for_the_release_alone(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need = deltas.room_needed(place.site.new.manifest)
-    monkeypatch.setattr(deltas.SlotStore, "capacity", lambda *_: need + 10)
+    need = room_needed(place.site.new.manifest)
+    monkeypatch.setattr(SlotStore, "capacity", lambda *_: need + 10)
     assert place.apply() == 0
     place.staged()
     assert "has room for" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from product.agent.tests.support_proxy import serve_proxy
 from product.agent.tests.world import FakeRelease, World
 
 GOOD = FakeRelease("0.2.0")
@@ -119,6 +120,22 @@ def test_a_server_that_never_answers_keeps_nobody_waiting(world: World) -> None:
         os.set_blocking(reader, False)
         assert os.read(reader, 1) == b""
         os.close(reader)
+
+
+def test_it_goes_through_the_proxy_and_never_with_the_login_of_releases(
+    world: World, receiver: Receiver
+) -> None:
+    with serve_proxy() as proxy:
+        proxy.names["hooks.example.com"] = "127.0.0.1"
+        address = f"http://hooks.example.com:{receiver.server_port}"
+        point(world, f"{address}/hook")
+        with Path(world.paths.config).open("a") as config:
+            config.write(f"proxy={proxy.url}\nusername=edge\npassword=open sesame\n")
+        world.offered = GOOD
+        assert world.run("apply") == 0
+        assert len(receiver.wait(3)) == 3
+        assert set(proxy.seen) == {("POST", f"{address}/hook")}
+    assert set(receiver.logins) == {None}
 
 
 def test_no_login_is_told(world: World, receiver: Receiver) -> None:

@@ -1,0 +1,72 @@
+"""A USB stick that is plugged into a running machine, and pulled out again.
+
+The machine needs a controller of the right name: ``extra=CONTROLLER`` in its specification.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from harness.journal.journal import Event, Source
+from harness.qemu.machine import Machine
+
+_BUS = "sticks"
+CONTROLLER = ("-device", f"qemu-xhci,id={_BUS}")
+# Seconds that the guest may take to let go of a device.
+_PULL_SECONDS = 30.0
+
+
+class Stick:
+    """A raw ``image``, which is never written; ``rate`` limits its reading to bytes a second."""
+
+    _numbers = itertools.count(1)
+
+    def __init__(self, machine: Machine, image: Path, *, rate: int | None = None) -> None:
+        self._machine = machine
+        self._image = image
+        self._rate = rate
+        self._name = ""
+
+    def plug(self) -> None:
+        """Plug it in; each time it is another device to the guest."""
+        assert not self._name, "it is plugged in already"
+        number = next(self._numbers)
+        node = f"stick{number}-data"
+        machine = self._machine
+        file = {"driver": "file", "filename": str(self._image), "read-only": True}
+        disk = {"driver": "raw", "read-only": True, "file": file}
+        if self._rate is None:
+            machine.qmp("blockdev-add", **{"node-name": node, **disk})
+        else:
+            group = f"stick{number}-slow"
+            limits = {"bps-read": self._rate}
+            machine.qmp("object-add", **{"qom-type": "throttle-group", "id": group,
+                                         "limits": limits})  # fmt: skip
+            machine.qmp("blockdev-add", **{"node-name": node, "driver": "throttle",
+                                           "throttle-group": group, "read-only": True,
+                                           "file": disk})  # fmt: skip
+        self._name = f"stick{number}"
+        machine.qmp(
+            "device_add", driver="usb-storage", id=self._name, bus=f"{_BUS}.0", drive=node,
+            removable=True,
+        )  # fmt: skip
+        machine.journal.append(Source.FAULT, "fired", f"USB stick {self._image.name} plugged in")
+
+    def pull(self) -> None:
+        """Pull it out; returns when QEMU has no such device any more."""
+        assert self._name, "it is not plugged in"
+        machine, name = self._machine, self._name
+        since = machine.journal.cursor
+        machine.qmp("device_del", id=name)
+
+        def gone(event: Event) -> bool:
+            return (event.source, event.kind, event.text) == (
+                Source.QMP, "event", "DEVICE_DELETED",
+            ) and event.data.get("device") == name  # fmt: skip
+
+        machine.journal.wait(
+            gone, f"the end of {name}", machine.deadline(_PULL_SECONDS), since=since
+        )
+        self._name = ""
+        machine.journal.append(Source.FAULT, "fired", f"USB stick {self._image.name} pulled out")
