@@ -76,7 +76,7 @@ def test_a_release_comes_through_all_of_it(
             ({"ca_certificates": None}, "certificate-untrusted"),
             ({"proxy": proxy.url}, "proxy-login-required"),
         ):
-            assert _finds(config._replace(**change), tmp_path) == code  # type: ignore[arg-type]
+            assert _finds(config._replace(**change), tmp_path) == code
         # Go's server may hang up before it says why.
         assert _finds(config._replace(client_certificate=None), tmp_path) in (
             "client-certificate-required", "server-unreachable",
