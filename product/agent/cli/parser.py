@@ -35,9 +35,9 @@ MODULES = {
 }
 
 CONFIG_FLAGS = (
-    ("server", str, "URL", "base URL of the release repository"),
-    ("registry", str, "NAME", "OCI registry and repository"),
-    ("tag", str, "TAG", "tag in the registry"),
+    ("server", str, "URL", "base URL of the release repository, or disk:LABEL/FOLDER"),
+    ("registry", str, "NAME", "in its place, as registry.example.com/kubesolo-os"),
+    ("tag", str, "TAG", "tag or digest in the registry, latest unless said"),
     ("channel", str, "NAME", "channel to follow"),
     ("pubkey", str, "FILE", "PEM file of the keys that may sign the first root"),
     ("maintenance_window", str, "HH:MM-HH:MM", "when to update, in local time"),

@@ -68,7 +68,7 @@ def access_for(config: Config, address: str | None = None) -> Access | None:
         raise AgentError(
             f"the bearer token is not sent to {home.host} over http, where everybody could read it",
             code="insecure-login",
-            hint="set server= in update.conf to an https:// address, or take bearer_token= out",
+            hint="set an https:// address in update.conf, or take bearer_token= out",
         )
     return Access(
         # Only the proxy itself would know where a name leads that a pod gave (net/guard.py).

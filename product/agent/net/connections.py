@@ -320,7 +320,7 @@ class Connections:
             named = explain(error, origin.header, proved=proved)
             if named is not None:
                 return named
-        hint = "check the network, and server= in update.conf"
+        hint = "check the network, and the address in update.conf"
         if origin.scheme == "https" and isinstance(error, ConnectionError):
             # What it said of that is lost where it closes before the request was read.
             hint += "; a server may hang up on whoever shows no client certificate"

@@ -150,6 +150,14 @@ def test_a_wrong_value_of_updates_is_one_error(block: str, key: str, said: str) 
     assert "hunter22" not in str(problem)
 
 
+def test_a_node_that_is_told_of_a_registry_looks_by_itself() -> None:
+    body = "updates:\n  registry: http://10.0.2.2:5000/kubesolo-os\n  tag: edge\n"
+    [(text, _)] = files(body).values()
+    assert text.splitlines()[1:] == [
+        "registry=http://10.0.2.2:5000/kubesolo-os", "tag=edge", "check_interval=360",
+    ]  # fmt: skip
+
+
 def client_files() -> tuple[str, str, str]:
     """Certificate, its private key, and the public key alone."""
     from pathlib import Path

@@ -578,7 +578,8 @@ def test_no_pin_and_no_server_have_their_own_codes(node: NodeSide) -> None:
 def test_importing_the_modules_brings_no_library_in() -> None:
     code = (
         "import sys, product.agent.trust.client, product.agent.sources.configured, "
-        "product.agent.sources.artifact, product.agent.sources.http, product.agent.sources.volume; "
+        "product.agent.sources.artifact, product.agent.sources.http, product.agent.sources.volume, "
+        "product.agent.sources.oci, product.agent.net.challenge; "
         "costly = ('tuf', 'urllib3', 'cryptography', 'requests', 'pathlib'); "
         "print([module for module in costly if module in sys.modules])"
     )

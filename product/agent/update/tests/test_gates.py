@@ -396,7 +396,7 @@ def test_a_bypass_is_printed_noted_and_shown(
     assert world.state()["bypassed"] == bypassed
     assert world.run("history") == 0
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.endswith(f"apply 0.2.0: staged (bypassed {bypassed})")
+    assert line.endswith(f"apply 0.2.0: staged from http://server/ (bypassed {bypassed})")
     assert world.run("status", "--json") == 0
     assert json.loads(capsys.readouterr().out)["update"]["bypassed"] == bypassed
     assert world.run("status") == 0
@@ -459,6 +459,10 @@ def test_state_and_history_of_an_older_agent_still_load(
     capsys.readouterr()
     assert world.run("history") == 0
     shown = [line.split(" ", 1)[1] for line in capsys.readouterr().out.splitlines()]
-    assert shown == ["apply 0.2.0: staged", "activate 0.2.0: activated", "trial 0.2.0: success"]
+    assert shown == [
+        "apply 0.2.0: staged from http://server/",
+        "activate 0.2.0: activated",
+        "trial 0.2.0: success",
+    ]
     assert world.run("status") == 0
     assert "bypassed" not in capsys.readouterr().out
