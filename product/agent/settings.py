@@ -210,7 +210,8 @@ def is_same_source(one: str, other: str) -> bool:
 def _authority(source: str) -> tuple[str, str]:
     scheme, mark, rest = source.lower().partition("://")
     if not mark:
-        scheme, rest = "registry", scheme
+        scheme, rest = "https", scheme
+    scheme = "https" if scheme == "oci" else scheme
     host = re.split("[/?#]", rest)[0].rpartition("@")[2]
     default = {"http": ":80", "https": ":443"}.get(scheme)
     return scheme, host.removesuffix(default) if default else host

@@ -210,6 +210,7 @@ def endless(handler: Handler, data: bytes, start: int) -> None:
     with contextlib.suppress(OSError):
         while not handler.server.over.is_set():
             handler.wfile.write(bytes(65536))
+            handler.server.sent += 65536
 
 
 def closed_ranges_alone(handler: Handler, data: bytes, start: int) -> None:

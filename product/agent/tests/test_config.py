@@ -377,7 +377,11 @@ LOGIN = "username=me\npassword=word\nclient_certificate=/c\nclient_key=/k\n"
         ("server=https://a/b\n", "http://a/b", False),
         ("server=https://a/b\n", "https://a:444/b", False),
         ("server=https://a/b\n", "https://a@b/", False),
-        ("registry=a/b\n", "https://a/", False),
+        ("registry=a/b\n", "https://a/", True),
+        ("registry=a/b\n", "http://a/", False),
+        ("registry=oci://a/b\n", "https://a:443/", True),
+        ("registry=http://a/b\n", "https://a/", False),
+        ("server=https://a/b\n", "disk:A", False),
         ("", "https://b/", True),
     ],
 )

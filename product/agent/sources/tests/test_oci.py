@@ -271,6 +271,14 @@ def test_the_configuration_names_a_registry(server: support.Server) -> None:
         source.open("metadata/timestamp.json")
 
 
-def test_what_is_parsed_is_named(server: support.Server) -> None:
-    with pytest.raises(AgentError, match="the index is not JSON"):
-        parse_oci_manifest(b"", "the index")
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is not JSON"),
+        (b" " * MAX_MANIFEST + b"{}", f"is larger than {MAX_MANIFEST} bytes"),
+        (b'{"layers": [' + b"{}," * MAX_ROWS + b"{}]}", f"rows, more than {MAX_ROWS}"),
+    ],
+)
+def test_what_is_parsed_is_bounded(data: bytes, reason: str) -> None:
+    with pytest.raises(AgentError, match=f"the index .*{reason}"):
+        parse_oci_manifest(data, "the index")

@@ -408,6 +408,7 @@ def test_each_refusal_has_its_name(
     server.misbehave("latest", behaviour)
     error = refusal(client(server))
     assert (error.code, isinstance(error, TransientError)) == (code, transient)
+    assert server.sent < 32 << 20
 
 
 def test_a_repository_that_is_not_there_is_told_from_a_tag(
@@ -464,6 +465,8 @@ def test_a_small_blob_is_what_its_row_says(
     with pytest.raises(AgentError) as caught:
         registry.content(row(BLOB), 1 << 20)
     assert caught.value.code == code
+    # What is in the sockets' buffers comes on top of what is read.
+    assert server.sent < 16 << 20
 
 
 @pytest.mark.parametrize("size", [len(BLOB) - 1, len(BLOB) + 1, 0])
