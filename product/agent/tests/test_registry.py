@@ -78,6 +78,11 @@ def test_a_download_goes_on_after_a_token_was_used_up(site: Site) -> None:
     site.server.misbehave("/blobs/", http.cut_after(100), times=2)
     assert site.world.run("apply") == 0
     assert site.server.tokens > 3
+    # The password goes where a token is given, and nowhere else.
+    shown = {path.startswith("/token") for (path, _), headers in
+             zip(site.server.seen, site.server.headers, strict=True)
+             if headers.get("authorization") == BASIC}  # fmt: skip
+    assert shown == {True}
 
 
 @pytest.mark.parametrize(
