@@ -33,7 +33,7 @@ scrape_configs:
 def _own_figures(node: Node) -> str:
     """What a program of the node gets, once there is something."""
     wait = f"until wget -qO /tmp/figures {URL} 2> /dev/null; do sleep 1; done; cat /tmp/figures"
-    return node.succeed(wait, seconds=120).text
+    return node.succeed(wait, seconds=120).stdout.decode()
 
 
 def _reachable(address: str) -> bool:
