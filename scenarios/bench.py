@@ -33,7 +33,7 @@ from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
-from scenarios import bench_deltas, bench_kubernetes
+from scenarios import bench_deltas, bench_kubernetes, bench_registry
 from scenarios.command_line import guarded
 from scenarios.fleet.simulation import Step, simulate
 from scenarios.kubectl import RECIPE
@@ -105,10 +105,11 @@ class Part(StrEnum):
     SUITE = "suite"
     KUBERNETES = "kubernetes"
     DELTAS = "deltas"
+    REGISTRY = "registry"
 
 
 # The parts for which no machine starts.
-_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE, Part.FLEET, Part.DELTAS}
+_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE, Part.FLEET, Part.DELTAS, Part.REGISTRY}
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -338,6 +339,7 @@ def run(arch: Arch, parts: list[Part], selection: str) -> None:
         ),
         # The pairs are of x86_64, whatever the node.
         Part.DELTAS: lambda: bench_deltas.measure(cache, tools, figures),
+        Part.REGISTRY: lambda: bench_registry.measure(bench.builder, cache, figures),
     }
 
     machines = not parts or bool({*parts} - _WITHOUT_MACHINE)
