@@ -41,7 +41,8 @@ def test_challenges_are_told_apart(headers: list[str], expected: list[Challenge]
 
 @pytest.mark.parametrize("text", ["a ", "a=", 'a="', '"', "\\", "a b=c,", 'a b="\\', ", "])
 def test_no_header_takes_long(text: str) -> None:
-    began = time.monotonic()
+    # Of this process: what else the machine does counts for nothing.
+    began = time.process_time()
     found = parse_challenges([text * 100_000] * 20)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
     assert len(found) <= 16

@@ -29,6 +29,10 @@ def command(arguments):
         print(oct(mask), os.getpriority(os.PRIO_PROCESS, 0), sys.stdin.read())
         print("to stderr", file=sys.stderr)
         return 11
+    if arguments[0] == "echo":
+        print("waits", flush=True)
+        print(sys.stdin.read())
+        return 11
     if arguments[0] == "fail":
         raise RuntimeError("no such luck")
     if arguments[0] == "child":
@@ -36,7 +40,9 @@ def command(arguments):
     if arguments[0] == "wait":
         print("waits", flush=True)
         try:
-            time.sleep(60)
+            # Short ones: a signal between two instructions does not end a long one.
+            for _ in range(600):
+                time.sleep(0.1)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
             open(arguments[1], "w").close()
@@ -161,12 +167,13 @@ def test_who_leaves_interrupts_the_command(path: str, tmp_path: Path, how: signa
 
 
 def test_a_command_outlives_its_server(server: subprocess.Popen[str], path: str) -> None:
-    process = start(LAUNCH, path, "tell", stdin=subprocess.PIPE)
-    assert process.stdin is not None
-    time.sleep(0.3)
+    process = start(LAUNCH, path, "echo", stdin=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waits\n"
     server.kill()
-    out, _ = process.communicate("late", timeout=30)
-    assert (process.returncode, out.splitlines()[-1].endswith("late")) == (11, True)
+    server.wait()
+    assert process.communicate("late", timeout=30) == ("late\n", "")
+    assert process.returncode == 11
 
 
 @pytest.mark.usefixtures("server")
