@@ -38,8 +38,8 @@ def command(arguments):
     if arguments[0] == "child":
         return os.waitstatus_to_exitcode(os.system("exit 3"))
     if arguments[0] == "wait":
-        print("waits", flush=True)
         try:
+            print("waits", flush=True)
             # Short ones: a signal between two instructions does not end a long one.
             for _ in range(600):
                 time.sleep(0.1)
