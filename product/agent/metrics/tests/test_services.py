@@ -150,3 +150,9 @@ def test_an_address_that_is_taken_is_said_once(shell: Shell) -> None:
     assert said == ["say metrics: cannot serve at port 9100"]
     shell.log.write_text("")
     assert shell.run("metrics-server", "finish", "0", "0") == []
+
+
+def test_a_server_that_is_told_to_stop_keeps_no_reboot_waiting(shell: Shell) -> None:
+    assert shell.run("metrics-server", "finish", "-1", "15") == []
+    # One that crashes is started again, and not at once.
+    assert shell.run("metrics-server", "finish", "-1", "11") == ["sleep 4"]
