@@ -17,6 +17,9 @@ from product.agent.net.urls import parse_url, without_login
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
     from product.agent.net.access import Access
     from product.agent.net.sockets import Permit
     from product.agent.sources.protocol import Answer
@@ -42,6 +45,27 @@ class HttpStatusError(AgentError):
     ) -> None:
         super().__init__(message, hint=hint, code=code)
         self.status = status
+
+
+class OverConnections:
+    """What sources share that are asked over ``_connections``: see protocol.Source."""
+
+    _connections: Connections
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connections.__exit__(kind, error, trace)
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises what interrupts."""
+        self._connections.pause(seconds)
 
 
 def new_connections(

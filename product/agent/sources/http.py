@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from product.agent.errors import AgentError, hide_logins
 from product.agent.net.urls import parse_url, without_login
-from product.agent.sources.exchange import new_connections, open_url
+from product.agent.sources.exchange import OverConnections, new_connections, open_url
 from product.agent.sources.protocol import DEFAULT_POLICY, FetchPolicy
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from product.agent.net.sockets import Permit
 
 
-class HttpSource:
+class HttpSource(OverConnections):
     """The repository at ``server``, an http or https URL that may name a login."""
 
     setting = "server"
@@ -37,21 +36,6 @@ class HttpSource:
         self._connections = new_connections(
             policy, server, permit=permit, interrupt=interrupt, access=access
         )
-
-    def __enter__(self) -> HttpSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._connections.__exit__(kind, error, trace)
-
-    def pause(self, seconds: float) -> None:
-        """Wait; raises what interrupts."""
-        self._connections.pause(seconds)
 
     def open(
         self,

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from product.agent.settings import registry_address
 from product.agent.sources.answer import FileAnswer
-from product.agent.sources.exchange import new_connections
+from product.agent.sources.exchange import OverConnections, new_connections
 from product.agent.sources.oci_manifest import (
     IMAGE,
     Descriptor,
@@ -45,7 +44,7 @@ _ARTIFACTS = "artifacts/"
 _PACKED = "io.deis.oras.content.unpack"
 
 
-class OciSource:
+class OciSource(OverConnections):
     """The repository at ``registry`` and ``tag``."""
 
     setting = "registry"
@@ -77,21 +76,6 @@ class OciSource:
         self._files: dict[str, Descriptor] | None = None
         # What was asked for since the tag was read.
         self._served: set[str] = set()
-
-    def __enter__(self) -> OciSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._connections.__exit__(kind, error, trace)
-
-    def pause(self, seconds: float) -> None:
-        """Wait; raises what interrupts."""
-        self._connections.pause(seconds)
 
     def open(
         self,
