@@ -43,6 +43,11 @@ SHIPPED = (
     "terms.py",
     "version.py",
 )
+# compileall, loaded while byte code is looked for where there is none, writes it where it belongs.
+_COMPILE = (
+    "import sys, compileall, argparse, filecmp; "
+    "sys.pycache_prefix = None; sys.exit(not compileall.main())"
+)
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _FOLDERS = (
     "dev", "proc", "sys", "run", "tmp", "mnt/data", "root", "etc/kubesolo", "var/lib/kubesolo",
@@ -56,7 +61,7 @@ def packages_tree(recipe: Recipe, lock: Lock, arch: Arch, cache: Cache, tools: H
     """The packages of the image, pruned and byte-compiled."""
     packages = lock.group("root")
     only = recipe.root.only
-    key = digest_of([p.sha256 for p in packages], recipe.root.prune, only, tools.digest, 6)
+    key = digest_of([p.sha256 for p in packages], recipe.root.prune, only, tools.digest, 7)
     unknown = only.keys() - {p.name for p in packages}
     if unknown:
         raise RecipeError(f"root.only names packages that are not locked: {sorted(unknown)}")
@@ -104,12 +109,14 @@ def byte_compile(tree: Path, folders: list[str], tools: HostTools) -> None:
     """Compile with the host tools' Python, which has the guest's version.
 
     ``unchecked-hash`` byte code is valid whatever the sources' times are, and serves every
-    architecture. The compiler leaves no byte code of its own behind (``-B``), so it always runs
-    from source: which of its strings are shared with the code that it compiles, and so the bytes,
-    depend on how it was loaded. Raises ToolError for a source that does not compile.
+    architecture. The compiler itself is always run from its source, even where somebody's use of
+    the same Python left byte code of it: which of its strings are shared with the code that it
+    compiles, and so the bytes, depend on how it was loaded. Raises ToolError for a source that does
+    not compile.
     """
     tools.run(
-        "python3.13", "-s", "-S", "-P", "-B", "-m", "compileall", "-q", "-j1",
+        "python3.13", "-s", "-S", "-P", "-B", "-X", f"pycache_prefix={os.devnull}",
+        "-c", _COMPILE, "-q", "-j1",
         # No link to a file of this host, such as that of Debian's sitecustomize.py, is followed.
         "-e", str(tree),
         "--invalidation-mode", "unchecked-hash", "-s", str(tree), "-p", "/",

@@ -1,10 +1,10 @@
 """A resident process that has the agent's imports: ``kubesolo-update`` starts at once.
 
-Importing the update client costs an emulated node two CPU seconds, a small board a third of one.
-This process imports it once. Each command runs in a fork of it, with the caller's arguments,
-environment, folder, priority and standard files, and the caller ends with its exit code. Who cannot
-connect runs the command itself, so nothing depends on this process. Only root's processes of the
-same root and namespaces are served: for others the same command would mean something else.
+Importing the update client costs an emulated node two CPU seconds. This process imports it once.
+Each command runs in a fork of it, with the caller's arguments, environment, folder, priority and
+standard files, and the caller ends with its exit code. Who cannot connect runs the command itself,
+so nothing depends on this process. Only root's processes of the same root and namespaces are
+served: for others the same command would mean something else.
 
 One connection is one command. The caller sends ``K1``, four bytes of length (big-endian) and fields
 with NUL between them: umask, nice value, folder, number of arguments, arguments, and ``NAME=VALUE``

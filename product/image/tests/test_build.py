@@ -17,23 +17,12 @@ from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache, file_sha256
 from product.image.dep5 import declared
 from product.image.recipe import Arch
+from product.image.tests.copies import link_copy
 from product.image.tools import IMAGES, HostTools
 from product.manifest import ARTIFACT_NAMES, INITRAMFS_NAME, Manifest
 
 # The user that a build by root changes to: it owns nothing and may mount nothing.
 NOBODY = 65534
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _link_copy(source: Path, target: Path) -> None:
-    ignore = shutil.ignore_patterns("*.ok")
-    shutil.copytree(source, target, symlinks=True, copy_function=_link, ignore=ignore)
 
 
 def _own_folders(folder: Path, user: int) -> None:
@@ -51,8 +40,8 @@ def test_an_ordinary_user_in_another_folder_builds_the_same_bytes(
     # Not pytest's folder: only its owner may enter that one.
     other = Path(tempfile.mkdtemp(prefix="kubesolo-other-folder-"))
     try:
-        _link_copy(cache.blobs, other / "blobs")
-        _link_copy(host_tools.root, other / "tools")
+        link_copy(cache.blobs, other / "blobs")
+        link_copy(host_tools.root, other / "tools")
         shutil.copytree(IMAGES, other / "images", symlinks=True)
         shutil.copytree(rootfs.PRODUCT, other / "product")
         (other / "cache").mkdir()

@@ -14,6 +14,7 @@ from product.image.cache import Cache
 from product.image.drift import settle
 from product.image.errors import RecipeError
 from product.image.recipe import Recipe
+from product.image.tests.copies import link_copy
 from product.image.tools import IMAGES, HostTools, host_arch
 from product.image.tree import Tree
 
@@ -31,6 +32,31 @@ def test_no_program_of_this_host_is_compiled_into_a_tree(
     rootfs.byte_compile(tmp_path / "tree", [rootfs.PYTHON], host_tools)
     compiled = sorted(path.name for path in (folder / "__pycache__").iterdir())
     assert compiled == ["linked.cpython-313.pyc", "own.cpython-313.pyc"]
+
+
+def test_what_the_compiler_left_of_itself_reaches_no_image(
+    tmp_path: Path, host_tools: HostTools
+) -> None:
+    """Somebody ran the same Python by hand, and byte code of its library lies there since."""
+    link_copy(host_tools.root, tmp_path / "tools")
+    own = HostTools(tmp_path / "tools", host_tools.arch, host_tools.digest)
+    cached = own.root / rootfs.PYTHON / "__pycache__"
+    found = []
+    for name in ("before", "after"):
+        sources = tmp_path / name / "library"
+        sources.mkdir(parents=True)
+        for source in (own.root / rootfs.PYTHON).glob("[a-g]*.py"):
+            (sources / source.name).write_bytes(source.read_bytes())
+        rootfs.byte_compile(tmp_path / name, ["library"], own)
+        compiled = sources / "__pycache__"
+        found.append({file.name: file.read_bytes() for file in compiled.iterdir()})
+        assert cached.is_dir() == (name == "after")
+        if name == "before":
+            # Without -B, as nobody should.
+            home = {"PYTHONHOME": str(own.root / "usr")}
+            own.run("python3.13", "-m", "compileall", "-h", environment=home)
+    assert "functools.cpython-313.pyc" in found[0]
+    assert found[0] == found[1]
 
 
 def test_a_file_that_the_node_mounts_something_over_is_told_of(
