@@ -7,7 +7,8 @@ should cost no more than it must.
 import posix
 import sys
 
-# Without the socket module: it brings enum, selectors and more.
+# Without the modules socket and signal: they bring enum, selectors and more.
+from _signal import SIGINT, default_int_handler, getsignal, signal  # type: ignore[import-not-found]
 from _socket import AF_UNIX, SCM_RIGHTS, SHUT_WR, SOCK_STREAM, SOL_SOCKET, socket
 
 SOCKET = "/run/kubesolo/agent.sock"
@@ -29,41 +30,53 @@ def _by_server(arguments: list[str], path: str) -> int | None:
         # What a closed one means is for the command to judge.
         return None
     connection = socket(AF_UNIX, SOCK_STREAM)
+    interrupts = _interrupts(connection)
+    begun = answer = b""
     try:
         connection.connect(path)
         _send(connection, arguments)
         begun = connection.recv(1)
+        answer = begun and connection.recv(1)
     except OSError:
-        begun = b""
-    if not begun:
-        connection.close()
-        return None
-    try:
-        return _wait(connection)
+        pass
     finally:
         connection.close()
-
-
-def _wait(connection: socket) -> int:
-    interrupted = False
-    while True:
-        try:
-            answer = connection.recv(1)
-            break
-        except KeyboardInterrupt:
-            if interrupted:
-                return 130
-            interrupted = True
-            # Heard there as an interrupt; what it still has to say is waited for.
-            connection.shutdown(SHUT_WR)
-        except OSError:
-            answer = b""
-            break
+        if interrupts is not None:
+            signal(SIGINT, default_int_handler)
     if answer:
         return answer[0]
+    if interrupts:
+        return 130
+    if not begun:
+        return None
     print("error: the resident agent ended while it ran this command", file=sys.stderr)
     print("hint: kubesolo-update status says how far it came", file=sys.stderr)
     return 1
+
+
+def _interrupts(connection: socket) -> list[int] | None:
+    """A list that grows by one at each interrupt, which the command hears of; None where who
+    started this process has it ignore them.
+
+    The handler raises nothing before the second one: an exception may come between a byte's arrival
+    and its use, and what the command still has to say is waited for.
+    """
+    if getsignal(SIGINT) is not default_int_handler:
+        return None
+    heard: list[int] = []
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            posix._exit(130)
+        try:
+            connection.shutdown(SHUT_WR)
+        except OSError:
+            # It is not connected yet, or no longer.
+            connection.close()
+
+    signal(SIGINT, hear)
+    return heard
 
 
 def _send(connection: socket, arguments: list[str]) -> None:

@@ -166,6 +166,28 @@ def test_who_leaves_interrupts_the_command(path: str, tmp_path: Path, how: signa
     assert (out, err) == ("interrupted\n", "")
 
 
+@pytest.mark.parametrize("answer", [b"", fork_server.BEGUN, fork_server.BEGUN + b"\x82"])
+def test_an_interrupt_at_any_time_ends_it_quietly(path: str, answer: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        process = start(LAUNCH, path, "tell")
+        caller, _ = listener.accept()
+        with caller:
+            caller.settimeout(30)
+            # All of it, up to its standard files: from here on it waits for BEGUN.
+            head = caller.recv(6)
+            wanted = int.from_bytes(head[2:], "big")
+            while wanted:
+                wanted -= len(caller.recv(wanted))
+            process.send_signal(signal.SIGINT)
+            # It is heard here, whatever the caller was about to do.
+            assert caller.recv(1) == b""
+            caller.sendall(answer)
+        assert process.communicate(timeout=30) == ("", "")
+        assert process.returncode == 130
+
+
 def test_a_command_outlives_its_server(server: subprocess.Popen[str], path: str) -> None:
     process = start(LAUNCH, path, "echo", stdin=subprocess.PIPE)
     assert process.stdout is not None
