@@ -17,6 +17,7 @@ from product.current import CHANNEL
 from product.errors import KubesoloError
 from product.release import channels
 from product.release.deltas import LIMIT_PERCENT, RELEASES, DeltaOptions
+from product.release.downloads_cli import verify_download
 from product.release.errors import ReleaseError
 from product.release.keys import DOWNLOADS, KEYS, ROLES, KeyDirectory
 from product.release.marks import Marks
@@ -359,6 +360,7 @@ def verify(repository: RepositoryPath) -> None:
 
 app.command()(push)
 app.command()(stick)
+app.command()(verify_download)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
