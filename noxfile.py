@@ -221,6 +221,12 @@ def image(session: nox.Session) -> None:
 
 
 @nox.session
+def media(session: nox.Session) -> None:
+    """Build media (-- --kind iso --kind usb --kind oci --kind qcow2 --output FOLDER)."""
+    python(session, "-m", "product.image", "media", *session.posargs)
+
+
+@nox.session
 def flash(session: nox.Session) -> None:
     """Write an image to a disk with its configuration (-- IMAGE DEVICE --config user-data)."""
     python(session, "-m", "product.image", "flash", *session.posargs)

@@ -25,9 +25,9 @@ from product.cloudinit.load import load_user_data
 from product.current import VERSION
 from product.image import progress
 from product.image.build import Builder
-from product.image.cli import recipe_path
 from product.image.flash_command import read_files
 from product.image.inject import Places
+from product.image.options import recipe_path
 from product.image.recipe import Arch as ImageArch
 from product.image.seed import seed_image
 from product.image.tools import host_arch
