@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from product.image import sparse
 from product.image.build import Builder
-from product.image.cache import file_sha256
+from product.image.media.kinds import Kind, MediaOptions, build
 from product.image.recipe import Arch
 from product.image.tools import IMAGES
 from product.publish.errors import PublishError
 
 SBOM_SUFFIX = ".spdx.json"
 NONE = "none"
-KINDS = ("disk",)
 
 
 class Target(NamedTuple):
@@ -50,20 +49,37 @@ def hardware_targets(words: Sequence[str] | None, archs: Sequence[Arch]) -> list
     return found
 
 
-def file_name(kind: str, version: str, target: Target) -> str:
-    """The name of a medium's file."""
-    return f"kubesolo-os-{version}-{target}.img"
+def kinds_of(target: Target, kinds: Sequence[Kind]) -> list[Kind]:
+    """Those of ``kinds`` that ``target`` has a use for: a board starts from its disk alone."""
+    return [kind for kind in kinds if target.hardware is None or kind is Kind.DISK]
 
 
-def build_medium(kind: str, builder: Builder, version: str, folder: Path, name: str) -> None:
+def missing_kinds(kinds: Sequence[Kind]) -> list[Kind]:
+    """Those of ``kinds`` that this version of the project does not build."""
+    modules = {Kind.ISO: "iso", Kind.USB: "usb"}
+    return [
+        kind
+        for kind in kinds
+        if kind in modules
+        and importlib.util.find_spec(f"product.image.media.{modules[kind]}") is None
+    ]
+
+
+def build_medium(
+    kind: Kind, builder: Builder, version: str, channel: str, folder: Path, name: str
+) -> None:
     """Write the medium ``name`` and its list of parts into ``folder``. Raises ImageError."""
-    image = builder.image(version)
-    path = folder / name
-    sparse.copy(image.disk, path)
-    sha256 = file_sha256(path)
+    medium = build(kind, builder, version, folder / name, options=_options(kind, channel))
+    # The release has one file of sums.
+    medium.sum_path.unlink()
+    sbom = builder.image(version).sbom
     (folder / f"{name}{SBOM_SUFFIX}").write_bytes(
-        parts_of(image.sbom.read_bytes(), name, sha256, image.sbom)
+        parts_of(sbom.read_bytes(), name, medium.sha256, sbom)
     )
+
+
+def _options(kind: Kind, channel: str) -> MediaOptions:
+    return MediaOptions(channel=channel) if kind is Kind.OCI else MediaOptions()
 
 
 def parts_of(disk: bytes, name: str, sha256: str, origin: Path) -> bytes:
@@ -81,13 +97,3 @@ def parts_of(disk: bytes, name: str, sha256: str, origin: Path) -> bytes:
     except (ValueError, KeyError, TypeError):
         raise PublishError(f"{origin} is no list of an image's parts") from None
     return json.dumps(document, indent=4).encode() + b"\n"
-
-
-def parse_kinds(words: Sequence[str]) -> tuple[str, ...]:
-    """Names of kinds, each once. Raises PublishError."""
-    for word in words:
-        if word not in KINDS:
-            raise PublishError(
-                f"there is no medium {word!r}", hint=f"there are: {', '.join(KINDS)}"
-            )
-    return tuple(dict.fromkeys(words))

@@ -17,10 +17,11 @@ import typer
 from product.current import CHANNEL, VERSION
 from product.errors import KubesoloError
 from product.image import drift, progress
-from product.image.cli import DEFAULT_RECIPE, recipe_path
+from product.image.media.kinds import Kind
+from product.image.options import DEFAULT_RECIPE, recipe_path
 from product.image.recipe import Arch
 from product.image.tools import IMAGES, UNPACKED
-from product.publish.artefacts import KINDS, Target, hardware_targets, parse_kinds
+from product.publish.artefacts import Target, hardware_targets
 from product.publish.errors import PublishError
 from product.publish.gates import Examined, examine
 from product.publish.pipeline import Pipeline
@@ -54,7 +55,7 @@ def publish(
         ),
     ] = None,
     media: Annotated[
-        list[str] | None, typer.Option(help=f"Kind: {', '.join(KINDS)}; may be repeated; else all.")
+        list[Kind] | None, typer.Option(help="Kind of medium; may be repeated; else all.")
     ] = None,
     recipe: Annotated[Path, typer.Option(help="Recipe, or its name.")] = DEFAULT_RECIPE,
     output: Annotated[
@@ -118,7 +119,7 @@ def publish(
         channel=channel,
         recipe=recipe_path(recipe),
         targets=tuple(dict.fromkeys(targets)),
-        kinds=parse_kinds(media or KINDS),
+        kinds=tuple(dict.fromkeys(media or Kind)),
         output=output or root / "out" / "release" / version,
         repository=repository,
         keys=keys,

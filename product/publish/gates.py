@@ -13,6 +13,7 @@ from product.current import VERSION
 from product.errors import KubesoloError
 from product.image import drift
 from product.image.recipe import Recipe
+from product.publish.artefacts import missing_kinds
 from product.publish.changelog import release_notes
 from product.publish.checkout import Checkout
 from product.publish.errors import PublishError
@@ -147,6 +148,14 @@ def _recipe(request: Request, seen: Examined) -> _Findings:
         )
 
 
+def _media(request: Request, seen: Examined) -> _Findings:
+    if missing := missing_kinds(request.kinds):
+        others = " ".join(f"--media {kind}" for kind in request.kinds if kind not in missing)
+        yield (f"this version builds no {', '.join(missing)}", False, f"name the others: {others}")
+        return
+    yield (f"{len(request.media)} files: {', '.join(request.kinds)}",)
+
+
 def _keys(request: Request, seen: Examined) -> _Findings:
     keys = KeyDirectory(request.keys)
     signing_key(keys)
@@ -271,6 +280,7 @@ _GATES: tuple[tuple[str, Callable[[Request, Examined], _Findings]], ...] = (
     ("tag", _tag),
     ("changelog", _changelog),
     ("recipe", _recipe),
+    ("media", _media),
     ("keys", _keys),
     ("channel", _channel),
     ("previous", _previous),

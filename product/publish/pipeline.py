@@ -12,6 +12,7 @@ from pathlib import Path
 from product.image import progress
 from product.image.build import Builder
 from product.image.cache import Cache, digest_of
+from product.image.media.kinds import Kind
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 from product.manifest import MANIFEST_NAME
@@ -121,9 +122,11 @@ class Pipeline:
         name = f"image {target}"
         return Step(name, self._inputs(name), run)
 
-    def _medium(self, kind: str, target: Target, file: str) -> Step:
+    def _medium(self, kind: Kind, target: Target, file: str) -> Step:
         def run(work: Path) -> Facts:
-            build_medium(kind, self._builder(target), self._request.version, work, file)
+            request = self._request
+            channel = request.channel_of(target)
+            build_medium(kind, self._builder(target), request.version, channel, work, file)
             return {"kind": kind, "arch": target.arch.value, "hardware": target.hardware}
 
         name = f"{kind} {target}"

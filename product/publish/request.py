@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from product.publish.artefacts import SBOM_SUFFIX, Target, file_name
+from product.image.media.kinds import Kind, file_name
+from product.publish.artefacts import SBOM_SUFFIX, Target, kinds_of
 from product.release.deltas import DeltaOptions
 from product.release.downloads import PROVENANCE, SIGNATURE, SIGNERS, SUMS
 from product.terms import Terms
@@ -33,7 +34,7 @@ class Request:
     channel: str
     recipe: Path
     targets: tuple[Target, ...]
-    kinds: tuple[str, ...]
+    kinds: tuple[Kind, ...]
     output: Path
     repository: Path
     keys: Path
@@ -57,12 +58,12 @@ class Request:
         return self.channel + (f"-{target.hardware}" if target.hardware else "")
 
     @property
-    def media(self) -> list[tuple[str, Target, str]]:
+    def media(self) -> list[tuple[Kind, Target, str]]:
         """Kind, target and file name of each medium."""
         return [
-            (kind, target, file_name(kind, self.version, target))
+            (kind, target, file_name(kind, self.version, target.arch, target.hardware))
             for target in self.targets
-            for kind in self.kinds
+            for kind in kinds_of(target, self.kinds)
         ]
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -87,10 +86,10 @@ def test_runs_of_suites_make_a_whole_one_and_each_failure_counts() -> None:
 
 
 def test_reports_are_read_from_folders(tmp_path: Path) -> None:
-    write: Callable[[str, MatrixReport], None] = lambda name, one: (  # noqa: E731
-        (tmp_path / name).mkdir(parents=True),
-        (tmp_path / name / "report.json").write_text(one.dump()),
-    )[0]
+    def write(name: str, one: MatrixReport) -> None:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "report.json").write_text(one.dump())
+
     write("a", report(id="a"))
     write("b/deep", report(id="b"))
     assert [one.id for one in read_reports([tmp_path])] == ["a", "b"]
