@@ -144,6 +144,7 @@ class Pipeline:
             "version": self._request.version,
             "channel": self._request.channel,
             "commit": self._checkout.commit,
+            "recipe": self._request.recipe.stem,
             "previous": self._seen.previous,
             "media": [
                 {**record.facts, "file": file, "sha256": record.files[file]}
