@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from product.image.cache import Cache, digest_of
+from product.image.golang.modules import GoModule
+from product.image.tools import host_arch
+
 ROOT = Path(__file__).parents[2]
 GITHUB = ROOT / ".github/workflows/release.yml"
 GITEA = ROOT / ".gitea/workflows/release.yml"
+CHECKER = "github.com/rhysd/actionlint/cmd/actionlint"
 # Gitea has no artifacts of the later kind, so that a pattern cannot name them, and no runners of
 # its own for aarch64.
 _OTHER = (
@@ -95,3 +102,43 @@ def test_the_commands_are_ones_that_there_are() -> None:
     sessions = re.findall(r"\./noxw -s ([a-z ]+)", GITHUB.read_text())
     declared = re.findall(r"^def ([a-z]+)\(session", (ROOT / "noxfile.py").read_text(), re.M)
     assert {word for words in sessions for word in words.split()} <= set(declared)
+
+
+@pytest.fixture(scope="module")
+def actionlint() -> Path:
+    """The checker, built by the locked toolchain once."""
+    cache, module = Cache(), GoModule(ROOT / "fixtures/actionlint")
+
+    def make(tree: Path) -> None:
+        module.build(cache, host_arch(), CHECKER, tree / "actionlint", what="actionlint")
+
+    return cache.tree("actionlint", digest_of(module.digest, host_arch()), make) / "actionlint"
+
+
+def check(actionlint: Path, *files: Path) -> str:
+    """What the checker says of workflows and of the shell in them."""
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run(
+        [
+            actionlint, "-no-color", "-shellcheck", shellcheck, "-pyflakes", "",
+            "-config-file", ROOT / ".github/actionlint.yaml", *files,
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    return done.stdout
+
+
+def test_the_files_are_as_the_forge_reads_them(actionlint: Path, tmp_path: Path) -> None:
+    assert check(actionlint, *sorted(ROOT.glob(".github/workflows/*.yml"))) == ""
+    text = GITHUB.read_text()
+    for old, new, words in (
+        ("needs: [fresh,", "needs: [frsh,", 'needs job "frsh"'),
+        ("vars.KUBESOLO_LAB ==", "var.KUBESOLO_LAB ==", 'undefined variable "var"'),
+        ("matrix.suite }}\n      - uses", "matrix.suit }}\n      - uses", '"suit" is not defined'),
+        ('--version "$version"', "--version $version", "SC2086"),
+    ):
+        assert old in text
+        broken = tmp_path / "broken.yml"
+        broken.write_text(text.replace(old, new, 1))
+        assert words in check(actionlint, broken)
