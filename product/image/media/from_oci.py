@@ -15,10 +15,11 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 from product.disk.errors import DiskError
 from product.disk.pieces import Document, join
+from product.image.cache import file_sha256
 from product.image.errors import ImageError, ToolError
 from product.image.media.oci import FOLDER, INDEX, MANIFEST, PLATFORMS, SBOM_NAME
 from product.image.media.pieces_of import DISK_NAME
@@ -50,7 +51,14 @@ def disk_from(source: Path, arch: Arch, tools: HostTools, work: Path, output: Pa
     try:
         document = Document.parse((work / DISK_NAME).read_bytes())
         with partial.open("wb") as stream:
+            stream.truncate(document.size)
             join(document, lambda name: _file(work, name), stream.fileno())
+        if (found := file_sha256(partial)) != document.sha256:
+            raise ImageError(
+                f"{source} does not give its disk: that has the SHA-256 {found}, not "
+                f"{document.sha256}",
+                hint=_HINT,
+            )
         partial.replace(output)
     except FileNotFoundError:
         raise ImageError(
@@ -65,7 +73,7 @@ def disk_from(source: Path, arch: Arch, tools: HostTools, work: Path, output: Pa
     return document.sha256
 
 
-def _file(work: Path, name: str) -> IO[bytes]:
+def _file(work: Path, name: str) -> BinaryIO:
     if not _NAME.fullmatch(name) or name == SBOM_NAME or not (work / name).is_file():
         raise ImageError(
             f"the image has no file /{FOLDER}/{name}, which its disk needs", hint=_HINT
@@ -166,7 +174,7 @@ class _Layout:
             opened = None
         if opened is None:
             raise self._damaged(f"it has no {name}")
-        return cast("IO[bytes]", opened)
+        return opened
 
     def _member(self, name: str) -> str:
         """Some programs write ``./`` before each name."""

@@ -51,9 +51,9 @@ def write_image(builder: Builder, image: Image, target: Path, *, channel: str | 
     """
     date = builder.recipe.source_date
     with builder.cache.scratch("oci") as work:
-        document = split_disk(image, work)
+        split_disk(image, work)
         files = {path.name: path for path in sorted(image.slot.folder.iterdir())}
-        files |= {REST_NAME: work / REST_NAME, DISK_NAME: document, SBOM_NAME: image.sbom}
+        files |= {REST_NAME: work / REST_NAME, DISK_NAME: work / DISK_NAME, SBOM_NAME: image.sbom}
         said = _annotations(builder, image, channel, date)
         blobs = _Blobs(work / "blobs")
         layers = [blobs.layer(name, path, date) for name, path in files.items()]

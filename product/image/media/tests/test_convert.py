@@ -120,11 +120,11 @@ def test_a_content_id_of_fewer_digits_moves_nothing_else(tmp_path: Path) -> None
     """QEMU writes it without leading zeros."""
     path = tmp_path / "x.vmdk"
     lines = b"# Disk DescriptorFile\nversion=1\nCID=%s\nparentCID=ffffffff\n"
+    settle = FORMATS["vmdk"].settle
+    assert settle is not None
     found = []
     for number in (b"abcdef0", b"abcdef01"):
         path.write_bytes(bytes(512) + (lines % number).ljust(20 * 512, b"\0") + b"grain")
-        settle = FORMATS["vmdk"].settle
-        assert settle is not None
         settle(path, Identifiers("x"))
         found.append(path.read_bytes())
     assert found[0] == found[1]
