@@ -42,6 +42,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def publish(
+    repository: Annotated[Path, typer.Option(help="The repository that nodes ask.")],
+    keys: Annotated[Path, typer.Option(help="The directory of private keys.")],
     version: Annotated[str, typer.Option(help="The version; the checkout's own.")] = VERSION,
     channel: Annotated[str, typer.Option(help="The channel that gets the release.")] = CHANNEL,
     arch: Annotated[
@@ -61,10 +63,6 @@ def publish(
     output: Annotated[
         Path | None, typer.Option(help="Gets what people download; out/release/VERSION.")
     ] = None,
-    repository: Annotated[Path, typer.Option(help="The repository that nodes ask.")] = Path(
-        "repository"
-    ),
-    keys: Annotated[Path, typer.Option(help="The directory of private keys.")] = Path("keys"),
     previous: Annotated[
         str | None,
         typer.Option(help="The release before: its version or folder; else what is served."),

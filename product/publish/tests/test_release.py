@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,13 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from product.current import VERSION
+import product.current
 from product.release.keys import KeyDirectory
 from product.release.repository import Repository
 from product.release.state import read_state
 from product.release.verify import verify
 
 ROOT = Path(__file__).parents[3]
+HANDBOOK = (ROOT / "docs/publishing.md").read_text()
+# The handbook's.
+VERSION = "1.4.0"
 CANDIDATE = f"{VERSION}-rc.1"
 DISK = f"kubesolo-os-{CANDIDATE}-x86_64.img.zst"
 
@@ -96,6 +100,10 @@ class Publisher:
                 shutil.copy2(source, target, follow_symlinks=False)
         changelog = self.checkout / "CHANGELOG.md"
         changelog.write_text(f"# Changelog\n\n## [{VERSION}]\n- The first one.\n")
+        current = self.checkout / "product/current.py"
+        text = current.read_text()
+        assert text.count(f'VERSION = "{product.current.VERSION}"') == 1
+        current.write_text(text.replace(product.current.VERSION, VERSION))
         self.git("init", "-q")
         self.git("add", "-A")
         self.git("commit", "-qm", "All")
@@ -228,3 +236,48 @@ def test_stable_takes_a_tag_and_the_matrix_of_this_commit(publisher: Publisher) 
     assert served(repository) == {"stable/x86_64/manifest.json": VERSION}
     runs = json.loads((publisher.folder / "stable/matrix.json").read_bytes())["runs"]
     assert [run["id"] for run in runs] == ["whole"]
+
+
+def blocks(kind: str) -> str:
+    found = re.findall(rf"^```sh {kind}\n(.*?)^```$", HANDBOOK, re.MULTILINE | re.DOTALL)
+    assert found
+    return "".join(found)
+
+
+def shell(publisher: Publisher, folder: Path, script: str) -> str:
+    less = "--recipe appliance --arch x86_64 --hardware none --media disk"
+    program = folder / "noxw"
+    program.write_text(
+        f'#!/bin/sh\nshift 3\nexec "{sys.executable}" -m product.publish "$@" {less}\n'
+    )
+    program.chmod(0o755)
+    names = f"""set -eu
+    kubesolo-release() {{ "{sys.executable}" -m product.release "$@"; }}
+    """
+    with subprocess.Popen(
+        ["bash", "-c", names + script],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(publisher.checkout)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        said = process.communicate()[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def test_the_commands_of_the_handbook(publisher: Publisher, tmp_path: Path) -> None:
+    place = tmp_path / "checkout"
+    place.mkdir()
+    shell(publisher, place, blocks("publish"))
+    assert served(tmp_path / "repository") == {"beta/x86_64/manifest.json": CANDIDATE}
+    made = place / "out" / CANDIDATE
+    said = shell(publisher, made, blocks("download"))
+    assert 'Good "file" signature for kubesolo-os' in said
+    assert f"{DISK}: OK" in said
+    assert f"as signed   {DISK}" in said
+    with (made / DISK).open("ab") as stream:
+        stream.write(b"more")
+    with pytest.raises(AssertionError, match="FAILED"):
+        shell(publisher, made, blocks("download"))
