@@ -221,6 +221,12 @@ def image(session: nox.Session) -> None:
 
 
 @nox.session
+def media(session: nox.Session) -> None:
+    """Build media (-- --kind iso --kind usb --kind oci --kind qcow2 --output FOLDER)."""
+    python(session, "-m", "product.image", "media", *session.posargs)
+
+
+@nox.session
 def flash(session: nox.Session) -> None:
     """Write an image to a disk with its configuration (-- IMAGE DEVICE --config user-data)."""
     python(session, "-m", "product.image", "flash", *session.posargs)
@@ -237,6 +243,12 @@ def vm(session: nox.Session) -> None:
 def release(session: nox.Session) -> None:
     """Make keys, start a repository, publish into it (-- --help)."""
     python(session, "-m", "product.release", *session.posargs)
+
+
+@nox.session
+def publish(session: nox.Session) -> None:
+    """Make a whole release: media, signatures, provenance, repository (-- --dry-run)."""
+    python(session, "-m", "product.publish", *session.posargs)
 
 
 @nox.session
