@@ -18,8 +18,8 @@ from product.disk.errors import DiskError
 _ENTRY_BYTES = 32
 _DIRECTORY, _VOLUME, _LONG_NAME = 0x10, 0x08, 0x0F
 _END, _DELETED = 0x00, 0xE5
-# Where an entry keeps what goes with its content: the halves of its first cluster's number, its time
-# and date, its size, which is 0 for a folder.
+# Where an entry keeps what goes with its content: the halves of its first cluster's number, its
+# time and date, its size, which is 0 for a folder.
 _CONTENT = ((20, 22), (22, 24), (24, 26), (26, 28), (28, 32))
 # Fewer are a FAT16, whatever the boot sector says.
 FAT32_CLUSTERS = 65525
@@ -29,7 +29,7 @@ _MAX_CLUSTERS = 64
 
 
 class _Entry(NamedTuple):
-    """Where an entry of the root lies: byte of its sector in the file system, byte in that sector."""
+    """Where an entry lies: byte of its sector in the file system, byte in that sector."""
 
     sector_at: int
     at: int

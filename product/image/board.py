@@ -1,4 +1,6 @@
-"""What a board's firmware finds on KSOLOEFI beside the boot loader for UEFI: ``[board]`` of a recipe.
+"""What a board's firmware finds on KSOLOEFI beside the boot loader for UEFI.
+
+A recipe's ``[board]`` says it.
 
 The files become part of the boot loader's folder (product.disk.loader), so that they follow the
 system with it.
