@@ -19,7 +19,7 @@ OURS = ("kubesolo-update", "kubesolo-image", "kubesolo-release", "kubesolo-confi
 # The demo's tables, which it writes itself (scenarios.demo.story).
 _DEMO_TABLE = re.compile(r"what {2,}seconds ")
 _OPERATORS = frozenset({"|", "||", "&&", "&", ";", "(", ")"})
-_REDIRECTIONS = frozenset({">", ">>", "<", "2>", "2>>"})
+_REDIRECTIONS = frozenset({">", ">>", "<"})
 _VARIABLE = re.compile(r"[A-Za-z_]\w*=")
 
 
@@ -88,6 +88,9 @@ def _commands(words: Iterable[str]) -> Iterator[list[str]]:
             yield command
             command = []
         elif word in _REDIRECTIONS:
+            # The number of what is redirected stands apart.
+            if command and command[-1] in ("1", "2"):
+                command.pop()
             skip = True
         elif command or not _VARIABLE.match(word):
             command.append(word)

@@ -29,9 +29,10 @@ def _fault(link: Link, pages: Mapping[str, Page], root: Path) -> str | None:
     place, _, anchor = link.target.partition("#")
     name = link.page
     if place:
-        name = _resolved(PurePosixPath(link.page).parent, unquote(place))
-        if name is None:
+        found = _resolved(PurePosixPath(link.page).parent, unquote(place))
+        if found is None:
             return f"the {what} {link.target} leads out of the checkout"
+        name = found
         if not (root / name).exists():
             return f"the {what} {link.target} leads to {name}, which is not there"
     if anchor and name in pages and anchor not in pages[name].anchors:

@@ -21,7 +21,7 @@ _SHARED = (ROOT / "product/version.py",)
 _TABLES = frozenset({"codes"})
 # What takes a code as its first argument.
 _BY_CODE = frozenset({"Flaw"})
-_CODE = re.compile(r"[a-z]+(-[a-z0-9]+)+|failed|busy|usage|expired|untrusted|delegated")
+_CODE = re.compile(r"[a-z]+(?:-[a-z0-9]+)+|failed|busy|usage|expired|delegated")
 # What is said while the machine boots; requests of pods have a `fail` of their own.
 _BOOT_SCRIPTS = ("images/boot/init", "images/overlay/etc/runit/1")
 _BOOT_FOLDERS = ("usr/lib/kubesolo/stages/*", "usr/lib/kubesolo/services/*/run")
@@ -73,9 +73,8 @@ def _constants(value: ast.expr) -> Iterator[str]:
     """Texts that have the form of a code, wherever they stand in an expression; of f-strings the
     ``CODE: `` that they begin with."""
     for node in ast.walk(value):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if _CODE.fullmatch(text := node.value.removesuffix(": ")):
-                yield text
+        if isinstance(node, ast.Constant) and isinstance(text := node.value, str):
+            yield from re.findall(rf"^({_CODE.pattern})(?:: )?$", text)
 
 
 def boot_messages(kind: str, root: Path = ROOT) -> set[str]:

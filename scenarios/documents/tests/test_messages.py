@@ -58,7 +58,13 @@ def test_a_message_ends_at_its_own_quote_and_names_no_values(tmp_path: Path) -> 
     boot = tmp_path / "images/boot"
     stages = tmp_path / "images/overlay/usr/lib/kubesolo/stages"
     runit = tmp_path / "images/overlay/etc/runit"
-    for folder in (boot, stages, runit, tmp_path / "images/payload", tmp_path / "images/extensions"):
+    for folder in (
+        boot,
+        stages,
+        runit,
+        tmp_path / "images/payload",
+        tmp_path / "images/extensions",
+    ):
         folder.mkdir(parents=True)
     (runit / "1").write_text("")
     (boot / "init").write_text(
@@ -67,7 +73,7 @@ def test_a_message_ends_at_its_own_quote_and_names_no_values(tmp_path: Path) -> 
         'if true; then fail "in a line"; fi\n'
         '# what would fail "in a comment" is none\n'
     )
-    (stages / "10-x").write_text('    problem "it: $(grep -v "^a" b | tr \'\\n\' \' \'); $*"\n')
+    (stages / "10-x").write_text("    problem \"it: $(grep -v \"^a\" b | tr '\\n' ' '); $*\"\n")
     assert messages.boot_messages("fail", tmp_path) == {
         "slot ... (...) is '...'",
         "in a case",
