@@ -22,7 +22,7 @@ REQUIREMENTS = HERE / "requirements" / "dev.txt"
 TESTED = (
     "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
     "scenarios/conformance", "scenarios/fuzz", "scenarios/fleet", "scenarios/sources/tests",
-    "scenarios/operation/tests",
+    "scenarios/operation/tests", "scenarios/documents",
 )  # fmt: skip
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
@@ -53,8 +53,12 @@ def cache_root() -> Path:
 
 def project_python(session: nox.Session, *more: Path) -> str:
     """The shared environment's interpreter, made if it is not there; ``more`` needs another one."""
+    return interpreter_with(session, REQUIREMENTS, *more)
+
+
+def interpreter_with(session: nox.Session, *requirements: Path) -> str:
+    """The interpreter of the environment with these locked requirements, made if need be."""
     digest = hashlib.sha256(sys.version.encode() + sys.executable.encode())
-    requirements = (REQUIREMENTS, *more)
     for path in requirements:
         digest.update(path.read_bytes())
     environment = cache_root() / "venv" / digest.hexdigest()[:16]
@@ -215,6 +219,19 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Check the documents and build the site, out/docs (-- --renew: pictures and reference)."""
+    python(session, "-m", "scenarios.documents", *session.posargs)
+    site = interpreter_with(session, HERE / "requirements" / "docs.txt")
+    # The theme's own notice on the future of mkdocs.
+    session.env["NO_MKDOCS_2_WARNING"] = "1"
+    # Not --quiet: what is not said is not counted, and a strict build would pass with every fault.
+    session.run(
+        site, "-m", "mkdocs", "build", "--strict", "--site-dir", "out/docs", external=True
+    )  # fmt: skip
+
+
+@nox.session
 def image(session: nox.Session) -> None:
     """Build the disk image (-- --arch aarch64 --version 1.2.3 --output disk.img --allow-drift)."""
     python(session, "-m", "product.image", "build", *session.posargs)
@@ -270,6 +287,7 @@ def requirements(session: nox.Session) -> None:
         ("requirements/nox.in", "requirements/nox.txt", []),
         ("pyproject.toml", "requirements/dev.txt", ["--extra", "dev"]),
         ("requirements/fuzz.in", "requirements/fuzz.txt", []),
+        ("requirements/docs.in", "requirements/docs.txt", []),
     ):
         python(
             session, "-m", "piptools", "compile", "--upgrade", "--quiet", "--generate-hashes",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import socket
 import sys
 from collections.abc import Mapping
@@ -146,14 +144,6 @@ def test_mistakes_are_one_error(tmp_path: Path, words: tuple[str, ...], reason: 
 
 
 DOCUMENT = (Path(__file__).parents[3] / "docs/deploy.md").read_text()
-COMMANDS = re.findall(r"^\./noxw -s (vm|flash) -- (.*)$", DOCUMENT, re.MULTILINE)
-
-
-@pytest.mark.parametrize(("name", "words"), COMMANDS, ids=[" ".join(pair) for pair in COMMANDS])
-def test_a_documented_command_has_the_options_that_it_names(name: str, words: str) -> None:
-    command: Any = typer.main.get_command(vm_app if name == "vm" else image_app)
-    context = command.commands[name].make_context(name, shlex.split(words))
-    assert context.params
 
 
 def test_the_document_names_every_option() -> None:

@@ -126,7 +126,7 @@ def test_a_flag_goes_before_the_file(site: Site) -> None:
 
 def test_the_documented_look_at_another_tag(site: Site) -> None:
     site.push(FakeRelease("0.3.0"), "edge")
-    text = (Path(__file__).parents[3] / "docs/operation.md").read_text()
+    text = (Path(__file__).parents[3] / "docs/updating.md").read_text()
     [command] = [line for line in text.splitlines() if line.startswith("kubesolo-update check --")]
     words = command.replace("registry.example.com/kubesolo-os", site.server.place).split()
     assert site.world.run(*words[1:]) == 10

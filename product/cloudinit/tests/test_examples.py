@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from product.cloudinit.updates import Updates
 from product.cloudinit.write_files import WriteFile
 
 REFERENCE = (ROOT / "docs/configuration.md").read_text()
-COMMANDS = re.findall(r"^kubesolo-config .*$", REFERENCE, re.MULTILINE)
 FILES = sorted(EXAMPLES.glob("*.yaml"))
 
 
@@ -43,25 +41,17 @@ def test_the_reference_names_every_example() -> None:
         assert f"(examples/{path.name})" in REFERENCE
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_reference(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert main(shlex.split(command)[1:]) == 0
-
-
-def test_the_reference_has_commands() -> None:
-    assert len(COMMANDS) >= 5
-
-
 def test_what_a_document_says_of_user_data_is_valid() -> None:
     found = 0
-    for path in (ROOT / "docs/deploy.md", ROOT / "docs/configuration.md"):
-        for block in re.findall(r"^```\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL):
+    for path in (ROOT / "docs").glob("*.md"):
+        for block in re.findall(
+            r"^```yaml\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL
+        ):
             if block.split(":")[0] not in CloudConfig.model_fields:
                 continue
             found += 1
             load_user_data(f"#cloud-config\n{block}".encode(), path.name)
-    assert found > 0
+    assert found >= 3
 
 
 def test_the_reference_has_every_key() -> None:

@@ -82,12 +82,3 @@ def test_every_command_runs_and_nodes_follow(nodes: Nodes) -> None:
     assert "lacks 0 signatures of the former root's keys and 0 of its own" in output
     assert "(restored from a backup?)" in output
     assert output.count("is served\n") == 3
-
-
-def test_a_command_that_the_text_names_exists() -> None:
-    from product.release.cli import main
-
-    named = set(re.findall(r"kubesolo-release ((?:root )?[a-z]+)", HANDBOOK))
-    assert named >= {"keys", "init", "publish", "promote", "withdraw", "prune", "root merge"}
-    for words in named:
-        assert main([*words.split(), "--help"]) == 0
