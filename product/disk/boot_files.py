@@ -1,8 +1,8 @@
 """What a slot's boot partition holds, where the firmware reads FAT only (hardware rpi-tryboot).
 
 Firmware and kernel come with the release: the slot's ``vmlinuz`` and ``initramfs.img``, its kernel
-arguments as ``cmdline.txt``, and the files of ``board.tar``, an artifact of such releases: config.txt,
-the firmware's own files, device trees. The record ``kubesolo.json`` is written last::
+arguments as ``cmdline.txt``, and the files of ``board.tar``, an artifact of such releases:
+config.txt, the firmware's own files, device trees. The record ``kubesolo.json`` is written last::
 
     {"files": {"vmlinuz": "<SHA-256>", ...}, "release": "<SHA-256 of the slot's manifest>"}
 
@@ -11,12 +11,14 @@ A partition without it, or with one of another release than the slot holds, is n
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from functools import partial
+from typing import IO, NamedTuple
 
 from product.disk.errors import DiskError
 from product.manifest import ARGUMENTS_NAME, INITRAMFS_NAME, KERNEL_NAME
@@ -60,7 +62,7 @@ class Source(NamedTuple):
     """A file of the boot partition: ``open`` gives its bytes from the first on."""
 
     name: str
-    open: Callable[[], BinaryIO]
+    open: Callable[[], IO[bytes]]
 
 
 def sources(slot_directory: str, slot: str, boot_guid: str | None) -> Iterator[Source]:
@@ -69,14 +71,11 @@ def sources(slot_directory: str, slot: str, boot_guid: str | None) -> Iterator[S
     ``boot_guid`` is the identifier of the disk's first partition; None where it is not known yet.
     Each must be read before the next is asked for. Raises DiskError, OSError.
     """
-    import io
-
     for name in (KERNEL_NAME, INITRAMFS_NAME):
-        path = os.path.join(slot_directory, name)
-        yield Source(name, lambda path=path: open(path, "rb"))  # type: ignore[misc]
+        yield Source(name, partial(open, os.path.join(slot_directory, name), "rb"))
     with open(os.path.join(slot_directory, ARGUMENTS_NAME), "rb") as stream:
         line = command_line(stream.read(), slot, boot_guid)
-    yield Source(COMMAND_LINE, lambda: io.BytesIO(line))
+    yield Source(COMMAND_LINE, partial(io.BytesIO, line))
     board = os.path.join(slot_directory, BOARD_NAME)
     try:
         with tarfile.open(board, "r:") as archive:
@@ -85,15 +84,19 @@ def sources(slot_directory: str, slot: str, boot_guid: str | None) -> Iterator[S
                     continue
                 if not _MEMBER.fullmatch(member.name) or member.name in _TAKEN:
                     raise DiskError(f"{board} has a file of the name {member.name!r:.80}")
-                content = archive.extractfile(member)
-                assert content is not None  # it is a file
-                yield Source(member.name, lambda content=content: content)  # type: ignore[misc]
+                yield Source(member.name, partial(_content, archive, member))
     except FileNotFoundError:
         raise DiskError(
             f"slot {slot} has no {BOARD_NAME}: its release is not for this hardware"
         ) from None
     except tarfile.TarError as error:
         raise DiskError(f"{board} is no archive: {error}") from None
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    assert content is not None  # it is a file
+    return content
 
 
 _TAKEN = frozenset({RECORD, COMMAND_LINE, KERNEL_NAME, INITRAMFS_NAME})

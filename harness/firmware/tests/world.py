@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -147,12 +148,10 @@ class TrybootWorld(World):
     def _reboot(self) -> None:
         """Stage 3 of runit, after the services have stopped."""
         self.write_file(self.paths.early, f"slot={self.node().boot.slot}\nKSOLOEFI=/dev/vda1\n")
-        try:
+        with suppress(_Restarted):
             restart_command(
                 ["stop"], paths=self.paths, restart=self._restart, environment=self._env()
             )
-        except _Restarted:
-            pass
         super()._reboot()
 
     def update(self, release: FakeRelease) -> None:

@@ -34,8 +34,8 @@ class BootInfo(NamedTuple):
     """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent,
     nopersist (as the command line asked) or volatile; ``environment`` is what the boot loader found
     of its own: ok, missing, invalid, rescued, or unsaved where it could not write it; ``problems``
-    are early boot's own; ``disk`` is the device that has the partitions; ``loader`` is grub, or tryboot
-    where a Raspberry Pi's firmware starts the slots itself."""
+    are early boot's own; ``disk`` is the device that has the partitions; ``loader`` is grub,
+    or tryboot where a Raspberry Pi's firmware starts the slots itself."""
 
     slot: str
     partitions: dict[str, str]

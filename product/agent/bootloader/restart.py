@@ -1,8 +1,8 @@
 """Restarts with the firmware's flag: what early boot and the end of a stop run on a Raspberry Pi.
 
-The flag is the argument of reboot(2), ``0 tryboot``: Raspberry Pi's kernel hands it to the firmware,
-a mainline kernel prints and drops it, and busybox's reboot cannot give one. Nothing of the data
-partition is in use at either time.
+The flag is the argument of reboot(2), ``0 tryboot``: Raspberry Pi's kernel hands it to the
+firmware, a mainline kernel prints and drops it, and busybox's reboot cannot give one. Nothing of
+the data partition is in use at either time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from product.agent.bootloader.boot import ESP_LABEL, SLOTS
 from product.agent.bootloader.tryboot import Step, TrybootEnv
@@ -65,11 +65,13 @@ def main(
             return _settle(env, early["slot"], restart)
         if argv == ["stop"]:
             if env.spend_try():
-                print("restarting to try the slot that was armed", flush=True)
+                _say("restarting to try the slot that was armed")
                 restart(FLAG)
             return 0
     except (AgentError, OSError) as error:
-        print(f"problem: no slot is tried: {error}", flush=True)
+        _say(f"problem: no slot is tried: {error}")
+        with suppress(OSError), open(paths.problems, "a", encoding="utf-8") as file:
+            file.write(f"no slot is tried: {error}\n")
         return 1
     print("usage: settle | stop", file=sys.stderr)
     return 2
@@ -80,15 +82,20 @@ def _settle(env: TrybootEnv, slot: str, restart: Callable[[str], None]) -> int:
     step = env.settle(slot)
     if step is Step.TRY:
         left = env.read().boot_counter
-        print(f"trying slot={before.active_slot} again, {left} tries left after it", flush=True)
+        _say(f"trying slot={before.active_slot}, {left} tries left after this one")
         restart(FLAG)
     elif step is Step.LEAVE:
-        print(f"slot={slot} was not confirmed", flush=True)
+        _say(f"slot={slot} was not confirmed")
         restart("")
     elif before.active_slot != env.read().active_slot:
         # As GRUB says it.
-        print(f"rollback to slot={slot}", flush=True)
+        _say(f"rollback to slot={slot}")
     return 0
+
+
+def _say(line: str) -> None:
+    """For the console."""
+    print(f"kubesolo: {line}", flush=True)
 
 
 def _read_early(paths: Paths) -> dict[str, str]:

@@ -59,9 +59,9 @@ def test_each_try_carries_the_flag(board: Board, capsys: pytest.CaptureFixture[s
     assert board.run("settle") is None
     assert board.run("settle") is None
     assert board.arguments == ["0 tryboot"] * 3
-    assert "trying slot=B again, 0 tries left after it" in capsys.readouterr().out
+    assert "kubesolo: trying slot=B, 0 tries left after this one" in capsys.readouterr().out
     assert board.run("settle") == 0
-    assert "rollback to slot=A" in capsys.readouterr().out
+    assert "kubesolo: rollback to slot=A" in capsys.readouterr().out
     assert board.run("settle") == 0
     assert board.arguments == ["0 tryboot"] * 3
 
@@ -87,6 +87,7 @@ def test_what_cannot_be_counted_is_not_tried(
     assert board.run("stop") == 1
     assert board.arguments == []
     assert "problem: no slot is tried: cannot write" in capsys.readouterr().out
+    assert Path(board.paths.problems).read_text().count("no slot is tried: cannot write") == 2
 
 
 @pytest.mark.parametrize("early", ["", "slot=C\nKSOLOEFI=/dev/x\n", "slot=A\n", "\0"])
