@@ -17,8 +17,9 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from product.disk.errors import DiskError
 from product.manifest import ARGUMENTS_NAME, INITRAMFS_NAME, KERNEL_NAME
@@ -58,11 +59,17 @@ def parse_record(data: bytes, origin: str) -> Record:
     return Record(release, dict(files))
 
 
+class _Readable(Protocol):
+    """A file that is open for reading."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class Source(NamedTuple):
     """A file of the boot partition: ``open`` gives its bytes from the first on."""
 
     name: str
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], AbstractContextManager[_Readable]]
 
 
 def sources(slot_directory: str, slot: str, boot_guid: str | None) -> Iterator[Source]:
@@ -72,7 +79,7 @@ def sources(slot_directory: str, slot: str, boot_guid: str | None) -> Iterator[S
     Each must be read before the next is asked for. Raises DiskError, OSError.
     """
     for name in (KERNEL_NAME, INITRAMFS_NAME):
-        yield Source(name, partial(open, os.path.join(slot_directory, name), "rb"))
+        yield Source(name, partial(io.FileIO, os.path.join(slot_directory, name)))
     with open(os.path.join(slot_directory, ARGUMENTS_NAME), "rb") as stream:
         line = command_line(stream.read(), slot, boot_guid)
     yield Source(COMMAND_LINE, partial(io.BytesIO, line))

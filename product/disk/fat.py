@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from product.disk.errors import DiskError
 
+# A file system with less is a FAT16, whatever it says of itself.
+FAT32_CLUSTERS = 65525
 _ENTRY_BYTES = 32
 _DIRECTORY, _LONG_NAME = 0x10, 0x0F
 _END, _DELETED = 0x00, 0xE5
@@ -22,6 +24,21 @@ _HIGH_AT, _LOW_AT = 20, 26
 _LAST_CLUSTER = 0x0FFFFFF8
 # A root folder of more clusters than that is none that this system made.
 _MAX_CLUSTERS = 64
+
+
+def count_clusters(boot: bytes) -> int:
+    """How many clusters the FAT32 has whose first 512 bytes these are.
+
+    Raises DiskError for something else.
+    """
+    if len(boot) < 512 or boot[510:512] != b"\x55\xaa":
+        raise DiskError("the first sector of the FAT has no signature")
+    sector, cluster, reserved, tables = struct.unpack_from("<HBHB", boot, 11)
+    (sectors,) = struct.unpack_from("<I", boot, 32)
+    (length,) = struct.unpack_from("<I", boot, 36)
+    if not sector or not cluster or not sectors or not length:
+        raise DiskError("the first sector is no FAT32's")
+    return int((sectors - reserved - tables * length) // cluster)
 
 
 class _Entry(NamedTuple):
