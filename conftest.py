@@ -91,7 +91,9 @@ class Images(Mapping[str, Image]):
         version: str = "0.1.0",
         *,
         recipe: Path = DEFAULT_RECIPE,
+        hardware: str | None = None,
     ) -> None:
+        self._hardware = hardware
         self._cache = cache
         self._tools = tools
         self._version = version
@@ -99,7 +101,13 @@ class Images(Mapping[str, Image]):
 
     def builder(self, arch: str) -> Builder:
         """The builder for one architecture."""
-        return Builder(Arch(arch), cache=self._cache, tools=self._tools, recipe=self._recipe)
+        return Builder(
+            Arch(arch),
+            cache=self._cache,
+            tools=self._tools,
+            recipe=self._recipe,
+            hardware=self._hardware,
+        )
 
     def __getitem__(self, arch: str) -> Image:
         return self.builder(arch).image(self._version)

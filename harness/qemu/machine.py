@@ -120,12 +120,13 @@ class Machine:
             self._was_cut = False
         if self.spec.log_writes and self.storage.write_log is not None:
             self.storage.write_log.touch()
+        booting = self._booting()
         deadline = self.deadline(_START)
         ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
         self._sockets = list(ours)
         numbers = Streams(*(end.fileno() for end in theirs))
         command = argv.build(
-            self.spec,
+            booting,
             self.host.tools,
             self.host.accelerator,
             self.storage,
@@ -163,6 +164,10 @@ class Machine:
             raise LaunchError(
                 f"QEMU did not start: {words}", hint=f"its command was: {shlex.join(command)}"
             ) from error
+
+    def _booting(self) -> MachineSpec:
+        """What QEMU is started with; a board's firmware chooses that at each boot."""
+        return self.spec
 
     def power_cut(self) -> None:
         """End QEMU at once. What the guest did not flush is lost with QEMU's cache of the disk; of
