@@ -145,6 +145,9 @@ class BoardMachine(Machine):
 
     def _go_on(self) -> None:
         """The next boot; one that cannot begin leaves the machine off, as the Pi would stay."""
+        with contextlib.suppress(HarnessError):
+            # Its end is still being noted.
+            self.process.wait(Deadline.after(_LAST_EVENT))
         with self._power:
             if self._closing or self.running:
                 return

@@ -30,8 +30,9 @@ class MachineSpec(BaseModel):
     neither Microsoft nor a shim's vendor signed. ``raspberry`` has a model of that firmware choose
     kernel and command line from the disk, at each boot. ``rtc`` is what the hardware clock shows at
     the start: "utc" or a date like 2020-01-01T00:00:00. With ``log_writes`` every write of the disk
-    is kept in order, for ``harness.crash``. ``seed`` is a second disk on ``seed_bus``; the machine has
-    its own copy, read-only where it is an ISO image. ``extra`` goes onto QEMU's command line as is.
+    is kept in order, for ``harness.crash``. ``seed`` is a second disk on ``seed_bus``; the machine
+    has its own copy, read-only where it is an ISO image. ``extra`` goes onto QEMU's command line as
+    is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
