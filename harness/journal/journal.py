@@ -12,7 +12,7 @@ console    line; failure (data: pattern, allowed)
 qmp        event (text: its name, data: its data); command (text: its name, data: arguments,
            seconds)
 channel    hello, request, output, reply, command (text: argv, data: exit, seconds), dropped
-harness    start, restored, exit (data: status, cpu_seconds), note,
+harness    start, restored, exit (data: status, cpu_seconds; again: the next start follows), note,
            step (data: depth, phase begin|end, seconds),
            broken (a reader failed; data: traceback),
            command (one on the host, or over SSH; data: exit, seconds)
@@ -108,7 +108,7 @@ class Journal:
         with self._condition:
             event = Event(len(self._events), time.monotonic(), source, kind, text, data)
             self._events.append(event)
-            if source is Source.HARNESS and kind == "exit":
+            if source is Source.HARNESS and kind == "exit" and not data.get("again"):
                 self._exit = event
             elif source is Source.HARNESS and kind == "start":
                 self._exit = None

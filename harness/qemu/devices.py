@@ -76,6 +76,15 @@ class NetworkCard(enum.StrEnum):
         return (f"{self.value},id={name},netdev={netdev},romfile=",)
 
 
+class Raspberry(enum.StrEnum):
+    """Releases of a Raspberry Pi's firmware that harness.firmware plays: one that knows tryboot,
+    one that ignores its flag, one that leaves nothing in the device tree."""
+
+    CURRENT = "current"
+    IGNORES_FLAG = "ignores-flag"
+    SILENT = "silent"
+
+
 class Watchdog(enum.StrEnum):
     """A hardware watchdog."""
 

@@ -123,12 +123,13 @@ class Machine:
             self._was_cut = False
         if self.spec.log_writes and self.storage.write_log is not None:
             self.storage.write_log.touch()
+        booting = self._booting()
         deadline = self.deadline(_START)
         ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
         self._sockets = list(ours)
         numbers = Streams(*(end.fileno() for end in theirs))
         command = argv.build(
-            self.spec,
+            booting,
             self.host.tools,
             self.host.accelerator,
             self.storage,
@@ -173,6 +174,10 @@ class Machine:
         self.console.feed(data)
         if self._card is not None:
             self._card.feed(data)
+
+    def _booting(self) -> MachineSpec:
+        """What QEMU is started with; a board's firmware chooses that at each boot."""
+        return self.spec
 
     def power_cut(self) -> None:
         """End QEMU at once. What the guest did not flush is lost with QEMU's cache of the disk; of

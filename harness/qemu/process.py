@@ -58,6 +58,8 @@ class Process:
         self._condition = threading.Condition()
         self._answer: dict[str, Any] | None = None
         self._pid: int | None = None
+        # Asked of each end with its status: whether another QEMU follows at once.
+        self.restarts: Callable[[int], bool] = lambda status: False
         self._status: int | None = None
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
@@ -151,6 +153,7 @@ class Process:
                     self._drain()
                 except Exception as error:
                     self._journal.broken("the wait for QEMU's last output", error)
+            again = "exited" in notice and self.restarts(int(notice["exited"]))
             with self._condition:
                 if "started" in notice:
                     self._pid = int(notice["started"])
@@ -160,9 +163,10 @@ class Process:
                     text = f"{self._program} {self._pid} ended with status {self._status}"
                     self._pid = None
                     cpu = float(notice.get("cpu", 0.0))
-                    self._journal.append(
-                        Source.HARNESS, "exit", text, status=self._status, cpu_seconds=round(cpu, 3)
-                    )
+                    data: dict[str, Any] = {"status": self._status, "cpu_seconds": round(cpu, 3)}
+                    if again:
+                        data["again"] = True
+                    self._journal.append(Source.HARNESS, "exit", text, **data)
                 if "started" in notice or "refused" in notice:
                     self._answer = notice
                 elif "gone" in notice:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harness.commands.channel import CompletedCommand, PendingCommand
 from harness.console.expect import ConsoleExpect
 from harness.errors import CommandError, HarnessError, StateError
+from harness.firmware.machines import machine_of
 from harness.journal.boots import Boot, Boots, Ready
 from harness.journal.journal import Event, Journal, Source
 from harness.journal.patterns import Pattern
@@ -178,7 +179,7 @@ class Node:
     def power_on(self) -> None:
         """Plug it in: the first time with a fresh disk, later with the one it has."""
         if self._machine is None:
-            self._adopt(Machine(self.spec, self._host, self._artefacts, name=self.name))
+            self._adopt(machine_of(self.spec, self._host, self._artefacts, name=self.name))
         self._ready = None
         self.machine.power_on()
 

@@ -12,6 +12,7 @@ LAYERS = (
     ("cli",),
     ("faults", "crash", "servers"),
     ("target",),
+    ("firmware",),
     ("qemu",),
     ("commands",),
     ("console",),

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 
-from product.agent.bootloader.boot import ESP_LABEL, BootInfo, Release, read_boot, read_release
+from product.agent.bootloader.boot import (
+    ESP_LABEL,
+    TRYBOOT,
+    BootInfo,
+    BootInfoError,
+    Release,
+    read_boot,
+    read_release,
+)
 from product.agent.bootloader.grub import GrubBootEnv
 from product.agent.bootloader.protocol import BootEnv
 from product.agent.records.state import LoadedState, UpdateState, load_state, save_state
@@ -17,6 +25,7 @@ from product.agent.system.paths import Paths
 
 if TYPE_CHECKING:
     from product.agent.net.interfaces import Network
+    from product.agent.slots.boot_partition import BootPartition
 
 # How long a reboot waits for the disk before it begins: seconds.
 SYNC_SECONDS = 60
@@ -60,7 +69,26 @@ class Node:
     @property
     def boot_env(self) -> BootEnv:
         """The boot loader's environment."""
+        if self._is_tryboot():
+            from product.agent.bootloader.tryboot import TrybootEnv
+
+            return TrybootEnv(self.mounted_esp)
         return GrubBootEnv(self.mounted_esp, self.paths.environment)
+
+    @property
+    def boot_partition(self) -> BootPartition | None:
+        """The slots' boot partitions, where the firmware starts the slots itself."""
+        if not self._is_tryboot():
+            return None
+        from product.agent.slots.boot_partition import BootPartition
+
+        return BootPartition(self.paths, self.volumes, self.boot)
+
+    def _is_tryboot(self) -> bool:
+        try:
+            return self.boot.loader == TRYBOOT
+        except BootInfoError:
+            return False  # whoever reads the environment is told
 
     def read_network(self) -> Network:
         """The network as it is now."""

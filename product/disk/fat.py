@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 from product.disk.errors import DiskError
 
+# A file system with less is a FAT16, whatever it says of itself.
+FAT32_CLUSTERS = 65525
 _ENTRY_BYTES = 32
 _DIRECTORY, _VOLUME, _LONG_NAME = 0x10, 0x08, 0x0F
 _END, _DELETED = 0x00, 0xE5
 # Where an entry keeps what goes with its content: the halves of its first cluster's number, its
 # time and date, its size, which is 0 for a folder.
 _CONTENT = ((20, 22), (22, 24), (24, 26), (26, 28), (28, 32))
-# Fewer are a FAT16, whatever the boot sector says.
-FAT32_CLUSTERS = 65525
 _LAST_CLUSTER = 0x0FFFFFF8
 # A root folder of more clusters than that is none that this system made.
 _MAX_CLUSTERS = 64

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from product.disk.boot_files import BOARD_NAME
 from product.disk.loader import IN_ROOT
-from product.image import board, disk, grub, initramfs, kernel, progress, rootfs, sbom
+from product.image import board, disk, grub, initramfs, kernel, progress, rootfs, sbom, tryboot
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.configuration import configuration_overlay
 from product.image.drift import settle
@@ -21,7 +22,7 @@ from product.image.locks import Package
 from product.image.packages import fetch, unpack_all
 from product.image.payload import Linked, Packaged
 from product.image.payload.table import payload_of
-from product.image.recipe import Arch, Recipe
+from product.image.recipe import Arch, Recipe, Tryboot
 from product.image.tools import IMAGES, HostTools
 from product.manifest import (
     ARGUMENTS_NAME,
@@ -225,7 +226,9 @@ class Builder:
             kernel.check_needs(prepared, needs, f"the payload of {self.recipe.name}")
         overlays = self._with_payload(overlays)
         brought = _brought(overlays)
-        overlays = (self.loader(), self.licences_tree(), *overlays)
+        # A boot loader that follows the confirmed system; the firmware starts the others' slots.
+        loaders = (self.loader(),) if self.recipe.tryboot is None else ()
+        overlays = (*loaders, self.licences_tree(), *overlays)
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
@@ -238,13 +241,24 @@ class Builder:
                 self.recipe, packages, prepared, list(overlays), version, self.tools, work,
                 tree / ROOT_NAME, needs.modules,
             )  # fmt: skip
+        names: tuple[str, ...] = ARTIFACT_NAMES
+        if self.recipe.tryboot is not None:
+            names = (*names, BOARD_NAME)
+            self._write_board(self.recipe.tryboot, prepared, tree / BOARD_NAME)
         artifacts = tuple(
-            Artifact(name, (tree / name).stat().st_size, file_sha256(tree / name))
-            for name in ARTIFACT_NAMES
+            Artifact(name, (tree / name).stat().st_size, file_sha256(tree / name)) for name in names
         )
         drift = tuple(sorted({*self.drift, *brought.drift}))
         manifest = Manifest(version, self.arch.value, artifacts, brought.kubernetes, drift)
         (tree / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+
+    def _write_board(self, board: Tryboot, prepared: kernel.Kernel, target: Path) -> None:
+        packages = self.lock.group("boot")
+        with self.cache.scratch("board") as work:
+            unpack_all(list(fetch(packages, self.cache).values()), work / "packages")
+            target.write_bytes(
+                tryboot.board_archive(board, prepared, work / "packages", self.recipe.source_date)
+            )
 
     def _with_payload(self, overlays: tuple[Path, ...]) -> tuple[Path, ...]:
         """The payload's tree lies under the overlays."""
@@ -307,12 +321,18 @@ class Builder:
 
     def _build_disk(self, slot: Slot, digest: str, tree: Path) -> None:
         with self.cache.scratch("disk") as work:
-            loader = self.loader() / IN_ROOT
-            esp = work / "esp"
-            grub.write_esp(loader, slot.version, esp)
+            esp, boot = work / "esp", None
+            if self.recipe.tryboot is None:
+                loader = self.loader() / IN_ROOT
+                grub.write_esp(loader, slot.version, esp)
+            else:
+                loader, boot = work / "no-loader", work / "boot"
+                tryboot.write_esp(esp)
+                tryboot.write_boot_folder(slot.folder, boot)
             sha256 = disk.build(
                 esp, slot.folder, loader, disk.Identifiers(digest), self.recipe.source_date,
                 self.tools, work, tree / _DISK_NAME,
                 hybrid_mbr=self.recipe.board is not None and self.recipe.board.hybrid_mbr,
+                boot=boot,
             )  # fmt: skip
             (tree / _SUM_NAME).write_text(f"{sha256}  {_DISK_NAME}\n")

@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from product.disk import bios, fat, gpt
+from product.disk import autoboot, bios, fat, gpt
 from product.disk.loader import BIOS_BOOT, BIOS_CORE
 from product.image.errors import ImageError
 from product.image.sparse import GrowingSum
@@ -26,8 +26,9 @@ SECTOR = 512
 ESP_LABEL = "KSOLOEFI"
 SLOT_LABELS = {"A": "KSOLOA", "B": "KSOLOB"}
 DATA_LABEL = "KSOLODATA"
-ESP_MIB, SLOT_MIB, DATA_MIB = 256, 512, 64
+ESP_MIB, SLOT_MIB, DATA_MIB, BOOT_MIB = 256, 512, 64, 128
 _TYPE_ESP = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+_TYPE_BASIC = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
 _TYPE_LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
 # GRUB cannot find a file system with the first, and does not know the second.
 EXT4_FEATURES = "^metadata_csum_seed,^orphan_file"
@@ -35,12 +36,13 @@ _FIRST_LBA = 2048
 
 
 class Partition(NamedTuple):
-    """One partition: its label, where it starts and how long it is, in MiB."""
+    """One partition: its label, where it starts and how long it is, in MiB, and its number."""
 
     label: str
     start: int
     size: int
     type: str
+    number: int
 
     @property
     def offset(self) -> int:
@@ -53,18 +55,26 @@ class Partition(NamedTuple):
         return (self.start + self.size) * MIB
 
 
-def layout() -> tuple[Partition, ...]:
-    """The fixed layout, partition numbers in order."""
-    rows = (
-        (ESP_LABEL, ESP_MIB, _TYPE_ESP),
-        (SLOT_LABELS["A"], SLOT_MIB, _TYPE_LINUX),
-        (SLOT_LABELS["B"], SLOT_MIB, _TYPE_LINUX),
-        (DATA_LABEL, DATA_MIB, _TYPE_LINUX),
-    )
+def layout(*, boot: bool = False) -> tuple[Partition, ...]:
+    """The fixed layout in the order of the disk, the data last: it grows.
+
+    With ``boot`` there are two more, numbered behind the data and lying before it.
+    """
+    rows = [
+        (ESP_LABEL, ESP_MIB, _TYPE_ESP, 1),
+        (SLOT_LABELS["A"], SLOT_MIB, _TYPE_LINUX, 2),
+        (SLOT_LABELS["B"], SLOT_MIB, _TYPE_LINUX, 3),
+        (DATA_LABEL, DATA_MIB, _TYPE_LINUX, 4),
+    ]
+    if boot:
+        rows[3:3] = [
+            (autoboot.LABELS[slot], BOOT_MIB, _TYPE_BASIC, autoboot.PARTITIONS[slot])
+            for slot in SLOT_LABELS
+        ]
     start = 1
     partitions = []
-    for label, size, kind in rows:
-        partitions.append(Partition(label, start, size, kind))
+    for label, size, kind, number in rows:
+        partitions.append(Partition(label, start, size, kind, number))
         start += size
     return tuple(partitions)
 
@@ -91,17 +101,19 @@ def build(
     target: Path,
     *,
     hybrid_mbr: bool = False,
+    boot: Path | None = None,
 ) -> str:
     """Write the disk: ``esp`` is the folder of the first partition, ``slot`` fills slot A.
 
     What BIOS starts, where there is such, comes from ``loader`` (see product.disk.loader). With
-    ``hybrid_mbr`` the MBR lists the first partition as well.
+    ``hybrid_mbr`` the MBR lists the first partition as well. ``boot`` is the folder of slot A's
+    boot partition, for disks that have them.
 
     Returns the SHA-256 of the file, which is computed while it is written from front to back.
     Raises ImageError where the FAT has too few clusters to be a FAT32 for every firmware.
     """
     environment = {"SOURCE_DATE_EPOCH": str(source_date)}
-    partitions = layout()
+    partitions = layout(boot=boot is not None)
     last = partitions[-1]
     with target.open("wb") as stream:
         # One MiB at the end for the backup of the partition table.
@@ -109,7 +121,8 @@ def build(
     script = f"label: gpt\nlabel-id: {identifiers.guid('disk')}\nfirst-lba: {_FIRST_LBA}\n"
     for part in partitions:
         script += (
-            f"start={part.offset // SECTOR}, size={part.size * MIB // SECTOR}, type={part.type}, "
+            f"disk{part.number} : start={part.offset // SECTOR}, "
+            f"size={part.size * MIB // SECTOR}, type={part.type}, "
             f"uuid={identifiers.guid(part.label)}, name={part.label}"
         )
         script += ", attrs=GUID:59\n" if part.label == DATA_LABEL else "\n"
@@ -124,12 +137,15 @@ def build(
     }
     with GrowingSum(target) as growing:
         _fat(partitions[0], esp, identifiers, environment, tools, target)
-        require_fat32(target, partitions[0])
         growing.reach(partitions[0].end)
         for part in partitions[1:3]:
             archive = work / f"{part.label}.tar"
             archive.write_bytes(_tar(contents[part.label], source_date))
             _ext4(part, archive, identifiers, environment, tools, target)
+            growing.reach(part.end)
+        for part in partitions[3:-1]:
+            folder = boot if boot is not None and part.label == autoboot.LABELS["A"] else None
+            _fat(part, folder, identifiers, environment, tools, target, cluster=2)
             growing.reach(part.end)
         growing.reach(last.end)
         return growing.finish()
@@ -137,19 +153,26 @@ def build(
 
 def _fat(
     part: Partition,
-    folder: Path,
+    folder: Path | None,
     identifiers: Identifiers,
     environment: dict[str, str],
     tools: HostTools,
     target: Path,
+    *,
+    cluster: int | None = None,
 ) -> None:
+    """``cluster`` is the size of one, in sectors. Raises ImageError for a FAT32 of too few."""
     image = f"{target}@@{part.offset}"
     sectors = part.size * MIB // SECTOR
     serial = identifiers.guid(f"fat {part.label}")[:8]
     tools.run(
         "mformat", "-i", image, "-F", "-T", str(sectors), "-h", "64", "-s", "32", "-H",
-        str(part.offset // SECTOR), "-N", serial, "-v", part.label, "::", environment=environment,
+        str(part.offset // SECTOR), "-N", serial, "-v", part.label,
+        *(("-c", str(cluster)) if cluster else ()), "::", environment=environment,
     )  # fmt: skip
+    require_fat32(target, part)
+    if folder is None:
+        return
     names = sorted(path.relative_to(folder) for path in folder.rglob("*"))
     for name in names:
         if (folder / name).is_dir():

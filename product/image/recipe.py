@@ -184,6 +184,18 @@ class Board(_Model):
         return self
 
 
+class Tryboot(_Model):
+    """What the boot partitions hold where a Raspberry Pi's firmware starts the slots itself.
+
+    ``config`` are the lines of config.txt. ``firmware`` are files of the packages for boot, by
+    path; ``device_trees`` are files of the kernel's package, by name.
+    """
+
+    config: tuple[str, ...]
+    firmware: tuple[str, ...] = ()
+    device_trees: tuple[str, ...] = ()
+
+
 class Recipe(_Model):
     """One recipe; ``folder`` is where it was read, beside its locks, parts and overlays.
 
@@ -202,6 +214,7 @@ class Recipe(_Model):
     root: Root = Root()
     kernel: Kernel = Kernel()
     board: Board | None = None
+    tryboot: Tryboot | None = None
     # Checked by the payload's own model: see product.image.payload.
     payload: dict[str, Any] | None = None
     hardware: str | None = None

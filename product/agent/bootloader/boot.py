@@ -13,6 +13,8 @@ SLOTS = ("A", "B")
 SLOT_LABELS = {"A": "KSOLOA", "B": "KSOLOB"}
 ESP_LABEL = "KSOLOEFI"
 MAX_BYTES = 64 * 1024
+# What starts the slots, see product.agent.bootloader.
+GRUB, TRYBOOT = "grub", "tryboot"
 
 
 class BootInfoError(AgentError):
@@ -32,7 +34,8 @@ class BootInfo(NamedTuple):
     """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent,
     nopersist (as the command line asked) or volatile; ``environment`` is what the boot loader found
     of its own: ok, missing, invalid, rescued, or unsaved where it could not write it; ``problems``
-    are early boot's own; ``disk`` is the device that has the partitions."""
+    are early boot's own; ``disk`` is the device that has the partitions; ``loader`` is grub,
+    or tryboot where a Raspberry Pi's firmware starts the slots itself."""
 
     slot: str
     partitions: dict[str, str]
@@ -42,6 +45,7 @@ class BootInfo(NamedTuple):
     environment: str
     problems: tuple[str, ...]
     disk: str = ""
+    loader: str = GRUB
 
     @property
     def passive(self) -> str:
@@ -85,6 +89,7 @@ def read_boot(paths: Paths) -> BootInfo:
         str(document.get("env", "ok")),
         tuple(str(problem) for problem in problems) if isinstance(problems, list) else (),
         str(document.get("disk", "")),
+        str(document.get("loader") or GRUB),
     )
 
 

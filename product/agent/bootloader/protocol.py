@@ -26,6 +26,8 @@ class Environment(NamedTuple):
     """What was read; where it is not ``valid``, the boot loader cannot rely on it either.
 
     ``odd``: the boot loader reads it, and perhaps cannot write it; the next write repairs it.
+    ``untried``: no boot of the slot that ``trial`` names was ever seen, where the boot loader needs
+    a firmware's help to try one.
     """
 
     active_slot: str | None
@@ -34,6 +36,7 @@ class Environment(NamedTuple):
     trial: str | None = None
     problems: tuple[str, ...] = ()
     odd: bool = False
+    untried: bool = False
 
     @property
     def valid(self) -> bool:

@@ -57,7 +57,8 @@ TRANSITIONS: dict[Phase, frozenset[Phase]] = {
     ),
     Phase.DOWNLOADING: frozenset({Phase.CHECKING, Phase.STAGED, Phase.FAILED, Phase.ROLLED_BACK}),
     Phase.STAGED: frozenset({Phase.CHECKING, Phase.ACTIVATED, Phase.ROLLED_BACK}),
-    Phase.ACTIVATED: frozenset({Phase.VERIFYING, Phase.ROLLED_BACK}),
+    # To failed: a firmware that was asked to try the slot never did.
+    Phase.ACTIVATED: frozenset({Phase.VERIFYING, Phase.ROLLED_BACK, Phase.FAILED}),
     Phase.VERIFYING: frozenset({Phase.SUCCESS, Phase.ROLLED_BACK}),
     Phase.SUCCESS: frozenset({Phase.CHECKING, Phase.ROLLED_BACK}),
     Phase.ROLLED_BACK: frozenset({Phase.CHECKING, Phase.ROLLED_BACK}),

@@ -68,11 +68,14 @@ class Paths:
         self.esp_mount = f"{self.run}/esp"
         self.slot_mount = f"{self.run}/slot"
         self.booted_mount = f"{self.run}/booted"
+        # A slot's boot partition, where it has one.
+        self.boot_mount = f"{self.run}/boot"
         # One a slot, because two processes may look at different slots at once.
         self.view_mounts = {slot: f"{self.run}/view-{slot}" for slot in ("A", "B")}
         # Where SystemVolumes mounts, and nobody else does.
         self.own_mounts = (
-            self.esp_mount, self.slot_mount, self.booted_mount, *self.view_mounts.values(),
+            self.esp_mount, self.slot_mount, self.booted_mount, self.boot_mount,
+            *self.view_mounts.values(),
         )  # fmt: skip
         self.services = f"{base}/run/service"
         # When DHCP began to ask for each interface's address.

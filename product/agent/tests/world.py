@@ -81,7 +81,7 @@ class FakeVolumes:
     def mounted(
         self, device: str, at: str, *, kind: str, writable: bool = False, wait: bool = True
     ) -> Iterator[str]:
-        assert kind == ("vfat" if device == DEVICES["KSOLOEFI"] else "ext4")
+        assert kind == ("ext4" if device in SLOT_DEVICES.values() else "vfat")
         if device in self.busy:
             raise VolumeBusyError(f"{device} is in use by another process")
         if device in self.unmountable or device not in self.directories:

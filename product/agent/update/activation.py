@@ -72,11 +72,28 @@ def activate(
         )
     if not state.trial:
         raise SlotError(f"the state names no trial for slot {slot}", code="nothing-staged")
+    _follow_slot(node, slot, say)
     _keep_what_is(node, config, state.trial, say, copy_datastore=copy_datastore)
     node.boot_env.arm(slot, state.trial)
     record.save(state.to(Phase.ACTIVATED))
     record.note("activate", "activated")
     return slot
+
+
+def _follow_slot(node: Node, slot: str, say: Callable[[str], None]) -> None:
+    """Write what the firmware starts, where it reads no slot. Raises AgentError."""
+    partition = node.boot_partition
+    if partition is None:
+        return
+    try:
+        if partition.follow(slot):
+            say(f"slot {slot}: its boot partition is written, read back and compared")
+    except OSError as error:
+        raise AgentError(
+            f"the boot partition of slot {slot} cannot be written: {error.strerror or error}",
+            hint="the slot is not armed, and nothing else has changed",
+            code="boot-partition",
+        ) from None
 
 
 def _is_recent(node: Node) -> bool:

@@ -17,6 +17,7 @@ from product.agent.update.record import Record
 from product.agent.update.token import Token, parse_token
 
 ROLLED_BACK_PREFIX = "rolled back: "
+NEVER_TRIED_PREFIX = "never tried: "
 
 
 class Finding(Enum):
@@ -27,6 +28,7 @@ class Finding(Enum):
     TRIAL = "running on trial"
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
+    NEVER_TRIED = "armed, and never seen to run"
     LOST = "the environment lost it"
 
 
@@ -46,7 +48,9 @@ def judge(state: UpdateState, env: Environment, booted: str) -> Finding:
         if env.boot_success:
             return Finding.COMMITTED
         return Finding.TRIAL if booted == slot else Finding.PENDING
-    return Finding.ROLLED_BACK if armed and env.boot_success else Finding.LOST
+    if not (armed and env.boot_success):
+        return Finding.LOST
+    return Finding.NEVER_TRIED if env.untried else Finding.ROLLED_BACK
 
 
 def reconcile(record: Record, env: Environment, booted: str) -> Finding:
@@ -71,6 +75,8 @@ def reconcile(record: Record, env: Environment, booted: str) -> Finding:
         record.note("trial", "success")
     elif finding is Finding.ROLLED_BACK:
         _roll_back(record)
+    elif finding is Finding.NEVER_TRIED:
+        _give_up_untried(record)
     elif finding is Finding.LOST:
         # The release did nothing wrong that we know of, so it is not quarantined.
         reason = f"{ROLLED_BACK_PREFIX}the boot environment was lost in the trial of "
@@ -149,6 +155,27 @@ def _roll_back(record: Record) -> None:
     record.quarantine(state.to_digest, state.to_version, reason)
     record.try_save(state.roll_back(reason))
     record.note("trial", "rolled_back", reason, evidence=record.evidence)
+
+
+def _give_up_untried(record: Record) -> None:
+    """The release is set aside, or the node would restart for it again and again; the reason says
+    that nothing is known against it."""
+    state = record.state
+    reason = (
+        f"{NEVER_TRIED_PREFIX}{state.to_version} did not reach early boot in {BOOT_TRIES} restarts "
+        "with the tryboot flag: firmware (EEPROM) or kernel ignore the flag, or its kernel does "
+        "not start"
+    )
+    record.quarantine(state.to_digest, state.to_version, reason)
+    if state.phase is Phase.STAGED:
+        state = state.to(Phase.ACTIVATED)
+    if state.phase is Phase.ACTIVATED:
+        state = state.fail(reason)._replace(settled=state.trial)
+    else:
+        # It ran once: the record knows better than the boot environment.
+        state = state.roll_back(reason)
+    record.try_save(state)
+    record.note("trial", "failed", reason, evidence=record.evidence)
 
 
 def _verifying(state: UpdateState) -> UpdateState:

@@ -91,4 +91,6 @@ def _require_known_good(node: Node, record: Record, target: str, unattended: boo
             hint="kubesolo-update activate tries it, and returns by itself if it fails",
             code="unproved-slot",
         )
+    if (partition := node.boot_partition) is not None:
+        partition.require(target)
     return manifest.version

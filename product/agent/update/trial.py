@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from product.agent.bootloader.boot import TRYBOOT
 from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
 from product.agent.errors import EXIT_DONE, EXIT_FAILED, AgentError
@@ -53,6 +54,7 @@ class BootTrial:
         slot = self._node.boot.slot
         env = self._node.boot_env.read()
         self._record.problems += env.problems
+        self._ask_firmware()
         if env.valid and env.active_slot != slot:
             self._record.problems.append(
                 f"slot {slot} was booted although slot {env.active_slot} is the active one"
@@ -63,6 +65,9 @@ class BootTrial:
         if finding in (Finding.ROLLED_BACK, Finding.LOST):
             self._announce_rollback()
             self._record.run_hooks(self._config, AFTER_ROLLBACK)
+        elif finding is Finding.NEVER_TRIED:
+            state = self._record.state
+            self._say(f"not tried version={state.to_version} reason={state.last_error}")
         elif finding is Finding.COMMITTED:
             self._record.run_hooks(self._config, AFTER_COMMIT)
         if env.tries(slot) or not env.valid or self._stranded(env):
@@ -89,6 +94,18 @@ class BootTrial:
         if self._confirmed:
             self._follow_loader()
         return None
+
+    def _ask_firmware(self) -> None:
+        """It only confirms: the kernel's argument says which slot runs."""
+        node = self._node
+        if node.boot.loader != TRYBOOT:
+            return
+        from product.agent.bootloader.tryboot import contradiction, read_firmware
+        from product.disk.autoboot import PARTITIONS
+
+        found = contradiction(read_firmware(node.paths.proc), node.boot.slot, PARTITIONS)
+        if found:
+            self._record.problems.append(found)
 
     def _repair(self, env: Environment) -> None:
         """The boot loader counts a trial's boots in the block, and can write a whole one only."""

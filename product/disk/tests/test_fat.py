@@ -168,7 +168,7 @@ def test_clusters_are_counted_as_firmware_does(
     tools.run("mkfs.fat", "-F", "32", "-s", "1", "-R", "32", "-f", "2", "-a", path)
     with path.open("rb") as stream:
         assert count_clusters(stream.read(512)) == clusters
-    part = Partition("KSOLOEFI", 0, 0, "")
+    part = Partition("KSOLOEFI", 0, 0, "", 1)
     if clusters < 65525:
         with pytest.raises(ImageError, match="KSOLOEFI has 65524 clusters"):
             require_fat32(path, part)

@@ -228,7 +228,7 @@ class _Recorded:
 def test_a_hybrid_mbr_outlives_the_first_boot(flashed: Flashed, tools: HostTools) -> None:
     """The firmware that reads it finds KSOLOEFI where it was, all others the GPT."""
     path = flashed(300 * MIB)
-    _hybrid_mbr(ImagePartition("KSOLOEFI", 1, 5, ""), path)
+    _hybrid_mbr(ImagePartition("KSOLOEFI", 1, 5, "", 1), path)
     before = path.read_bytes()[:512]
     assert _first_boot(path) == (300 - 1 - 16) * MIB, "grown"
     with path.open("rb") as stream:

@@ -12,7 +12,7 @@ import pytest
 
 from product.agent.bootloader.grub import GrubBootEnv
 from product.agent.bootloader.grubenv import format_block, parse_block
-from product.agent.bootloader.protocol import BootEnvError, Environment
+from product.agent.bootloader.protocol import Environment
 
 NAME = "boot/grub/grubenv"
 HEADER = b"# GRUB Environment Block\n"
@@ -58,12 +58,6 @@ def test_arm_clears_every_stale_flag(env: GrubBootEnv, path: Path) -> None:
 def test_commit_changes_only_the_success(env: GrubBootEnv, path: Path) -> None:
     env.commit("A")
     assert path.read_bytes() == block(b"active_slot=A\nboot_counter=2\nboot_success=1\n")
-
-
-def test_force_rollback_confirms_the_other_slot(env: GrubBootEnv, path: Path) -> None:
-    env.arm("B", "token")
-    env.force_rollback("A")
-    assert env.read() == Environment("A", 0, True, "token")
 
 
 def test_foreign_variables_stay_behind_ours(env: GrubBootEnv, path: Path) -> None:
@@ -151,17 +145,6 @@ def test_damage_is_reported_and_the_next_write_repairs_it(
     env.arm("B", "token")
     assert env.read() == Environment("B", 3, False, "token")
     assert path.stat().st_size == 1024
-
-
-def test_an_environment_that_cannot_be_written_is_an_error(
-    env: GrubBootEnv, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> int:
-        raise OSError(30, "Read-only file system")
-
-    monkeypatch.setattr(os, "pwrite", fail)
-    with pytest.raises(BootEnvError, match="Read-only"):
-        env.commit("A")
 
 
 def test_boot_variables_beyond_the_first_sector_are_refused() -> None:

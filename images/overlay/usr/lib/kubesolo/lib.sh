@@ -69,6 +69,13 @@ force_reboot() {
     echo 1 > /sys/module/printk/parameters/always_kmsg_dump
     echo b > /proc/sysrq-trigger
 }
+# What a Raspberry Pi's firmware needs of the system to try a slot; says what it does on the console.
+tryboot() {
+    python3 -ISB -c 'import sys
+sys.path += ["/usr/lib/kubesolo/python"]
+from product.agent.bootloader.restart import main
+sys.exit(main(sys.argv[1:]))' "$@" > /dev/console
+}
 # Keep what time it is, so that the next boot does not begin before it; `synchronised` where NTP said it.
 # Not the latest ever known: a clock that stood in the future is corrected, and so must this be.
 keep_time() {
