@@ -1,7 +1,7 @@
 """Taking a disk image apart: where its file systems put the files that a medium holds anyway.
 
-A file is found by comparing content, in blocks of the file systems' size. All else of the image that
-is not zero goes to one file more. product.disk.pieces puts the image together again.
+A file is found by comparing content, in blocks of the file systems' size. All else of the image
+that is not zero goes to one file more. product.disk.pieces puts the image together again.
 """
 
 from __future__ import annotations
