@@ -18,6 +18,7 @@ from product.image.disk import Identifiers
 from product.image.errors import ImageError
 from product.image.inject import Places, esp_with, require_repository
 from product.image.media.convert import FORMATS, convert
+from product.image.media.iso import build_iso
 from product.image.media.oci import write_image
 from product.image.recipe import Arch
 
@@ -179,7 +180,7 @@ def write(kind: Kind, builder: Builder, image: Image, folder: Path, options: Med
         case Kind.DISK:
             builder.tools.run("zstd", *_ZSTD, image.disk, "-o", target)
         case Kind.ISO:
-            _other("iso").build_iso(builder, image, target)
+            build_iso(builder, image, target)
         case Kind.USB:
             repository, images = options.repository, options.images
             _other("usb").build_usb(builder, image, target, repository=repository, images=images)
