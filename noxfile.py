@@ -22,7 +22,7 @@ REQUIREMENTS = HERE / "requirements" / "dev.txt"
 TESTED = (
     "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
     "scenarios/conformance", "scenarios/fuzz", "scenarios/fleet", "scenarios/sources/tests",
-    "scenarios/operation/tests", "scenarios/documents",
+    "scenarios/operation/tests", "scenarios/media/tests", "scenarios/documents",
 )  # fmt: skip
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",

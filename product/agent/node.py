@@ -17,7 +17,9 @@ from product.agent.bootloader.boot import (
     read_release,
 )
 from product.agent.bootloader.grub import GrubBootEnv
+from product.agent.bootloader.live import LiveBootEnv
 from product.agent.bootloader.protocol import BootEnv
+from product.agent.errors import RefusedError
 from product.agent.records.state import LoadedState, UpdateState, load_state, save_state
 from product.agent.slots.volumes import SystemVolumes, Volumes
 from product.agent.system.clock import Clock
@@ -69,6 +71,8 @@ class Node:
     @property
     def boot_env(self) -> BootEnv:
         """The boot loader's environment."""
+        if self._is_live():
+            return LiveBootEnv()
         if self._is_tryboot():
             from product.agent.bootloader.tryboot import TrybootEnv
 
@@ -84,11 +88,26 @@ class Node:
 
         return BootPartition(self.paths, self.volumes, self.boot)
 
+    def _is_live(self) -> bool:
+        try:
+            return self.boot.live
+        except BootInfoError:
+            return False
+
     def _is_tryboot(self) -> bool:
         try:
             return self.boot.loader == TRYBOOT
         except BootInfoError:
             return False  # whoever reads the environment is told
+
+    def require_installed(self) -> None:
+        """Raise RefusedError on a live system: there is no slot to write or to return to."""
+        if self.boot.live:
+            raise RefusedError(
+                "this system runs from a medium: there is nothing to update",
+                hint="install it to a disk first (kubesolo-install), or boot a newer medium",
+                code="live-system",
+            )
 
     def read_network(self) -> Network:
         """The network as it is now."""

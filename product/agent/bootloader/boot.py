@@ -12,6 +12,7 @@ from product.agent.system.paths import Paths
 SLOTS = ("A", "B")
 SLOT_LABELS = {"A": "KSOLOA", "B": "KSOLOB"}
 ESP_LABEL = "KSOLOEFI"
+LIVE = "live"
 MAX_BYTES = 64 * 1024
 # What starts the slots, see product.agent.bootloader.
 GRUB, TRYBOOT = "grub", "tryboot"
@@ -31,11 +32,12 @@ class Release(NamedTuple):
 
 
 class BootInfo(NamedTuple):
-    """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent,
-    nopersist (as the command line asked) or volatile; ``environment`` is what the boot loader found
-    of its own: ok, missing, invalid, rescued, or unsaved where it could not write it; ``problems``
-    are early boot's own; ``disk`` is the device that has the partitions; ``loader`` is grub,
-    or tryboot where a Raspberry Pi's firmware starts the slots itself."""
+    """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent, nopersist
+    (as the command line asked) or volatile; ``environment`` is what the boot loader found of its
+    own: ok, missing, invalid, rescued, or unsaved where it could not write it; ``problems`` are
+    early boot's own; ``disk`` is the device that has the partitions, or the medium of a live
+    system, which has none that it could update; ``loader`` is grub, or tryboot where a Raspberry
+    Pi's firmware starts the slots itself."""
 
     slot: str
     partitions: dict[str, str]
@@ -46,6 +48,11 @@ class BootInfo(NamedTuple):
     problems: tuple[str, ...]
     disk: str = ""
     loader: str = GRUB
+
+    @property
+    def live(self) -> bool:
+        """Whether the system runs from a medium that is no disk of its own."""
+        return self.mode == LIVE
 
     @property
     def passive(self) -> str:
