@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 CONFIG = b"#cloud-config\nhostname: edge-07\n"
-MADE_OF_THE_DISK = [Kind.DISK, Kind.ISO, Kind.OCI, Kind.QCOW2, Kind.VMDK, Kind.VHDX]
+MADE_OF_THE_DISK = [Kind.DISK, Kind.ISO, Kind.USB, Kind.OCI, Kind.QCOW2, Kind.VMDK, Kind.VHDX]
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +153,12 @@ def test_the_command_says_what_is_wrong(
     assert [path.name for path in tmp_path.iterdir()] == ["user-data"]
 
 
-def test_the_iso_is_one_that_flash_writes(
-    builder: Builder, host_tools: HostTools, tmp_path: Path
+@pytest.mark.parametrize("kind", [Kind.ISO, Kind.USB])
+def test_what_installs_is_written_by_flash(
+    kind: Kind, builder: Builder, host_tools: HostTools, tmp_path: Path
 ) -> None:
-    """The real one has the name and the boot sector that are asked for."""
-    medium = build(Kind.ISO, builder, "0.1.0", tmp_path)
+    """The real ones have the name and the boot sector that are asked for."""
+    medium = build(kind, builder, "0.1.0", tmp_path)
     stick, work = tmp_path / "stick.img", tmp_path / "work"
     work.mkdir()
     flash(medium.path, stick, host_tools, work)
