@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import ModuleType
 
 from product.image import progress, sparse
 from product.image.build import Builder, Image
@@ -20,6 +18,7 @@ from product.image.inject import Places, esp_with, require_repository
 from product.image.media.convert import FORMATS, convert
 from product.image.media.iso import build_iso
 from product.image.media.oci import write_image
+from product.image.media.usb import build_usb
 from product.image.recipe import Arch
 
 DISK_BYTES = 8 << 30
@@ -183,7 +182,7 @@ def write(kind: Kind, builder: Builder, image: Image, folder: Path, options: Med
             build_iso(builder, image, target)
         case Kind.USB:
             repository, images = options.repository, options.images
-            _other("usb").build_usb(builder, image, target, repository=repository, images=images)
+            build_usb(builder, image, target, repository=repository, images=images)
         case Kind.OCI:
             write_image(builder, image, target, channel=options.channel)
         case _:
@@ -192,14 +191,6 @@ def write(kind: Kind, builder: Builder, image: Image, folder: Path, options: Med
                 builder.tools, target,
             )  # fmt: skip
     return target
-
-
-def _other(name: str) -> ModuleType:
-    """A module of this package that is loaded when it is needed. Raises ImageError."""
-    try:
-        return importlib.import_module(f"product.image.media.{name}")
-    except ModuleNotFoundError:
-        raise ImageError(f"this version of the project builds no {name}") from None
 
 
 def _place(source: Path, target: Path, *, private: bool) -> None:

@@ -13,6 +13,7 @@ from product.image import cli
 from product.image.build import Builder
 from product.image.cache import file_sha256
 from product.image.errors import ImageError
+from product.image.flash import flash
 from product.image.media import kinds
 from product.image.media.kinds import Kind, MediaOptions, build, file_name, parse_size
 from product.image.recipe import Arch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 CONFIG = b"#cloud-config\nhostname: edge-07\n"
-MADE_OF_THE_DISK = [Kind.DISK, Kind.OCI, Kind.QCOW2, Kind.VMDK, Kind.VHDX]
+MADE_OF_THE_DISK = [Kind.DISK, Kind.ISO, Kind.USB, Kind.OCI, Kind.QCOW2, Kind.VMDK, Kind.VHDX]
 
 
 @pytest.fixture(scope="module")
@@ -150,3 +151,15 @@ def test_the_command_says_what_is_wrong(
     assert says in said
     assert "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["user-data"]
+
+
+@pytest.mark.parametrize("kind", [Kind.ISO, Kind.USB])
+def test_what_installs_is_written_by_flash(
+    kind: Kind, builder: Builder, host_tools: HostTools, tmp_path: Path
+) -> None:
+    """The real ones have the name and the boot sector that are asked for."""
+    medium = build(kind, builder, "0.1.0", tmp_path)
+    stick, work = tmp_path / "stick.img", tmp_path / "work"
+    work.mkdir()
+    flash(medium.path, stick, host_tools, work)
+    assert file_sha256(stick) == medium.sha256
