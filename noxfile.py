@@ -23,6 +23,7 @@ TESTED = (
     "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
     "scenarios/conformance", "scenarios/fuzz", "scenarios/fleet", "scenarios/sources/tests",
     "scenarios/operation/tests",
+    "scenarios/media/tests",
 )  # fmt: skip
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",

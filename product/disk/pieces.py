@@ -1,40 +1,38 @@
-"""A disk image as pieces of files: ``disk.json`` says where each piece of which file lies.
+"""A disk image as pieces of files: a medium that holds a slot's files gives back the whole image.
 
-::
-
-    {"size": 1411383296, "sha256": "of the whole image", "pieces": [
-        {"at": 269484032, "length": 39981056, "file": "root.squashfs", "from": 0,
-         "sha256": "of that range"}, ...]}
-
-Numbers are bytes. Pieces are in the order of the disk; what none covers is zeros. It needs the
-standard library alone, because an installer in the guest reads it.
+The document, ``disk.json``, says of each range of the image which file has its bytes, and their
+digest; what no piece covers is zeros. The pieces are made by product.image.media.pieces_of.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from product.disk.errors import DiskError
 
-_BLOCK = 1 << 20
+DOCUMENT_NAME, REST_NAME = "disk.json", "rest.bin"
+# A document of more bytes is none of this system's.
+MAX_DOCUMENT = 1 << 20
+_CHUNK = 4 << 20
+# From linux/fs.h.
+_BLKZEROOUT = 0x127F
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# More than any disk has bytes; numbers of a document end here.
-_MOST = 1 << 62
-_HINT = "fetch the medium again"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-
-class PiecesError(DiskError):
-    """A description of a disk that is damaged, or a file that does not fit it."""
+# Opens a file by its name in the document; whoever calls closes the descriptor.
+OpenFile = Callable[[str], int]
 
 
 class Piece(NamedTuple):
-    """``length`` bytes of the disk, from ``at`` on: those of ``file`` from ``start`` on."""
+    """``length`` bytes of the image from ``at``: those of ``file`` from ``start``."""
 
     at: int
     length: int
@@ -42,98 +40,162 @@ class Piece(NamedTuple):
     start: int
     sha256: str
 
+    @property
+    def end(self) -> int:
+        """The first byte behind it."""
+        return self.at + self.length
+
+
+class Span(NamedTuple):
+    """A range of the image, in bytes: of a ``piece``, or zeros."""
+
+    at: int
+    end: int
+    piece: Piece | None
+
 
 class Document(NamedTuple):
-    """What ``disk.json`` says; ``sha256`` is that of the whole image, of ``size`` bytes."""
+    """An image of ``size`` bytes and its digest; pieces in their order, which do not overlap."""
 
     size: int
     sha256: str
     pieces: tuple[Piece, ...]
 
-    @classmethod
-    def parse(cls, data: bytes) -> Document:
-        """Read ``disk.json``. Raises PiecesError."""
-        try:
-            raw = json.loads(data)
-            size, rows = _number(raw, "size"), raw["pieces"]
-            pieces = tuple(
-                Piece(
-                    _number(row, "at"), _number(row, "length"), _text(row, "file", _FILE),
-                    _number(row, "from"), _text(row, "sha256", _SHA256),
-                )
-                for row in rows
-            )  # fmt: skip
-            whole = cls(size, _text(raw, "sha256", _SHA256), pieces)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise PiecesError(f"disk.json is damaged: {error!r}", hint=_HINT) from None
-        end = 0
-        for piece in pieces:
-            if piece.at < end or not piece.length or piece.at + piece.length > size:
-                raise PiecesError(
-                    f"disk.json is damaged: the piece at byte {piece.at} overlaps another one, or "
-                    "the disk's end",
-                    hint=_HINT,
-                )
-            end = piece.at + piece.length
-        return whole
-
     def to_bytes(self) -> bytes:
-        """``disk.json``; the same document has the same bytes."""
+        """The document's content, JSON."""
         pieces = [
-            {"at": one.at, "length": one.length, "file": one.file, "from": one.start,
-             "sha256": one.sha256}
-            for one in self.pieces
-        ]  # fmt: skip
-        document = {"size": self.size, "sha256": self.sha256, "pieces": pieces}
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+            {"at": p.at, "length": p.length, "file": p.file, "from": p.start, "sha256": p.sha256}
+            for p in self.pieces
+        ]
+        text = {"size": self.size, "sha256": self.sha256, "pieces": pieces}
+        return (json.dumps(text, indent=1) + "\n").encode()
+
+    def spans(self) -> Iterator[Span]:
+        """The whole image from front to back, the zeros between the pieces too."""
+        position = 0
+        for piece in self.pieces:
+            if piece.at > position:
+                yield Span(position, piece.at, None)
+            yield Span(piece.at, piece.end, piece)
+            position = piece.end
+        if position < self.size:
+            yield Span(position, self.size, None)
 
 
-def join(document: Document, open_file: Callable[[str], BinaryIO], target: int) -> None:
-    """Write the pieces to ``target``, a descriptor of zeros, each verified by its digest.
-
-    ``open_file`` gives a file by its name. What no piece covers is not written: a file has a hole
-    there, and a disk what it had. Raises PiecesError where a file is not what the document says,
-    with the pieces before it written; OSError.
-    """
-    for piece in document.pieces:
-        digest = hashlib.sha256()
-        with open_file(piece.file) as stream:
-            stream.seek(piece.start)
-            done = 0
-            while done < piece.length:
-                block = stream.read(min(_BLOCK, piece.length - done))
-                if not block:
-                    raise PiecesError(
-                        f"{piece.file} ends at byte {piece.start + done}; the disk needs more",
-                        hint=_HINT,
-                    )
-                digest.update(block)
-                _write(target, block, piece.at + done)
-                done += len(block)
-        if digest.hexdigest() != piece.sha256:
-            raise PiecesError(
-                f"{piece.file} is damaged: bytes {piece.start} to {piece.start + piece.length} "
-                f"have the SHA-256 {digest.hexdigest()}, not {piece.sha256}",
-                hint=_HINT,
+def parse(data: bytes, origin: str) -> Document:
+    """Raises DiskError for anything that is no such document; ``origin`` names it."""
+    try:
+        found = json.loads(data.decode())
+        pieces = tuple(
+            Piece(
+                _count(one["at"]), _count(one["length"]), _name(one["file"]), _count(one["from"]),
+                _digest(one["sha256"]),
             )
+            for one in found["pieces"]
+        )  # fmt: skip
+        document = Document(_count(found["size"]), _digest(found["sha256"]), pieces)
+        position = 0
+        for piece in pieces:
+            if piece.at < position or not piece.length or piece.end > document.size:
+                raise ValueError(f"the piece at byte {piece.at} is out of place")
+            position = piece.end
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DiskError(
+            f"{origin} does not describe a disk image: {error}", hint="the medium is damaged"
+        ) from None
+    return document
 
 
-def _write(target: int, block: bytes, at: int) -> None:
-    view = memoryview(block)
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r} is no number of bytes")
+    return value
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is no plain file name")
+    return value
+
+
+def _digest(value: object) -> str:
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise ValueError(f"{value!r} is no SHA-256")
+    return value
+
+
+def join(
+    document: Document,
+    open_file: OpenFile,
+    target: int,
+    *,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write the image to the descriptor ``target``, a file or a disk, from its first byte on.
+
+    ``progress`` is told of each number of bytes that is done. Raises DiskError, at the latest after
+    the piece that does not match its digest was written; OSError.
+    """
+    if stat.S_ISREG(os.fstat(target).st_mode):
+        os.ftruncate(target, 0)
+        os.ftruncate(target, document.size)
+    for span in document.spans():
+        write(span, open_file, target, progress)
+
+
+def write(
+    span: Span, open_file: OpenFile, target: int, progress: Callable[[int], None] = lambda _: None
+) -> None:
+    """Write one span to its place; a new file has its zeros already. Raises DiskError, OSError."""
+    if span.piece is None:
+        if stat.S_ISBLK(os.fstat(target).st_mode):
+            zero(target, span.at, span.end - span.at)
+        progress(span.end - span.at)
+        return
+    position = span.at
+    for data in content(span.piece, open_file):
+        _write_all(target, data, position)
+        position += len(data)
+        progress(len(data))
+
+
+def content(piece: Piece, open_file: OpenFile) -> Iterator[bytes]:
+    """The bytes of a piece. Raises DiskError at their end, where they do not match; OSError."""
+    digest = hashlib.sha256()
+    descriptor = open_file(piece.file)
+    try:
+        done = 0
+        while done < piece.length:
+            count = min(_CHUNK, piece.length - done)
+            data = os.pread(descriptor, count, piece.start + done)
+            if not data:
+                raise DiskError(
+                    f"{piece.file} ends at byte {piece.start + done}, before the image has all of "
+                    "it",
+                    hint="the medium is damaged: write it again",
+                )
+            digest.update(data)
+            done += len(data)
+            yield data
+    finally:
+        os.close(descriptor)
+    if digest.hexdigest() != piece.sha256:
+        raise DiskError(
+            f"{piece.length} bytes of {piece.file} from byte {piece.start} on do not match their "
+            "digest",
+            hint="the medium is damaged: write it again",
+        )
+
+
+def zero(descriptor: int, at: int, length: int) -> None:
+    """Make a range of a block device zeros, as fast as it can. Raises OSError."""
+    if length:
+        fcntl.ioctl(descriptor, _BLKZEROOUT, struct.pack("QQ", at, length))
+
+
+def _write_all(descriptor: int, data: bytes, position: int) -> None:
+    view = memoryview(data)
     while view:
-        count = os.pwrite(target, view, at)
-        view, at = view[count:], at + count
-
-
-def _number(row: Any, key: str) -> int:
-    value = row[key]
-    if type(value) is not int or not 0 <= value <= _MOST:
-        raise ValueError(f"{key} is {value!r}")
-    return value
-
-
-def _text(row: Any, key: str, pattern: re.Pattern[str]) -> str:
-    value = row[key]
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError(f"{key} is {value!r}")
-    return value
+        done = os.pwrite(descriptor, view, position)
+        view = view[done:]
+        position += done

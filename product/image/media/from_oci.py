@@ -10,19 +10,19 @@ import contextlib
 import gzip
 import hashlib
 import json
+import os
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 from product.disk.errors import DiskError
-from product.disk.pieces import Document, join
+from product.disk.pieces import DOCUMENT_NAME, join, parse
 from product.image.cache import file_sha256
 from product.image.errors import ImageError, ToolError
 from product.image.media.oci import FOLDER, INDEX, MANIFEST, PLATFORMS, SBOM_NAME
-from product.image.media.pieces_of import DISK_NAME
 from product.image.recipe import Arch
 from product.image.tools import HostTools
 
@@ -49,9 +49,8 @@ def disk_from(source: Path, arch: Arch, tools: HostTools, work: Path, output: Pa
             _unpack(layout, layer, tools, work / f"layer-{number}", work)
     partial = output.with_name(f"{output.name}.part")
     try:
-        document = Document.parse((work / DISK_NAME).read_bytes())
+        document = parse((work / DOCUMENT_NAME).read_bytes(), f"{DOCUMENT_NAME} of {source}")
         with partial.open("wb") as stream:
-            stream.truncate(document.size)
             join(document, lambda name: _file(work, name), stream.fileno())
         if (found := file_sha256(partial)) != document.sha256:
             raise ImageError(
@@ -62,7 +61,7 @@ def disk_from(source: Path, arch: Arch, tools: HostTools, work: Path, output: Pa
         partial.replace(output)
     except FileNotFoundError:
         raise ImageError(
-            f"{source} is no image of this system: it has no /{FOLDER}/{DISK_NAME}", hint=_HINT
+            f"{source} is no image of this system: it has no /{FOLDER}/{DOCUMENT_NAME}", hint=_HINT
         ) from None
     except DiskError as error:
         raise ImageError(
@@ -73,12 +72,12 @@ def disk_from(source: Path, arch: Arch, tools: HostTools, work: Path, output: Pa
     return document.sha256
 
 
-def _file(work: Path, name: str) -> BinaryIO:
+def _file(work: Path, name: str) -> int:
     if not _NAME.fullmatch(name) or name == SBOM_NAME or not (work / name).is_file():
         raise ImageError(
             f"the image has no file /{FOLDER}/{name}, which its disk needs", hint=_HINT
         )
-    return (work / name).open("rb")
+    return os.open(work / name, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class _Layout:

@@ -18,6 +18,7 @@ from product.image.disk import Identifiers
 from product.image.errors import ImageError
 from product.image.inject import Places, esp_with, require_repository
 from product.image.media.convert import FORMATS, convert
+from product.image.media.iso import build_iso
 from product.image.media.oci import write_image
 from product.image.recipe import Arch
 
@@ -112,8 +113,8 @@ def build(
     path = target / name if target.is_dir() else target
     if wanted.files:
         with builder.cache.scratch(f"medium-{kind}-{builder.arch}") as work:
-            _write(kind, builder, _configured(builder, image, wanted, work), work / name, wanted)
-            _place(work / name, path, private=True)
+            made = write(kind, builder, _configured(builder, image, wanted, work), work, wanted)
+            _place(made, path, private=True)
         return described(kind, path, file_sha256(path))
     # The image's digest names the code that builds, too.
     key = digest_of(
@@ -125,7 +126,7 @@ def build(
 
     def make(tree: Path) -> None:
         with progress.step(f"write {name}"):
-            _write(kind, builder, image, tree / name, wanted)
+            write(kind, builder, image, tree, wanted)
             (tree / "sha256").write_text(file_sha256(tree / name))
 
     tree = builder.cache.tree(f"medium-{kind}-{builder.arch}", key, make)
@@ -169,12 +170,17 @@ def _configured(builder: Builder, image: Image, options: MediaOptions, work: Pat
     return Image(disk, image.slot, digest_of(image.digest, files))
 
 
-def _write(kind: Kind, builder: Builder, image: Image, target: Path, options: MediaOptions) -> None:
+def write(kind: Kind, builder: Builder, image: Image, folder: Path, options: MediaOptions) -> Path:
+    """Write a medium of ``image``, which is the builder's, into ``folder``; the cache has no part.
+
+    Raises ImageError, OSError.
+    """
+    target = folder / file_name(kind, image.slot.version, builder.arch, builder.recipe.hardware)
     match kind:
         case Kind.DISK:
             builder.tools.run("zstd", *_ZSTD, image.disk, "-o", target)
         case Kind.ISO:
-            _other("iso").build_iso(builder, image, target)
+            build_iso(builder, image, target)
         case Kind.USB:
             repository, images = options.repository, options.images
             _other("usb").build_usb(builder, image, target, repository=repository, images=images)
@@ -185,6 +191,7 @@ def _write(kind: Kind, builder: Builder, image: Image, target: Path, options: Me
                 image.disk, FORMATS[kind.value], options.disk_size, Identifiers(image.digest),
                 builder.tools, target,
             )  # fmt: skip
+    return target
 
 
 def _other(name: str) -> ModuleType:

@@ -18,10 +18,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from product.disk.pieces import DOCUMENT_NAME, REST_NAME
 from product.image.build import Builder, Image
 from product.image.cache import file_sha256
 from product.image.errors import ImageError
-from product.image.media.pieces_of import DISK_NAME, REST_NAME, split_disk
+from product.image.media.pieces_of import split
 from product.image.recipe import Arch
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -51,9 +52,10 @@ def write_image(builder: Builder, image: Image, target: Path, *, channel: str | 
     """
     date = builder.recipe.source_date
     with builder.cache.scratch("oci") as work:
-        split_disk(image, work)
         files = {path.name: path for path in sorted(image.slot.folder.iterdir())}
-        files |= {REST_NAME: work / REST_NAME, DISK_NAME: work / DISK_NAME, SBOM_NAME: image.sbom}
+        rest, document = work / REST_NAME, work / DOCUMENT_NAME
+        document.write_bytes(split(image.disk, files, rest).to_bytes())
+        files |= {REST_NAME: rest, DOCUMENT_NAME: document, SBOM_NAME: image.sbom}
         said = _annotations(builder, image, channel, date)
         blobs = _Blobs(work / "blobs")
         layers = [blobs.layer(name, path, date) for name, path in files.items()]

@@ -1,139 +1,131 @@
-"""A disk image as pieces of the files of its slot, so that a medium holds each of them once.
+"""Taking a disk image apart: where its file systems put the files that a medium holds anyway.
 
-The files are found where ext4 put them, by comparing content block by block; what else of the disk
-is not zero comes into ``rest.bin``.
+A file is found by comparing content, in blocks of the file systems' size. All else of the image
+that is not zero goes to one file more. product.disk.pieces puts the image together again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from product.disk.pieces import Document, Piece
+from product.disk.pieces import REST_NAME, Document, Piece
 from product.image import sparse
-from product.image.build import Image
-from product.image.cache import file_sha256
+from product.image.errors import ImageError
 
-DISK_NAME, REST_NAME = "disk.json", "rest.bin"
-# Of ext4, as product.image.disk makes it.
-_BLOCK = 4096
-_ZERO = bytes(_BLOCK)
+# Of the image's ext4 file systems; partitions begin at a multiple of it.
+BLOCK = 4096
+_ZERO = bytes(BLOCK)
 
 
-def split_disk(image: Image, work: Path) -> Document:
-    """Write ``rest.bin`` and ``disk.json`` into ``work``; the other files are the slot's.
+def split(disk: Path, files: Mapping[str, Path], rest: Path) -> Document:
+    """Describe ``disk`` by pieces of ``files`` and of ``rest``, which is written.
 
-    Raises OSError.
+    Raises ImageError for an image that is not whole blocks; OSError.
     """
-    files = {path.name: path for path in sorted(image.slot.folder.iterdir())}
-    document = split(image.disk, files, work / REST_NAME, image.sha256)
-    (work / DISK_NAME).write_bytes(document.to_bytes())
-    return document
+    size = disk.stat().st_size
+    if not size or size % BLOCK:
+        raise ImageError(f"{disk} has {size} bytes, which is no multiple of {BLOCK}")
+    with disk.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        blocks = list(_written(stream.fileno(), size))
+        with mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as image:
+            pieces = _pieces(image, blocks, files, rest)
+    return Document(size, sha256, tuple(pieces))
 
 
-def split(disk: Path, files: Mapping[str, Path], rest: Path, sha256: str | None = None) -> Document:
-    """Describe ``disk`` by ``files``, and write all else to ``rest``, which is ``rest.bin``.
+def _written(descriptor: int, size: int) -> Iterator[int]:
+    """Where each block begins that is not a hole."""
+    reached = 0
+    for start, stop in sparse.extents(descriptor, size):
+        begin = max(reached, start // BLOCK * BLOCK)
+        reached = -(-stop // BLOCK) * BLOCK
+        yield from range(begin, reached, BLOCK)
 
-    ``sha256`` is the disk's; it is computed if it is not given. Raises OSError.
-    """
-    known = _Known(files)
-    pieces: list[Piece] = []
+
+def _pieces(
+    image: mmap.mmap, blocks: list[int], files: Mapping[str, Path], rest: Path
+) -> list[Piece]:
+    places: dict[bytes, list[int]] = {}
+    left = []
+    for at in blocks:
+        block = image[at : at + BLOCK]
+        if block != _ZERO:
+            left.append(at)
+            places.setdefault(_key(block), []).append(at)
+    covered: set[int] = set()
+    pieces = []
+    for name, path in files.items():
+        if path.stat().st_size:
+            for piece in _runs(image, places, covered, name, path):
+                covered.update(range(piece.at, piece.end, BLOCK))
+                pieces.append(piece)
     with rest.open("wb") as writer:
-        run: _Run | None = None
-        for at, block in _blocks(disk):
-            digest = _digest(block)
-            if run is None or not run.goes_on(at, digest, known):
-                if run is not None:
-                    pieces.append(run.piece())
-                run = _Run(at, *known.find(digest, writer.tell()))
-            if run.file == REST_NAME:
-                writer.write(block)
-                run.add(block)
-            else:
-                run.add(block[: known.sizes[run.file] - run.end])
-        if run is not None:
-            pieces.append(run.piece())
-    return Document(disk.stat().st_size, sha256 or file_sha256(disk), tuple(pieces))
+        for start, end in _joined(at for at in left if at not in covered):
+            data = image[start:end]
+            digest = hashlib.sha256(data).hexdigest()
+            pieces.append(Piece(start, end - start, REST_NAME, writer.tell(), digest))
+            writer.write(data)
+    return sorted(pieces)
 
 
-class _Known:
-    """The blocks of the files, the last of each padded with zeros as on the disk."""
-
-    def __init__(self, files: Mapping[str, Path]) -> None:
-        self.sizes: dict[str, int] = {}
-        self._blocks: dict[str, list[bytes]] = {}
-        self._first: dict[bytes, tuple[str, int]] = {}
-        for name, path in files.items():
-            self.sizes[name] = path.stat().st_size
-            digests = self._blocks[name] = []
-            with path.open("rb") as stream:
-                while block := stream.read(_BLOCK):
-                    digest = _digest(block.ljust(_BLOCK, b"\0"))
-                    self._first.setdefault(digest, (name, len(digests) * _BLOCK))
-                    digests.append(digest)
-
-    def find(self, digest: bytes, rest: int) -> tuple[str, int]:
-        """The file and place of a block; the rest's, at ``rest``, where no file has it."""
-        return self._first.get(digest, (REST_NAME, rest))
-
-    def has(self, name: str, start: int, digest: bytes) -> bool:
-        """Whether a file has this block at a place."""
-        number = start // _BLOCK
-        return number < len(self._blocks[name]) and self._blocks[name][number] == digest
-
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._first
+def _runs(
+    image: mmap.mmap, places: Mapping[bytes, list[int]], covered: set[int], name: str, path: Path
+) -> Iterator[Piece]:
+    """The stretches of a file that lie in the image in one piece, blocks of zeros only within."""
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as content,
+    ):
+        size, position = len(content), 0
+        while position < size:
+            found = [
+                at for at in places.get(_key(_block(content, position)), ()) if at not in covered
+            ]
+            stop = position + BLOCK
+            if found:
+                length, at = max(
+                    (_common(image, at, content, position, covered), -at) for at in found[:8]
+                )
+                stop = position + length
+                length = min(length, size - position)
+                digest = hashlib.sha256(content[position : position + length]).hexdigest()
+                yield Piece(-at, length, name, position, digest)
+            position = stop
 
 
-class _Run:
-    """A piece that grows while disk and file go on alike."""
-
-    def __init__(self, at: int, file: str, start: int) -> None:
-        self.file = file
-        self._at = at
-        self._start = start
-        self._length = 0
-        self._sha256 = hashlib.sha256()
-
-    @property
-    def end(self) -> int:
-        """Where it ends in its file."""
-        return self._start + self._length
-
-    def goes_on(self, at: int, digest: bytes, known: _Known) -> bool:
-        """Whether the block at ``at`` of the disk is the next one of this piece."""
-        if at != self._at + self._length:
-            return False
-        if self.file == REST_NAME:
-            return digest not in known
-        return known.has(self.file, self.end, digest)
-
-    def add(self, block: bytes) -> None:
-        """Take the next block."""
-        self._sha256.update(block)
-        self._length += len(block)
-
-    def piece(self) -> Piece:
-        """What it has become."""
-        return Piece(self._at, self._length, self.file, self._start, self._sha256.hexdigest())
+def _common(image: mmap.mmap, at: int, content: mmap.mmap, position: int, covered: set[int]) -> int:
+    """How many bytes, whole blocks, the image has from ``at`` as the file from ``position``."""
+    length = 0
+    while (
+        position + length < len(content)
+        and at + length < len(image)
+        and at + length not in covered
+        and image[at + length : at + length + BLOCK] == _block(content, position + length)
+    ):
+        length += BLOCK
+    return length
 
 
-def _blocks(disk: Path) -> Iterator[tuple[int, bytes]]:
-    """Place and content of each block that is not zeros."""
-    with disk.open("rb", buffering=1 << 20) as stream:
-        size = disk.stat().st_size
-        done = 0
-        # All at once: the search moves the descriptor, of which the buffer knows nothing.
-        for begin, end in list(sparse.extents(stream.fileno(), size)):
-            at = max(done, begin // _BLOCK * _BLOCK)
-            stream.seek(at)
-            while at < end and (block := stream.read(_BLOCK)):
-                if block != _ZERO[: len(block)]:
-                    yield at, block
-                at += _BLOCK
-            done = at
+def _block(content: mmap.mmap, position: int) -> bytes:
+    """A file's last block is filled up with zeros, as it is on the disk."""
+    return content[position : position + BLOCK].ljust(BLOCK, b"\0")
 
 
-def _digest(block: bytes) -> bytes:
+def _key(block: bytes) -> bytes:
     return hashlib.blake2b(block, digest_size=16).digest()
+
+
+def _joined(blocks: Iterator[int]) -> Iterator[tuple[int, int]]:
+    """Start and end of each unbroken row of blocks."""
+    start = end = -1
+    for at in blocks:
+        if at != end:
+            if end >= 0:
+                yield start, end
+            start = at
+        end = at + BLOCK
+    if end >= 0:
+        yield start, end

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from product.disk.pieces import Document
+from product.disk.pieces import parse
 from product.image.build import Builder, Image
 from product.image.cache import file_sha256
 from product.image.errors import ImageError
@@ -107,7 +107,7 @@ def test_each_file_of_the_slot_is_a_layer_and_is_there_once(
     assert sorted(files) == sorted([*SLOT, "disk.json", "rest.bin", "sbom.spdx.json"])
     for name in SLOT:
         assert files[name] == (image.slot.folder / name).read_bytes()
-    document = Document.parse(files["disk.json"])
+    document = parse(files["disk.json"], "disk.json")
     covered = dict.fromkeys(files, 0)
     for piece in document.pieces:
         covered[piece.file] += piece.length
@@ -202,7 +202,7 @@ def test_a_disk_of_other_pieces_is_refused(
                 return data
             content = tar.extractfile(found)
             assert content is not None
-            document = Document.parse(content.read())
+            document = parse(content.read(), "disk.json")
         shorter = document._replace(pieces=document.pieces[:-1]).to_bytes()
         output = io.BytesIO()
         with tarfile.open(fileobj=output, mode="w") as written:
