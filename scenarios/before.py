@@ -80,7 +80,7 @@ def _made(place: Path, arch: Arch, tools: HostTools, folder: Path) -> Before:
     if found != disk["sha256"]:
         raise BeforeError(f"{packed} has SHA-256 {found}, not the one of its release")
     image = folder / "before.img"
-    tools.run("zstd", "-q", "-d", "--long=27", packed, "-o", image)
+    tools.run("zstd", "-q", "-d", "--sparse", "--long=27", packed, "-o", image)
     return Before(version, image, IMAGES / f"{recipe}.toml")
 
 

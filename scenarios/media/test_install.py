@@ -53,6 +53,13 @@ def test_a_seed_installs_without_a_question_and_updates_follow(
     status = node.status()
     assert (status.boot.mode, status.boot.data) == ("normal", "persistent")
     assert node.succeed("hostname").stdout.strip() == b"edge-7"
+    # The node has them on its own disk, for when the seed is gone.
+    read = (
+        "mkdir /tmp/esp && mount -t vfat -o ro /dev/vda1 /tmp/esp && "
+        "cat /tmp/esp/kubesolo/user-data"
+    )
+    assert b"hostname: edge-7" in node.succeed(read).stdout
+    node.succeed("umount /tmp/esp")
     server = webserver(releases.good.repository)
     offer(node, releases.good, server)
     updated = Update(node, releases.good, server).install()

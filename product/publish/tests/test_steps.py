@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from product.publish import steps
 from product.publish.errors import PublishError, StepError
 from product.publish.steps import Output, Step, take_all
 
@@ -86,3 +87,47 @@ def test_one_run_at_a_time(taken: Taken) -> None:
         Output(taken.output.folder).alone(),
     ):
         pass
+
+
+class Cut(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize(
+    ("place", "call"), [("_flush", 1), ("_flush", 2), ("sync_directory", 1), ("write_file", 1)]
+)
+def test_a_cut_between_two_writes_costs_the_step_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, call: int
+) -> None:
+    text = "first"
+
+    def run(work: Path) -> Mapping[str, object]:
+        (work / "a").write_text(text)
+        (work / "b").write_text(text)
+        return {}
+
+    inputs = ["1"]
+    step = Step("both", lambda: inputs[0], run)
+    output = Output(tmp_path)
+    take_all(output, [step], str)
+    inputs[0], text = "2", "second"
+    calls = 0
+    real = getattr(steps, place)
+
+    def cut(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise Cut
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, place, cut)
+        with pytest.raises(Cut):
+            take_all(output, [step], str)
+    # Some files are new and some are not: no record calls that done, with whatever inputs.
+    for inputs[0] in ("1", "2"):
+        assert output.done(step) is None
+    take_all(output, [step], str)
+    assert output.done(step) is not None
+    assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["second", "second"]
