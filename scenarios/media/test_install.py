@@ -87,8 +87,10 @@ def test_what_lies_on_a_disk_is_lost_only_if_told(
     node.power_cut()
     node.machine.insert_seed(seed(user_data(order + "  wipe: yes\n")))
     since = node.journal.cursor
-    node.power_on()
-    install(node, since=since)
+    # The live system says that it is ready, too: the boot of the disk is waited for.
+    with node.expect_boots(1):
+        node.power_on()
+        install(node, since=since)
     assert node.wait_ready().slot == "A"
     assert node.status().boot.mode == "normal"
 
@@ -105,6 +107,7 @@ def test_a_person_chooses_a_disk_at_the_console(machine_factory: Machines, iso: 
         console.send("1\r")
         console.expect(r"Type /dev/vda to go on: ")
         console.send("/dev/vda\r")
-    install(node, since=0)
+    with node.expect_boots(1):
+        install(node, since=0)
     node.wait_ready()
     assert node.status().boot.mode == "normal"

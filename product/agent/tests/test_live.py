@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,10 +54,11 @@ def test_its_boot_environment_never_changes(tmp_path: Path) -> None:
     assert isinstance(env, LiveBootEnv)
     assert env.read().confirms("A")
     env.repair()
-    for write in (
-        lambda: env.arm("B", "x"),
-        lambda: env.commit("A"),
-        lambda: env.force_rollback("A"),
-    ):
+    writes: list[Callable[[], None]] = [
+        partial(env.arm, "B", "x"),
+        partial(env.commit, "A"),
+        partial(env.force_rollback, "A"),
+    ]
+    for write in writes:
         with pytest.raises(BootEnvError, match="no boot environment"):
             write()
