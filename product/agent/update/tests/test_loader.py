@@ -12,6 +12,7 @@ import pytest
 from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.status import collect
+from product.agent.system.direct_io import from_disk
 from product.agent.tests.world import DEVICES, World
 from product.agent.update import loader
 from product.agent.update.loader import follow_loader, read_installed
@@ -310,7 +311,7 @@ def test_a_file_of_the_board_that_reads_back_otherwise_is_not_switched_to(
 ) -> None:
     _give_board(esp, "0.1.0", "old", installed=True)
     _give_board(esp, "0.2.0", "new", installed=False)
-    read = loader.from_disk
+    read = from_disk
 
     def rotten(path: str) -> Iterable[memoryview]:
         return iter([memoryview(b"rot")]) if path.endswith("START.NEW") else read(path)
