@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from product.disk.fat import exchange
 from product.disk.loader import IN_ROOT, RECORD, parse_record, spare_name
-from product.image import board
+from product.image import board, disk
 from product.image.build import Builder, Image
 from product.image.cache import Cache
 from product.image.disk import layout
-from product.image.errors import RecipeError
+from product.image.errors import ImageError, RecipeError
+from product.image.flash import flash
 from product.image.recipe import Arch, Board, Recipe
 from product.image.tools import IMAGES, HostTools
 
@@ -123,3 +124,36 @@ def test_the_release_brings_all_of_it(image: Image, cache: Cache, host_tools: Ho
     for name in record.files:
         on_card = host_tools.run("mtype", "-i", place, f"::/{name.removeprefix('board/')}")
         assert on_card == (loader / name).read_bytes(), name
+
+
+def test_a_card_is_flashed_with_its_configuration(
+    image: Image, host_tools: HostTools, tmp_path: Path
+) -> None:
+    card = tmp_path / "card.img"
+    work = tmp_path / "work"
+    work.mkdir()
+    flash(image.disk, card, host_tools, work, files={"user-data": b"#cloud-config\n"})
+    with image.disk.open("rb") as before, card.open("rb") as after:
+        assert before.read(1 << 20) == after.read(1 << 20), "both tables"
+    place = f"{card}@@{OFFSET}"
+    config = host_tools.run("mtype", "-i", place, "::/kubesolo/user-data")
+    assert config == b"#cloud-config\n"
+    esp = tmp_path / "esp"
+    with card.open("rb") as stream:
+        stream.seek(OFFSET)
+        esp.write_bytes(stream.read(layout()[0].end - OFFSET))
+    # The configuration takes none of the places that an update needs.
+    exchange(str(esp), [("EFI", "SPARE"), *((name, spare_name(name)) for name in TOP)])
+
+
+def test_an_image_whose_fat_may_be_taken_for_a_fat16_is_not_built(
+    host_tools: HostTools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "ESP_MIB", 32)
+    for name in ("esp", "slot", "loader", "work"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ImageError, match=r"FAT of KSOLOEFI has 6\d{4} clusters"):
+        disk.build(
+            tmp_path / "esp", tmp_path / "slot", tmp_path / "loader", disk.Identifiers("x"),
+            0, host_tools, tmp_path / "work", tmp_path / "disk.img",
+        )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from product.agent.system.direct_io import from_disk
 from product.agent.tests.world import DEVICES, World
 from product.agent.update import loader
 from product.agent.update.loader import follow_loader, read_installed
-from product.disk import pe
+from product.disk import fat, pe
 from product.disk.bios import PLACES, boot_code, is_installed, place_core
 from product.disk.errors import DiskError
 from product.disk.loader import RECORD, Loader, describe
@@ -37,12 +37,10 @@ class Esp:
         self.path = world.volumes.directories[DEVICES["KSOLOEFI"]]
         self.disk = disk
         self.exchanges = 0
-        monkeypatch.setattr(loader, "_exchange", self._exchange)
+        monkeypatch.setattr(fat, "exchange", self._exchange)
 
-    def _exchange(self, node: object, wanted: Loader) -> None:
+    def _exchange(self, device: str, pairs: Sequence[tuple[str, str]]) -> None:
         assert not self.world.volumes.active, "exchanged while it is mounted"
-        tops = [name.removeprefix("board/") for name in wanted.files if name.startswith("board/")]
-        pairs = [("EFI", "SPARE"), *((name, f"{name.partition('.')[0]}.NEW") for name in tops)]
         for pair in pairs:
             active, spare, third = (self.path / name for name in (*pair, "third"))
             active.rename(third)
