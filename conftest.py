@@ -93,11 +93,11 @@ class Images(Mapping[str, Image]):
         recipe: Path = DEFAULT_RECIPE,
         hardware: str | None = None,
     ) -> None:
-        self._hardware = hardware
         self._cache = cache
         self._tools = tools
         self._version = version
         self._recipe = recipe
+        self._hardware = hardware
 
     def builder(self, arch: str) -> Builder:
         """The builder for one architecture."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.qemu.arch import Arch, Firmware
+from harness.qemu.board import Board
 from harness.qemu.spec import MachineSpec
 from harness.qemu.tools import HostTools
 from product.channel.framing import PORT_NAME
@@ -55,6 +56,8 @@ def build(
     With ``incoming`` it waits for the state of a migrated machine, to be named over QMP.
     """
     arch = spec.arch
+    if spec.board is not Board.VIRTUAL:
+        return tools.argv(arch.qemu, *_board(spec, storage, streams), *spec.extra)
     machine = f"{arch.machine(secure_boot=spec.secure_boot)},accel={accelerator}"
     arguments = ["-no-user-config", "-nodefaults", "-display", "none", "-S"]
     if spec.firmware is Firmware.UEFI and storage.variables is not None:
@@ -103,6 +106,31 @@ def build(
     if incoming:
         arguments += ["-incoming", "defer"]
     return tools.argv(arch.qemu, *arguments, *spec.extra)
+
+
+def _board(spec: MachineSpec, storage: Storage, streams: Streams) -> list[str]:
+    """A board's first serial line is the channel, its second the console.
+
+    One thread emulates all cores: with one each, three would wait for work in busy loops. The
+    network card is plugged in by whoever waits for the boot loader (see harness.qemu.machine).
+    """
+    arguments = ["-no-user-config", "-nodefaults", "-display", "none", "-S"]
+    arguments += ["-machine", spec.board.value, "-accel", "tcg,thread=single"]
+    arguments += ["-kernel", str(spec.kernel), "-dtb", str(spec.device_tree)]
+    arguments += [
+        "-chardev", f"socket,id=qmp,fd={streams.qmp}",
+        "-mon", "chardev=qmp,mode=control",
+        "-chardev", f"socket,id=channel,fd={streams.channel}",
+        "-chardev", f"socket,id=console,fd={streams.console}",
+        "-serial", "chardev:channel",
+        "-serial", "chardev:console",
+    ]  # fmt: skip
+    if storage.disk is not None:
+        file = escaped(storage.disk)
+        arguments += ["-drive", f"if=sd,id=disk,format=qcow2,file={file}"]
+    if spec.network:
+        arguments += ["-netdev", "user,id=net0"]
+    return arguments
 
 
 def escaped(path: Path) -> str:

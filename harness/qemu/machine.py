@@ -22,6 +22,8 @@ from harness.errors import HarnessError, LaunchError, UnsupportedError
 from harness.journal.journal import Event, Journal, Source
 from harness.qemu import argv, storage
 from harness.qemu.argv import Storage, Streams
+from harness.qemu.board import Board
+from harness.qemu.plug import UsbCard
 from harness.qemu.process import Process
 from harness.qemu.qmp import Qmp
 from harness.qemu.spec import MachineSpec
@@ -89,6 +91,7 @@ class Machine:
         self._ended: list[threading.Event] = []
         self._qmp: Qmp | None = None
         self._channel: Channel | None = None
+        self._card: UsbCard | None = None
         self._sockets: list[socket.socket] = []
         self._forwards: dict[int, int] = {}  # the guest's TCP ports to the host's
         try:
@@ -151,11 +154,13 @@ class Machine:
             self.console.end()
             ended[0].set()
 
-        self._pump.add(console, self.console.feed, console_ended)
+        self._pump.add(console, self._feed_console, console_ended)
         self._pump.add(stream, self._channel.feed, ended[1].set)
         self._qmp = Qmp(self.name, self.journal, self.artefacts / "qmp.log")
         try:
             self._qmp.connect(qmp_socket, deadline)
+            if self.spec.board is not Board.VIRTUAL and self.spec.network:
+                self._card = UsbCard(self.qmp, self.journal)
             if saved is not None:
                 self._restore(saved)
             self.qmp("cont")
@@ -168,6 +173,11 @@ class Machine:
     def _booting(self) -> MachineSpec:
         """What QEMU is started with; a board's firmware chooses that at each boot."""
         return self.spec
+
+    def _feed_console(self, data: bytes) -> None:
+        self.console.feed(data)
+        if self._card is not None:
+            self._card.feed(data)
 
     def power_cut(self) -> None:
         """End QEMU at once. What the guest did not flush is lost with QEMU's cache of the disk; of
@@ -212,7 +222,7 @@ class Machine:
     @property
     def _scale(self) -> float:
         """What multiplies deadlines: a machine that gives way may have to wait for its turn."""
-        return self.host.scale * (_PATIENCE if self.spec.nice else 1.0)
+        return self.host.scale * self.spec.board.patience * (_PATIENCE if self.spec.nice else 1.0)
 
     def deadline(self, seconds: float) -> Deadline:
         """``seconds`` from now on the reference machine, longer where this one is slower."""
@@ -372,6 +382,9 @@ class Machine:
     def _disconnect(self) -> None:
         """Forget a QEMU that has ended."""
         self._forwards.clear()
+        if self._card is not None:
+            self._card.close()
+            self._card = None
         if self._qmp is not None:
             self._qmp.close(self.deadline(_QMP))
             self._qmp = None

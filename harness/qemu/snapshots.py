@@ -72,7 +72,7 @@ class Key:
     def digest(self) -> str:
         """32 hex digits."""
         # No file's path is part of it: its content is.
-        files = {"image", "kernel", "initrd", "seed"}
+        files = {"image", "kernel", "initrd", "seed", "device_tree"}
         if self.spec.kernel is None:
             spec = self.spec.model_dump(mode="json", exclude={*files, "append"})
         else:

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.qemu.arch import Arch, Firmware, FirmwareFiles
+from harness.qemu.board import Board
 from harness.qemu.devices import DiskBus, NetworkCard, Raspberry, SeedBus, Watchdog
 
 # What QEMU itself takes beyond the guest's memory, translated code included (measured: 180 MiB at
@@ -33,11 +34,16 @@ class MachineSpec(BaseModel):
     is kept in order, for ``harness.crash``. ``seed`` is a second disk on ``seed_bus``; the machine
     has its own copy, read-only where it is an ISO image. ``extra`` goes onto QEMU's command line as
     is.
+
+    A ``board`` starts ``kernel``, its boot loader, with ``device_tree``, as its firmware would; it
+    has an SD card, no SMBIOS and no watchdog, and its network is on USB.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     arch: Arch
+    board: Board = Board.VIRTUAL
+    device_tree: Path | None = None
     image: Path | None = None
     kernel: Path | None = None
     initrd: Path | None = None
@@ -81,17 +87,43 @@ class MachineSpec(BaseModel):
                 raise ValueError(f"an SMBIOS string cannot hold commas or line ends: {text!r}")
         return self
 
+    @model_validator(mode="after")
+    def _fits_board(self) -> Self:
+        board = self.board
+        if board is Board.VIRTUAL:
+            if self.device_tree is not None:
+                raise ValueError("device_tree is for a board: QEMU's own machine makes its own")
+            return self
+        wanted: dict[str, object] = {
+            "arch": board.arch, "memory_mib": board.memory_mib, "cpus": board.cores,
+            "disk_bus": DiskBus.SD, "watchdog": False, "seed": None, "initrd": None, "append": "",
+            "secure_boot": False, "log_writes": False,
+        }  # fmt: skip
+        for name, value in wanted.items():
+            if (given := getattr(self, name)) != value:
+                raise ValueError(f"a {board} has {name}={value!r}, not {given!r}")
+        if self.kernel is None or self.device_tree is None or self.image is None:
+            raise ValueError(f"a {board} needs an image, a kernel to start and a device_tree")
+        if self.network and self.network_card is not NetworkCard.USB:
+            raise ValueError(f"a {board} has its network on USB, or none")
+        return self
+
     @property
     def firmware_files(self) -> FirmwareFiles:
         """What UEFI is made of on this machine."""
         return self.arch.firmware_files(secure_boot=self.secure_boot)
 
     @property
+    def threads(self) -> int:
+        """How many of the host's cores its processors can keep busy."""
+        return self.cpus if self.board is Board.VIRTUAL else 1
+
+    @property
     def nice(self) -> int:
         """How far the machine gives way to others on the host. One with several processors never
         does: while one of them waits for its turn, the others wait for it in busy loops.
         """
-        return 0 if self.cpus > 1 else 10
+        return 0 if self.threads > 1 else 10
 
     @property
     def pool_mib(self) -> int:

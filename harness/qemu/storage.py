@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.errors import LaunchError
 from harness.qemu.arch import Firmware
 from harness.qemu.argv import Storage
+from harness.qemu.board import Board
 from harness.qemu.spec import MachineSpec
 from harness.qemu.tools import HostTools
 
@@ -34,6 +35,7 @@ def fresh(
     for what, file in (
         ("kernel", spec.kernel),
         ("initrd", spec.initrd),
+        ("device tree", spec.device_tree),
         ("seed disk", spec.seed),
     ):
         if file is not None and not file.is_file():
@@ -45,7 +47,7 @@ def fresh(
         size = _disk_size(spec, spec.image)
         commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
     variables = None
-    if spec.firmware is Firmware.UEFI:
+    if spec.firmware is Firmware.UEFI and spec.board is Board.VIRTUAL:
         # Raw variables could not be part of a snapshot's forks.
         variables = directory / "variables.qcow2"
         template = tools.path(spec.firmware_files.variables)

@@ -17,6 +17,7 @@ from harness.journal.boots import Boot, Boots, Ready
 from harness.journal.journal import Event, Journal, Source
 from harness.journal.patterns import Pattern
 from harness.qemu import snapshots
+from harness.qemu.board import Board
 from harness.qemu.machine import Host, Machine
 from harness.qemu.snapshots import Key, SavedState, States
 from harness.qemu.spec import MachineSpec
@@ -110,6 +111,10 @@ class Node:
         ``inputs`` is a digest of everything but the image that ``prepare`` depends on.
         """
         self._must_not_be_started()
+        if self.spec.board is not Board.VIRTUAL:
+            raise StateError(
+                f"a {self.spec.board} cannot be forked from a snapshot", hint="boot it"
+            )
 
         def make() -> tuple[Machine, dict[str, str]]:
             maker = Node(

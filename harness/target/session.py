@@ -98,7 +98,7 @@ class Session:
                 hint='ask for all at once, with the fixture nodes: nodes("one", "two")',
             )
         begun = time.monotonic()
-        needs = [Need(spec.cpus, spec.pool_mib) for spec in wanted.values()]
+        needs = [Need(spec.threads, spec.pool_mib) for spec in wanted.values()]
         deadline = Deadline.after(_TURN, self._host.scale)
         self._scope.enter_context(self._pool.lease(needs, deadline))
         self._turn_seconds += time.monotonic() - begun

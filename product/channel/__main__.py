@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("the command channel was not offered to this boot\n")
         return NOT_OFFERED
     try:
-        descriptor = port.open_port(arguments[1] if arguments else port.find())
+        named = arguments[1] if arguments else credential.offered_line()
+        descriptor = port.open_port(named or port.find())
     except KubesoloError as error:
         sys.stderr.write(f"error: {error.message}\n")
         if error.hint:

@@ -40,13 +40,28 @@ def find(name: str = PORT_NAME, root: str = "/") -> str:
 
 
 def open_port(path: str) -> int:
-    """Open ``path`` non-blocking; a terminal is put into raw mode. Raises PortError."""
+    """Open ``path`` non-blocking; a serial line is put into raw mode, with 115200 bits a second.
+
+    Raises PortError.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
         raise PortError(f"cannot open the channel {path}: {error.strerror}") from None
     if os.isatty(descriptor):
-        import tty  # Only a serial line needs it.
-
-        tty.setraw(descriptor)
+        _set_raw(descriptor)
     return descriptor
+
+
+def _set_raw(descriptor: int) -> None:
+    """Bytes as they come: no echo, no line ends, no hang-up where nobody holds the other end."""
+    import termios  # Only a serial line needs it.
+    import tty
+
+    tty.setraw(descriptor)
+    settings = termios.tcgetattr(descriptor)
+    settings[2] = (settings[2] | termios.CLOCAL | termios.CREAD) & ~termios.CRTSCTS
+    settings[4] = settings[5] = termios.B115200
+    termios.tcsetattr(descriptor, termios.TCSANOW, settings)
+    # What came while the line still echoed and translated is no frame.
+    termios.tcflush(descriptor, termios.TCIFLUSH)

@@ -23,8 +23,9 @@ ARRAY_BYTES = ENTRY_BYTES * ENTRY_COUNT
 UNMADE = 1 << 59
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQQ72s")
-# Where the protective MBR's one entry keeps its length in sectors.
-_MBR_LENGTH_OFFSET = 446 + 12
+# The MBR's four entries; where an entry keeps its type, and its length in sectors.
+MBR_ENTRIES_AT, MBR_ENTRY_BYTES, _MBR_TYPE_AT, _MBR_LENGTH_AT = 446, 16, 4, 12
+PROTECTIVE = 0xEE
 
 
 class Partition(NamedTuple):
@@ -181,9 +182,16 @@ def _header(
 
 
 def _cover(disk: Disk) -> None:
-    """Let the protective MBR's entry cover the whole disk; its code stays as it is."""
+    """Let the protective MBR's entry cover the whole disk; its code stays as it is.
+
+    A hybrid MBR, which has a partition in its first entry, stays as it is: its protective entry
+    ends where that partition begins, on a disk of any size.
+    """
     sector = bytearray(disk.read(0))
+    if sector[MBR_ENTRIES_AT + _MBR_TYPE_AT] not in (0, PROTECTIVE):
+        return
+    at = MBR_ENTRIES_AT + _MBR_LENGTH_AT
     length = struct.pack("<I", min(disk.sectors - 1, 0xFFFFFFFF))
-    if sector[_MBR_LENGTH_OFFSET : _MBR_LENGTH_OFFSET + 4] != length:
-        sector[_MBR_LENGTH_OFFSET : _MBR_LENGTH_OFFSET + 4] = length
+    if sector[at : at + 4] != length:
+        sector[at : at + 4] = length
         disk.write(0, bytes(sector))

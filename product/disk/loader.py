@@ -1,8 +1,8 @@
 """Which boot loader lies somewhere: a release's own in its root, the installed one on KSOLOEFI.
 
 A loader is a folder: ``EFI`` is what lies on KSOLOEFI under that name, ``bios`` (x86_64) holds
-GRUB's ``boot.img`` and ``core.img`` for the disk's first sectors. ``EFI/loader.json`` says what it
-is::
+GRUB's ``boot.img`` and ``core.img`` for the disk's first sectors, ``board`` what a board's firmware
+looks for at the top of KSOLOEFI. ``EFI/loader.json`` says what it is::
 
     {"files": {"EFI/BOOT/BOOTX64.EFI": "<SHA-256>", ...}, "version": "0.2.0"}
 """
@@ -18,10 +18,16 @@ from product.disk.errors import DiskError
 
 ACTIVE, SPARE = "EFI", "SPARE"
 RECORD = f"{ACTIVE}/loader.json"
+BOARD = "board"
 BIOS_BOOT, BIOS_CORE = "bios/boot.img", "bios/core.img"
 MAX_RECORD = 64 * 1024
 # Where the running release has its own.
 IN_ROOT = "usr/lib/kubesolo/loader"
+
+
+def spare_name(name: str) -> str:
+    """Where a file of the top waits to take the place of the one in use: ``START.NEW``."""
+    return f"{name.partition('.')[0]}.NEW"
 
 
 class Loader(NamedTuple):

@@ -12,7 +12,17 @@ from typing import NamedTuple
 
 from product.disk.boot_files import BOARD_NAME
 from product.disk.loader import IN_ROOT
-from product.image import disk, grub, initramfs, kernel, progress, rootfs, sbom, tryboot
+from product.image import (
+    board,
+    disk,
+    grub,
+    initramfs,
+    kernel,
+    progress,
+    rootfs,
+    sbom,
+    tryboot,
+)
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.configuration import configuration_overlay
 from product.image.drift import settle
@@ -131,6 +141,7 @@ class Builder:
         self.arch = arch
         self.cache = cache or Cache()
         self.recipe = Recipe.load(recipe, hardware=hardware)
+        self.recipe.require(arch)
         self.payload = payload_of(self.recipe, payload)
         self.lock, drift = settle(self.recipe, arch, self.cache)
         self.tools = tools or HostTools.prepare(self.cache)
@@ -301,15 +312,20 @@ class Builder:
         """A tree with the boot loader where the root has it (product.disk.loader)."""
         config = (self.recipe.folder / "boot/grub.cfg").read_bytes()
         packages = self.lock.group("boot")
+        own = self.recipe.board
         key = digest_of(
             [package.sha256 for package in packages], hashlib.sha256(config).hexdigest(),
             self.tools.digest, BUILDER_DIGEST, self.arch,
+            *([own.model_dump(), self.lock.group("kernel")[0].sha256] if own else []),
         )  # fmt: skip
 
         def build(tree: Path) -> None:
             with self.cache.scratch("boot") as work:
                 unpack_all(list(fetch(packages, self.cache).values()), work / "packages")
                 grub.write_loader(work / "packages", self.arch, config, self.tools, tree / IN_ROOT)
+                if own is not None:
+                    kernels = kernel.prepare(self.lock, self.arch, self.cache, self.tools)
+                    board.write(own, (work / "packages", kernels.tree), tree / IN_ROOT)
 
         return self.cache.tree(f"loader-{self.arch}", key, build)
 
@@ -325,6 +341,8 @@ class Builder:
                 tryboot.write_boot_folder(slot.folder, boot)
             sha256 = disk.build(
                 esp, slot.folder, loader, disk.Identifiers(digest), self.recipe.source_date,
-                self.tools, work, tree / _DISK_NAME, boot=boot,
+                self.tools, work, tree / _DISK_NAME,
+                hybrid_mbr=self.recipe.board is not None and self.recipe.board.hybrid_mbr,
+                boot=boot,
             )  # fmt: skip
             (tree / _SUM_NAME).write_text(f"{sha256}  {_DISK_NAME}\n")

@@ -182,6 +182,8 @@ def lock(
         )
     for path, arch in _locks(recipe):
         read, cache = Recipe.load(path, hardware=hardware), Cache()
+        if arch not in read.architectures:
+            continue
         changes = relock(read, arch, cache, allow_older=allow_older)
         _print_changes(path, arch, changes)
         if read.packages.of(arch).kernel:

@@ -9,13 +9,13 @@ equal inputs give equal bytes. The data partition is left empty, and marked as s
 from __future__ import annotations
 
 import io
+import struct
 import tarfile
 import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from product.disk import autoboot, bios
-from product.disk.fat import FAT32_CLUSTERS, count_clusters
+from product.disk import autoboot, bios, fat, gpt
 from product.disk.loader import BIOS_BOOT, BIOS_CORE
 from product.image.errors import ImageError
 from product.image.sparse import GrowingSum
@@ -42,7 +42,7 @@ class Partition(NamedTuple):
     start: int
     size: int
     type: str
-    number: int
+    number: int = 0
 
     @property
     def offset(self) -> int:
@@ -100,14 +100,17 @@ def build(
     work: Path,
     target: Path,
     *,
+    hybrid_mbr: bool = False,
     boot: Path | None = None,
 ) -> str:
     """Write the disk: ``esp`` is the folder of the first partition, ``slot`` fills slot A.
 
-    What BIOS starts, where there is such, comes from ``loader`` (see product.disk.loader). ``boot``
-    is the folder of slot A's boot partition, for disks that have them.
+    What BIOS starts, where there is such, comes from ``loader`` (see product.disk.loader). With
+    ``hybrid_mbr`` the MBR lists the first partition as well. ``boot`` is the folder of slot A's
+    boot partition, for disks that have them.
 
     Returns the SHA-256 of the file, which is computed while it is written from front to back.
+    Raises ImageError where the FAT has too few clusters to be a FAT32 for every firmware.
     """
     environment = {"SOURCE_DATE_EPOCH": str(source_date)}
     partitions = layout(boot=boot is not None)
@@ -126,6 +129,8 @@ def build(
     tools.run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", target, stdin=script.encode())
     if (loader / BIOS_CORE).exists():
         _bios((loader / BIOS_CORE).read_bytes(), (loader / BIOS_BOOT).read_bytes(), target)
+    if hybrid_mbr:
+        _hybrid_mbr(partitions[0], target)
     contents = {
         SLOT_LABELS["A"]: {path.name: path.read_bytes() for path in sorted(slot.iterdir())},
         SLOT_LABELS["B"]: {},
@@ -165,9 +170,7 @@ def _fat(
         str(part.offset // SECTOR), "-N", serial, "-v", part.label,
         *(("-c", str(cluster)) if cluster else ()), "::", environment=environment,
     )  # fmt: skip
-    with target.open("rb") as stream:
-        stream.seek(part.offset)
-        require_fat32(stream.read(SECTOR), part.label)
+    require_fat32(target, part)
     if folder is None:
         return
     names = sorted(path.relative_to(folder) for path in folder.rglob("*"))
@@ -180,14 +183,37 @@ def _fat(
             )
 
 
-def require_fat32(boot_sector: bytes, label: str) -> None:
-    """Raise ImageError where firmware would take the FAT32 for a FAT16: it counts clusters."""
-    found = count_clusters(boot_sector)
-    if found < FAT32_CLUSTERS:
+def require_fat32(target: Path, part: Partition) -> None:
+    """Raise ImageError for a FAT32 of so few clusters that firmware may take it for a FAT16.
+
+    By Microsoft's specification the number of clusters alone tells them apart, whatever the file
+    system says of itself.
+    """
+    with target.open("rb") as stream:
+        stream.seek(part.offset)
+        clusters = fat.count_clusters(stream.read(SECTOR))
+    if clusters < fat.FAT32_CLUSTERS:
         raise ImageError(
-            f"{label} has {found} clusters, and a FAT32 at least {FAT32_CLUSTERS}: firmware that "
-            "counts them would not read it"
+            f"the FAT of {part.label} has {clusters} clusters, and firmware takes one with fewer "
+            f"than {fat.FAT32_CLUSTERS} for a FAT16",
+            hint="make the partition larger, or its clusters smaller",
         )
+
+
+def _hybrid_mbr(part: Partition, target: Path) -> None:
+    """List ``part`` in the MBR's first entry, as FAT32 with sectors counted from the disk's start.
+
+    The protective entry, by which all others know the GPT, becomes the second, and covers what lies
+    before the partition: entries of an MBR do not overlap.
+    """
+    first = part.offset // SECTOR
+    # "Beyond what cylinders, heads and sectors can say."
+    chs = b"\xfe\xff\xff"
+    entries = struct.pack("<B3sB3sII", 0x80, chs, 0x0C, chs, first, part.size * MIB // SECTOR)
+    entries += struct.pack("<B3sB3sII", 0, b"\0\2\0", gpt.PROTECTIVE, chs, 1, first - 1)
+    with target.open("r+b") as stream:
+        stream.seek(gpt.MBR_ENTRIES_AT)
+        stream.write(entries.ljust(4 * gpt.MBR_ENTRY_BYTES, b"\0"))
 
 
 def _tar(files: dict[str, bytes], mtime: int) -> bytes:

@@ -13,7 +13,16 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from product.disk.loader import ACTIVE, BIOS_BOOT, BIOS_CORE, RECORD, SPARE, describe
+from product.disk.loader import (
+    ACTIVE,
+    BIOS_BOOT,
+    BIOS_CORE,
+    BOARD,
+    RECORD,
+    SPARE,
+    describe,
+    spare_name,
+)
 from product.image.errors import ImageError
 from product.image.recipe import Arch
 from product.image.tools import HostTools
@@ -126,6 +135,11 @@ def write_esp(loader: Path, version: str, esp: Path) -> None:
     # Both at the top, and first: the node lets them change places by a write of their one sector.
     shutil.copytree(loader / ACTIVE, esp / ACTIVE)
     (esp / SPARE).mkdir()
+    # So do these of a board's firmware.
+    if (loader / BOARD).is_dir():
+        for path in sorted((loader / BOARD).iterdir()):
+            shutil.copyfile(path, esp / path.name)
+            (esp / spare_name(path.name)).touch()
     (esp / RECORD).write_bytes(describe(str(loader), version).to_bytes())
     environment = esp / ENVIRONMENT
     environment.parent.mkdir(parents=True)

@@ -8,12 +8,13 @@ last. ``payload.extends`` names a payload's part whose options the recipe change
 
 from __future__ import annotations
 
+import re
 import tomllib
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from product.image.cache import digest_of
 from product.image.errors import RecipeError
@@ -150,14 +151,62 @@ class Tryboot(_Model):
     device_trees: tuple[str, ...] = ()
 
 
+# Where a board's firmware looks, at the top of KSOLOEFI: a name as FAT itself has it. ``.NEW`` is
+# what an update writes before it takes the place of the other.
+_TOP = re.compile(r"[A-Z0-9]{1,8}\.(?!NEW$)[A-Z0-9]{1,3}")
+_BELOW_EFI = re.compile(r"EFI/[A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)+")
+# Two entries each, the label and three folders fill the first sector of the root's 16 entries.
+_MOST_AT_TOP = 6
+
+
+class Board(_Model):
+    """What the firmware of a board finds on KSOLOEFI beside the boot loader for UEFI.
+
+    ``files`` are those of the packages for kernel and boot: where they go, and where they lie in
+    their package, as a glob that one file fits. ``texts`` are files that stand in the recipe. What
+    goes below ``EFI/`` or to the top is replaced by updates. ``hybrid_mbr`` has the MBR list
+    KSOLOEFI, for firmware that reads no GPT.
+    """
+
+    hybrid_mbr: bool = False
+    files: dict[str, str] = Field(default_factory=dict)
+    texts: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        names = [*self.files, *self.texts]
+        top = [name for name in names if "/" not in name]
+        for name in names:
+            if not (_TOP if name in top else _BELOW_EFI).fullmatch(name):
+                raise ValueError(
+                    f"{name!r} is no place on KSOLOEFI: name EFI/FOLDER/FILE, or a file at the top "
+                    "in capitals, of at most 8 characters and an extension of at most 3, not NEW"
+                )
+        if len({name.lower() for name in names}) != len(names):
+            raise ValueError("two files have one place")
+        if len({name.partition(".")[0] for name in top}) != len(top):
+            raise ValueError(
+                "files at the top differ before the extension, as updates add their own"
+            )
+        if len(top) > _MOST_AT_TOP:
+            raise ValueError(
+                f"{len(top)} files at the top are more than the {_MOST_AT_TOP} that one write of a "
+                "sector can replace: put them below EFI/"
+            )
+        return self
+
+
 class Recipe(_Model):
     """One recipe; ``folder`` is where it was read, beside its locks, parts and overlays.
 
-    ``components`` are the archive's, such as non-free-firmware. ``hardware`` is the name of its
-    part; a recipe of tools has none. ``configuration`` is a folder with ``user-data`` and the like.
+    ``architectures`` are those that its hardware has. ``components`` are the archive's, such as
+    non-free-firmware. ``hardware`` is the name of its part; a recipe of tools has none. ``board``
+    is for hardware whose firmware wants files of its own. ``configuration`` is a folder with
+    ``user-data`` and the like.
     """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
+    architectures: Annotated[tuple[Arch, ...], Field(min_length=1)] = tuple(Arch)
     suite: str = Field(pattern=r"^[a-z]+$")
     components: tuple[Annotated[str, Field(pattern=r"^[a-z-]+$")], ...] = ("main",)
     source_date: int = Field(default=0, ge=0)
@@ -165,6 +214,7 @@ class Recipe(_Model):
     root: Root = Root()
     kernel: Kernel = Kernel()
     tryboot: Tryboot | None = None
+    board: Board | None = None
     # Checked by the payload's own model: see product.image.payload.
     payload: dict[str, Any] | None = None
     hardware: str | None = None
@@ -199,6 +249,15 @@ class Recipe(_Model):
             )
         except ValidationError as error:
             raise recipe_error(f"recipe {path}", error) from None
+
+    def require(self, arch: Arch) -> None:
+        """Raise RecipeError unless the recipe's hardware has that architecture."""
+        if arch not in self.architectures:
+            known = ", ".join(self.architectures)
+            raise RecipeError(
+                f"recipe {self.name}: hardware {self.hardware} has no {arch}, only {known}",
+                hint=f"name it: --arch {self.architectures[0]}",
+            )
 
     def request(self, arch: Arch) -> str:
         """Digest of what a lock for ``arch`` depends on."""

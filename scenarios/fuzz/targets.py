@@ -523,7 +523,7 @@ def _folder_exchange(data: bytes) -> None:
 
     with _file(data) as path:
         with suppress(KubesoloError):
-            exchange(path, "KUBESOLO", "INCOMING")
+            exchange(path, [("KUBESOLO", "INCOMING")])
         assert os.path.getsize(path) == len(data), "a write changed the size of the file system"
 
 

@@ -5,7 +5,8 @@ account, and in a way that each power cut leaves a disk that starts: the new fil
 SPARE on KSOLOEFI and are read back, then SPARE and EFI change places by the write of one sector.
 The core for BIOS goes to a second place, and the MBR is switched to it. BIOS goes first, so that
 the record which EFI carries says that all is done; in between, each GRUB starts with the other's
-configuration. The boot environment lies in neither folder.
+configuration. The boot environment lies in neither folder. What a board's firmware looks for at the
+top of KSOLOEFI waits there as NAME.NEW, and changes places by the same write.
 
 A release that is older than the installed loader leaves it: GRUB of a newer release starts older
 ones, since the boot contract is the same.
@@ -27,11 +28,13 @@ from product.disk.loader import (
     ACTIVE,
     BIOS_BOOT,
     BIOS_CORE,
+    BOARD,
     MAX_RECORD,
     RECORD,
     SPARE,
     Loader,
     parse_record,
+    spare_name,
 )
 from product.version import VersionError, parse_version
 
@@ -55,7 +58,7 @@ def follow_loader(node: Node) -> bool:
     if BIOS_CORE in wanted.files:
         _install_bios(node)
     _write_spare(node, wanted)
-    _exchange(node)
+    _exchange(node, wanted)
     if (found := read_installed(node)) != wanted:
         raise AgentError(
             f"the boot loader of {wanted.version} was installed, and KSOLOEFI has that of "
@@ -108,10 +111,27 @@ def _require_signed(node: Node, wanted: Loader) -> None:
                 )
 
 
-def _exchange(node: Node) -> None:
+def _exchange(node: Node, wanted: Loader) -> None:
     from product.disk.fat import exchange
 
-    exchange(node.boot.device(ESP_LABEL), ACTIVE, SPARE)
+    pairs = [(ACTIVE, SPARE), *((name, spare_name(name)) for name in _at_top(wanted))]
+    exchange(node.boot.device(ESP_LABEL), pairs)
+
+
+def _at_top(wanted: Loader) -> list[str]:
+    """What a board's firmware looks for at the top of KSOLOEFI, by its names there."""
+    prefix = f"{BOARD}/"
+    return sorted(name.removeprefix(prefix) for name in wanted.files if name.startswith(prefix))
+
+
+def _waiting(wanted: Loader) -> dict[str, str]:
+    """Each file for KSOLOEFI, by its name in the loader, and where it waits for the exchange."""
+    places = {
+        name: f"{SPARE}/{name.removeprefix(f'{ACTIVE}/')}"
+        for name in wanted.files
+        if name.startswith(f"{ACTIVE}/")
+    }
+    return places | {f"{BOARD}/{name}": spare_name(name) for name in _at_top(wanted)}
 
 
 def _write_spare(node: Node, wanted: Loader) -> None:
@@ -119,13 +139,13 @@ def _write_spare(node: Node, wanted: Loader) -> None:
     import shutil
 
     source = node.paths.loader
-    names = [name for name in wanted.files if name.startswith(f"{ACTIVE}/")]
+    waiting = _waiting(wanted)
     with node.mounted_esp(True) as directory:
         spare = os.path.join(directory, SPARE)
         shutil.rmtree(spare, ignore_errors=True)
         os.makedirs(spare, exist_ok=True)
-        for name in [*names, RECORD]:
-            target = os.path.join(spare, name.removeprefix(f"{ACTIVE}/"))
+        for name, place in [*waiting.items(), (RECORD, f"{SPARE}/{os.path.basename(RECORD)}")]:
+            target = os.path.join(directory, place)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             with open(os.path.join(source, name), "rb") as read, open(target, "wb") as write:
                 shutil.copyfileobj(read, write)
@@ -134,9 +154,8 @@ def _write_spare(node: Node, wanted: Loader) -> None:
         for folder, _, _ in os.walk(spare, topdown=False):
             sync_directory(folder)
         sync_directory(directory)
-        for name in names:
-            path = os.path.join(spare, name.removeprefix(f"{ACTIVE}/"))
-            if (found := _digest(from_disk(path))) != wanted.files[name]:
+        for name, place in waiting.items():
+            if (found := _digest(from_disk(os.path.join(directory, place)))) != wanted.files[name]:
                 raise AgentError(
                     f"{name} of the boot loader reads back as {found[:12]}, "
                     f"not {wanted.files[name][:12]}; the old boot loader stays",

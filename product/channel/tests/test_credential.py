@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from product.channel.credential import oem_strings, offered
+from product.channel.credential import oem_strings, offered, offered_line
 
 
 def structure(kind: int, *strings: bytes, formatted: bytes = b"\1") -> bytes:
@@ -70,3 +70,27 @@ def test_who_is_offered_the_channel(
 
 def test_a_machine_that_tells_nothing_is_offered_nothing(tmp_path: Path) -> None:
     assert not offered(f"{tmp_path}/")
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (b"ttyAMA0\0", "ttyAMA0"),
+        (b"ttyS1\0", "ttyS1"),
+        (b"", None),
+        (b"\0", None),
+        (b"ttyS1", None),
+        (b"ttyS1\0ttyS2\0", None),
+        (b"../etc/shadow\0", None),
+        (b"tty\0", None),
+        (b"console\0", None),
+        (b"t" * 100_000, None),
+    ],
+)
+def test_a_device_tree_offers_a_serial_line(tmp_path: Path, value: bytes, line: str | None) -> None:
+    root = node(tmp_path, None, "quiet\n")
+    chosen = tmp_path / "proc/device-tree/chosen"
+    chosen.mkdir(parents=True)
+    (chosen / "kubesolo,channel").write_bytes(value)
+    assert offered_line(root) == (f"{root}dev/{line}" if line else None)
+    assert offered(root) is (line is not None)

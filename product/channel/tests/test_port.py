@@ -38,6 +38,9 @@ def test_a_serial_line_is_made_raw_and_non_blocking() -> None:
         try:
             assert not termios.tcgetattr(descriptor)[3] & (termios.ECHO | termios.ICANON)
             assert not os.get_blocking(descriptor)
+            settings = termios.tcgetattr(descriptor)
+            assert settings[4] == settings[5] == termios.B115200
+            assert settings[2] & termios.CLOCAL
         finally:
             os.close(descriptor)
     finally:

@@ -14,9 +14,11 @@ import pytest
 from product.disk.errors import DiskError, TableError
 from product.disk.gpt import Disk, Partition, Table, is_whole, read_table
 from product.disk.prepare import open_disk, prepare
+from product.image.disk import Partition as ImagePartition
+from product.image.disk import _hybrid_mbr
 from product.image.tools import HostTools
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 Flashed = Callable[[int], Path]
 
 
@@ -221,3 +223,21 @@ class _Recorded:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
+
+
+def test_a_hybrid_mbr_outlives_the_first_boot(flashed: Flashed, tools: HostTools) -> None:
+    """The firmware that reads it finds KSOLOEFI where it was, all others the GPT."""
+    path = flashed(300 * MIB)
+    _hybrid_mbr(ImagePartition("KSOLOEFI", 1, 5, ""), path)
+    before = path.read_bytes()[:512]
+    assert _first_boot(path) == (300 - 1 - 16) * MIB, "grown"
+    with path.open("rb") as stream:
+        assert stream.read(512) == before
+    first, second = before[446:462], before[462:478]
+    assert (first[4], struct.unpack("<II", first[8:])) == (0x0C, (2048, 5 * 2048))
+    # It covers what the UEFI specification wants covered, and overlaps nothing.
+    assert (second[4], struct.unpack("<II", second[8:])) == (0xEE, (1, 2047))
+    assert before[478:510] == bytes(32)
+    listed = tools.run("sfdisk", "-l", path).decode()
+    assert "Disklabel type: gpt" in listed
+    assert [part.name for part in _table(path).partitions.values()][-1] == "KSOLODATA"

@@ -18,14 +18,12 @@ from product.disk.prepare import open_disk
 from product.image import disk
 from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache, file_sha256
-from product.image.errors import ImageError, RecipeError
+from product.image.errors import RecipeError
 from product.image.kernel import Kernel
 from product.image.recipe import Arch, Tryboot
 from product.image.tools import HostTools
 from product.image.tryboot import board_archive, write_esp
 from product.manifest import MANIFEST_NAME
-
-MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -84,22 +82,6 @@ def test_the_factory_state_is_slot_a_confirmed(tmp_path: Path) -> None:
 def test_the_release_carries_what_its_boot_partition_needs(image: Image) -> None:
     manifest = json.loads((image.slot.folder / MANIFEST_NAME).read_text())
     assert BOARD_NAME in [artifact["name"] for artifact in manifest["artifacts"]]
-
-
-def boot_sector(clusters: int) -> bytes:
-    """Of a FAT32 with two tables of one sector each, one sector a cluster."""
-    sector = bytearray(512)
-    sector[11:17] = (512).to_bytes(2, "little") + b"\x01" + (32).to_bytes(2, "little") + b"\x02"
-    sector[32:36] = (clusters + 34).to_bytes(4, "little")
-    sector[36:40] = (1).to_bytes(4, "little")
-    sector[510:] = b"\x55\xaa"
-    return bytes(sector)
-
-
-def test_a_fat32_of_too_few_clusters_is_refused() -> None:
-    disk.require_fat32(boot_sector(65525), "KSOLOBOOTA")
-    with pytest.raises(ImageError, match="KSOLOBOOTA has 65524 clusters"):
-        disk.require_fat32(boot_sector(65524), "KSOLOBOOTA")
 
 
 def test_files_that_no_package_holds(tmp_path: Path) -> None:

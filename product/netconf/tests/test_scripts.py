@@ -18,8 +18,8 @@ OVERLAY = Path(__file__).resolve().parents[3] / "images/overlay/usr/lib/kubesolo
 SECONDS = 20.0
 # What a script names, and stands in the machine's directory here.
 MOVED = (
-    "/sys/class", "/sys/bus", "/sys/firmware", "/run/", "/var/lib/", "/etc/kubesolo", "/etc/ssl",
-    "/usr/share/zoneinfo",
+    "/sys/class", "/sys/bus", "/sys/firmware", "/proc/device-tree", "/run/",
+    "/var/lib/", "/etc/kubesolo", "/etc/ssl", "/usr/share/zoneinfo",
 )  # fmt: skip
 
 
@@ -309,6 +309,14 @@ def test_servers_of_time_by_configuration_firmware_dhcp_image(machine: Machine) 
     machine.run("time-servers")
     assert machine.sources == ["server 10.0.0.3 iburst", "server a.example iburst"]
     machine.write(raw, "\x0b\x00io.kubesolo.ntp=none\0")
+    machine.run("time-servers")
+    assert machine.sources == []
+    # A board has a device tree in place of those tables.
+    (machine.root / raw).unlink()
+    machine.write("proc/device-tree/chosen/kubesolo,ntp", "10.0.0.5\0")
+    machine.run("time-servers")
+    assert machine.sources == ["server 10.0.0.5 iburst"]
+    machine.write("proc/device-tree/chosen/kubesolo,ntp", "none\0")
     machine.run("time-servers")
     assert machine.sources == []
     machine.write(

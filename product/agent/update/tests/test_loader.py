@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from product.agent.update.loader import follow_loader, read_installed
 from product.disk import pe
 from product.disk.bios import PLACES, boot_code, is_installed, place_core
 from product.disk.errors import DiskError
-from product.disk.loader import RECORD, describe
+from product.disk.loader import RECORD, Loader, describe
 from product.disk.prepare import open_disk
 
 BOOT, CORE = b"\xeb\x63" + b"b" * 510, b"c" * 5000
@@ -38,12 +38,15 @@ class Esp:
         self.exchanges = 0
         monkeypatch.setattr(loader, "_exchange", self._exchange)
 
-    def _exchange(self, node: object) -> None:
+    def _exchange(self, node: object, wanted: Loader) -> None:
         assert not self.world.volumes.active, "exchanged while it is mounted"
-        active, spare, third = (self.path / name for name in ("EFI", "SPARE", "third"))
-        active.rename(third)
-        spare.rename(active)
-        third.rename(spare)
+        tops = [name.removeprefix("board/") for name in wanted.files if name.startswith("board/")]
+        pairs = [("EFI", "SPARE"), *((name, f"{name.partition('.')[0]}.NEW") for name in tops)]
+        for pair in pairs:
+            active, spare, third = (self.path / name for name in (*pair, "third"))
+            active.rename(third)
+            spare.rename(active)
+            third.rename(spare)
         self.exchanges += 1
 
     def bring(self, version: str, text: str, *, bios: bool = True) -> None:
@@ -204,7 +207,7 @@ def test_only_a_confirmed_boot_installs_it(world: World, esp: Esp) -> None:
 def test_one_that_cannot_be_installed_is_a_problem_and_no_failed_boot(
     world: World, esp: Esp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(node: object) -> None:
+    def fail(node: object, wanted: Loader) -> None:
         raise DiskError("the entries lie in two sectors")
 
     monkeypatch.setattr(loader, "_exchange", fail)
@@ -251,3 +254,70 @@ def _crash_at(patch: pytest.MonkeyPatch, call: str, count: int) -> None:
         return real(*args, **kwargs)
 
     patch.setattr(os, call, crash)
+
+
+BOARD_FILES = ("CONFIG.TXT", "START.ELF")
+
+
+def _give_board(esp: Esp, version: str, text: str, *, installed: bool) -> None:
+    """A loader of ``text`` for a board, in the release or on KSOLOEFI."""
+    below = {"EFI/BOOT/BOOTX64.EFI": text.encode() * 999, "EFI/debian/grub.cfg": text.encode()}
+    below["EFI/BOARD/u-boot.bin"] = b"u-boot " + text.encode()
+    top = {name: f"{name} {text}".encode() for name in BOARD_FILES}
+    folder = esp.path if installed else Path(esp.world.paths.loader)
+    _write(folder, below | {f"board/{name}": data for name, data in top.items()}, version)
+    if installed:
+        for name, data in top.items():
+            (folder / "board" / name).unlink()
+            (folder / name).write_bytes(data)
+            (folder / f"{name.partition('.')[0]}.NEW").write_bytes(b"")
+
+
+@pytest.mark.parametrize("call", ["none", "fsync"])
+def test_the_files_of_a_board_follow_at_once_or_not_at_all(
+    world: World, esp: Esp, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """What the firmware finds is all of one release, wherever the agent ends."""
+    crashes = 0
+    while True:
+        _give_board(esp, "0.1.0", "old", installed=True)
+        _give_board(esp, "0.2.0", "new", installed=False)
+        with monkeypatch.context() as patch:
+            if call != "none":
+                _crash_at(patch, call, crashes)
+            try:
+                assert follow_loader(world.node())
+                break
+            except Killed:
+                crashes += 1
+        world.volumes.active.clear()
+        assert _board(esp) == "old"
+        assert follow_loader(world.node())
+        assert _board(esp) == "new"
+    assert _board(esp) == "new"
+    assert not follow_loader(world.node())
+    assert crashes > 5 or call == "none"
+
+
+def _board(esp: Esp) -> str:
+    """Whose files the firmware finds; there must be no mixture."""
+    said = {(esp.path / name).read_text().removeprefix(f"{name} ") for name in BOARD_FILES}
+    said |= {esp.text, (esp.path / "EFI/BOARD/u-boot.bin").read_text().removeprefix("u-boot ")}
+    (text,) = said
+    return text
+
+
+def test_a_file_of_the_board_that_reads_back_otherwise_is_not_switched_to(
+    world: World, esp: Esp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _give_board(esp, "0.1.0", "old", installed=True)
+    _give_board(esp, "0.2.0", "new", installed=False)
+    read = loader.from_disk
+
+    def rotten(path: str) -> Iterable[memoryview]:
+        return iter([memoryview(b"rot")]) if path.endswith("START.NEW") else read(path)
+
+    monkeypatch.setattr(loader, "from_disk", rotten)
+    with pytest.raises(AgentError, match=r"board/START\.ELF of the boot loader reads back as"):
+        follow_loader(world.node())
+    assert _board(esp) == "old"
