@@ -10,7 +10,8 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.firmware.card import Card
-from harness.firmware.raspberry import FAT32_CLUSTERS, RaspberryFirmware
+from harness.firmware.raspberry import RaspberryFirmware
+from product.disk.fat import FAT32_CLUSTERS
 from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
