@@ -93,7 +93,6 @@ class Images(Mapping[str, Image]):
         recipe: Path = DEFAULT_RECIPE,
         hardware: str | None = None,
     ) -> None:
-        self._hardware = hardware
         self._cache = cache
         self._tools = tools
         self._version = version

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import subprocess
 import threading
 from pathlib import Path
 
@@ -19,10 +20,13 @@ from harness.firmware.card import Card
 from harness.firmware.raspberry import Boot, RaspberryFirmware, Traits, UnbootableError
 from harness.journal.journal import Event, Source
 from harness.qemu.argv import Storage
+from harness.qemu.device_tree import DeviceTree
 from harness.qemu.devices import Raspberry
 from harness.qemu.machine import Host, Machine, Saved
 from harness.qemu.spec import MachineSpec
 from product.disk.autoboot import NAME
+from product.image.cache import Cache
+from product.image.tools import IMAGES, HostTools
 
 TRAITS = {
     Raspberry.CURRENT: Traits(),
@@ -91,14 +95,39 @@ class BoardMachine(Machine):
         self.boots.append(boot)
         loaded = card.load(boot)
         self._say(boot, card.volumes[min(card.volumes)].files.get(NAME) or b"", loaded.append)
-        return self.spec.model_copy(
+        booting = self.spec.model_copy(
             update={
                 "kernel": loaded.kernel,
                 "initrd": loaded.initrd,
                 "append": loaded.append,
-                "extra": (*self.spec.extra, "-action", "reboot=shutdown"),
+                # A device tree in place of ACPI, which no Pi has.
+                "extra": (
+                    *self.spec.extra, "-machine", "acpi=off", "-action", "reboot=shutdown",
+                ),
             }
-        )
+        )  # fmt: skip
+        tree = self._device_tree(booting, boot)
+        return booting.model_copy(update={"extra": (*booting.extra, "-dtb", str(tree))})
+
+    def _device_tree(self, booting: MachineSpec, boot: Boot) -> Path:
+        """That of QEMU's machine, with what the firmware tells of the boot."""
+        path = self.process.directory / "card" / "tree.dtb"
+        path.unlink(missing_ok=True)
+        arch, accelerator = booting.arch, self.host.accelerator
+        command = self.host.tools.argv(
+            arch.qemu, "-nodefaults", "-display", "none",
+            "-machine", f"{arch.machine()},accel={accelerator},acpi=off,dumpdtb={path}",
+            "-cpu", arch.cpu(accelerator), "-m", str(booting.memory_mib),
+            "-smp", str(booting.cpus),
+        )  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not path.exists():
+            raise HarnessError(f"QEMU wrote no device tree: {done.stderr.strip()}")
+        if boot.nodes:
+            tools = HostTools.prepare(Cache(), IMAGES / "board-tools.toml")
+            numbers = {name: (number,) for name, number in boot.nodes.items()}
+            DeviceTree(path, tools).set("/chosen/bootloader", numbers, create=True)
+        return path
 
     def _say(self, boot: Boot, autoboot: bytes, append: str) -> None:
         """The line that GRUB prints elsewhere, with the slot as it is and the counter as it was."""

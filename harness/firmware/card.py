@@ -91,7 +91,7 @@ class Card:
             try:
                 clusters = count_clusters(stream.read(512))
             except DiskError:
-                return Volume({}, FatKind.FAT32, 0)
+                return Volume({}, clusters=0)  # no FAT: the firmware does not read it
         listing = self._run("mdir", "-b", "-i", str(image), "::").decode()
         names = [line.removeprefix("::/") for line in listing.splitlines()]
         files: dict[str, bytes | None] = dict.fromkeys(names)

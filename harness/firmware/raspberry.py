@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
 from product.disk.autoboot import MAX_PARTITION, NAME, Choice, choose, parse_reboot
-
-# The least number of clusters of a FAT32: Microsoft's specification, which the firmware goes by.
-FAT32_CLUSTERS = 65525
+from product.disk.fat import FAT32_CLUSTERS
 
 
 class UnbootableError(HarnessError):

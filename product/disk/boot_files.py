@@ -117,7 +117,7 @@ def command_line(block: bytes, slot: str, boot_guid: str | None) -> bytes:
     words = [f"kubesolo.slot={slot}", "kubesolo.loader=tryboot"]
     if boot_guid:
         words.append(f"kubesolo.boot={boot_guid.lower()}")
-    line = " ".join([*words, found[1].replace(b"\\", b"").decode("latin-1")])
+    line = " ".join([*words, re.sub(rb"\\(.)", rb"\1", found[1]).decode("latin-1")])
     if len(line) > _MAX_LINE:
         raise DiskError(
             f"the command line of slot {slot} has {len(line)} of {_MAX_LINE} characters"

@@ -42,7 +42,7 @@ class Partition(NamedTuple):
     start: int
     size: int
     type: str
-    number: int
+    number: int = 0
 
     @property
     def offset(self) -> int:

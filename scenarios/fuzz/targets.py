@@ -11,7 +11,7 @@ import os
 import tempfile
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -115,6 +115,24 @@ def _boot_environment(data: bytes) -> None:
     again = parse_block(format_block(own, block.variables)).variables
     for name, value in own.items():
         assert again[name.encode()] == value.encode(), f"{name} does not come back"
+
+
+def _autoboot(data: bytes) -> None:
+    from product.agent.bootloader.tryboot import TrybootEnv
+    from product.disk.autoboot import PARTITIONS, choose, parse_autoboot
+
+    with _file(data) as path:
+        folder, name = os.path.split(path)
+        found = TrybootEnv(lambda writable: nullcontext(folder), name).read()
+    try:
+        content = parse_autoboot(data)
+    except ValueError:
+        assert not found.valid, "what is not ours is valid"
+        return
+    for slot, flag in ((content.default, False), (content.tryboot, True)):
+        assert PARTITIONS[slot] == choose(data, tryboot=flag).partition
+    if found.valid and found.boot_success:
+        assert content.default == found.active_slot, "the firmware boots another slot"
 
 
 def _update_state(data: bytes) -> None:
@@ -618,6 +636,15 @@ _ALL: tuple[Target, ...] = (
             + b"#" * 200,
         ),
         1200,
+    ),
+    Target(
+        "autoboot",
+        _autoboot,
+        (
+            b"[all]\ntryboot_a_b=1\nboot_partition=5\n[tryboot]\nboot_partition=6\n[all]\n"
+            b"# kubesolo active_slot=B boot_counter=3 boot_success=0 tried=0 trial=B-0-1\n",
+        ),
+        600,
     ),
     Target("update-state", _update_state, (_json(_STATE),)),
     Target("counters", _counters, (_json({"attempts": 3, "refusals": {"rollout": 1}}),)),

@@ -34,6 +34,13 @@ def images(cache: Cache, host_tools: HostTools) -> Images:
     return Images(cache, host_tools, hardware="rpi-tryboot")
 
 
+def _reading(node: Node) -> tuple[int, int]:
+    """What the firmware told the kernel: the partition, and whether it was a tryboot."""
+    script = "cd /proc/device-tree/chosen/bootloader && cat partition tryboot | od -An -tx1"
+    octets = bytes.fromhex(node.succeed(script).text)
+    return int.from_bytes(octets[:4], "big"), int.from_bytes(octets[4:], "big")
+
+
 def _flags(node: Node) -> list[int]:
     """Whether each boot so far was a tryboot, as the firmware's model says it."""
     lines = [e.text for e in node.journal.events() if "kubesolo: boot slot=" in e.text]
@@ -44,6 +51,7 @@ def _flags(node: Node) -> list[int]:
 def test_a_good_update_is_tried_once_and_kept(node: Node, releases: Releases, serve: Serve) -> None:
     ready = node.boot()
     assert (ready.slot, ready.confirmed) == ("A", True)
+    assert _reading(node) == (5, 0)
     update = serve(releases.good)
     update.stage()
     with node.expect_boots(1, seconds_each=240.0) as boots:
@@ -51,10 +59,12 @@ def test_a_good_update_is_tried_once_and_kept(node: Node, releases: Releases, se
     ready = node.wait_ready()
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     assert boots.counters == [2]
+    assert _reading(node) == (6, 1)
     with node.expect_boots(1, seconds_each=240.0) as boots:
         node.reboot()
     assert node.wait_ready().slot == "B"
     assert boots.successes == [True]
+    assert _reading(node) == (6, 0)
     assert _flags(node) == [0, 1, 0]
 
 

@@ -49,6 +49,17 @@ def test_a_good_update_needs_one_flag(board: TrybootWorld) -> None:
     )
 
 
+def test_the_boot_partition_follows_each_update(board: TrybootWorld) -> None:
+    """It is whole already, and another release's."""
+    for version, slot in (("0.2.0", "B"), ("0.3.0", "A"), ("0.4.0", "B")):
+        board.update(FakeRelease(version))
+        assert board.power_on() == slot
+        assert board.boot_service() == 0
+        kernel = (board.boot_directory(slot) / "vmlinuz").read_bytes()
+        assert kernel == (board.directory(slot) / "vmlinuz").read_bytes()
+        assert version.encode() in kernel
+
+
 def test_three_failed_boots_roll_back(board: TrybootWorld) -> None:
     board.update(GOOD)
     assert [board.power_on() for _ in range(4)] == ["B", "B", "B", "A"]

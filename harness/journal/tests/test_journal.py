@@ -232,3 +232,12 @@ def test_the_timeline_file_holds_every_event_in_order(tmp_path: Path) -> None:
     assert [e["data"].get("depth") for e in events] == [0, 1, None, 1, 0]
     assert events[2]["data"] == {"guest": True}
     assert [e["time"] for e in events] == sorted(e["time"] for e in events)
+
+
+def test_an_end_that_the_next_start_follows_ends_no_wait() -> None:
+    """As where a board's firmware boots anew."""
+    journal = Journal()
+    journal.append(Source.HARNESS, "exit", "QEMU 1 ended with status 0", again=True)
+    threading.Timer(0.05, lambda: journal.append(Source.CONSOLE, "line", "booted")).start()
+    event = journal.wait(lambda e: e.text == "booted", "the boot", Deadline.after(5))
+    assert event.kind == "line"

@@ -36,6 +36,7 @@ LEGAL = {
     ("staged", "rolled_back"),
     ("activated", "verifying"),
     ("activated", "rolled_back"),
+    ("activated", "failed"),
     ("verifying", "success"),
     ("verifying", "rolled_back"),
     ("success", "checking"),
