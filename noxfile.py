@@ -22,7 +22,7 @@ REQUIREMENTS = HERE / "requirements" / "dev.txt"
 TESTED = (
     "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
     "scenarios/conformance", "scenarios/fuzz", "scenarios/fleet", "scenarios/sources/tests",
-    "scenarios/operation/tests", "scenarios/documents",
+    "scenarios/operation/tests", "scenarios/media/tests", "scenarios/documents",
 )  # fmt: skip
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
@@ -235,6 +235,12 @@ def docs(session: nox.Session) -> None:
 def image(session: nox.Session) -> None:
     """Build the disk image (-- --arch aarch64 --version 1.2.3 --output disk.img --allow-drift)."""
     python(session, "-m", "product.image", "build", *session.posargs)
+
+
+@nox.session
+def media(session: nox.Session) -> None:
+    """Build media (-- --kind iso --kind usb --kind oci --kind qcow2 --output FOLDER)."""
+    python(session, "-m", "product.image", "media", *session.posargs)
 
 
 @nox.session

@@ -33,7 +33,7 @@ from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
-from scenarios import bench_deltas, bench_kubernetes, bench_registry
+from scenarios import bench_deltas, bench_kubernetes, bench_media, bench_registry
 from scenarios.command_line import guarded
 from scenarios.fleet.simulation import Step, simulate
 from scenarios.kubectl import RECIPE
@@ -106,10 +106,12 @@ class Part(StrEnum):
     KUBERNETES = "kubernetes"
     DELTAS = "deltas"
     REGISTRY = "registry"
+    MEDIA = "media"
+    MEDIA_BOOT = "media-boot"
 
 
 # The parts for which no machine starts.
-_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE, Part.FLEET, Part.DELTAS, Part.REGISTRY}
+_WITHOUT_MACHINE = {Part.BUILD, Part.SIZE, Part.FLEET, Part.DELTAS, Part.REGISTRY, Part.MEDIA}
 
 
 def _timed(action: Callable[[], object]) -> float:
@@ -340,6 +342,8 @@ def run(arch: Arch, parts: list[Part], selection: str) -> None:
         # The pairs are of x86_64, whatever the node.
         Part.DELTAS: lambda: bench_deltas.measure(cache, tools, figures),
         Part.REGISTRY: lambda: bench_registry.measure(bench.builder, cache, figures),
+        Part.MEDIA: lambda: bench_media.measure(bench.builder, cache, figures),
+        Part.MEDIA_BOOT: lambda: bench_media.boots(bench, folder, figures),
     }
 
     machines = not parts or bool({*parts} - _WITHOUT_MACHINE)

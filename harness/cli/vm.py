@@ -24,9 +24,9 @@ from harness.qemu.spec import MachineSpec
 from product.cloudinit.load import load_user_data
 from product.image import progress
 from product.image.build import Builder
-from product.image.cli import recipe_path
 from product.image.flash_command import read_files
 from product.image.inject import Places
+from product.image.options import recipe_path
 from product.image.recipe import Arch as ImageArch
 from product.image.seed import seed_image
 from product.image.tools import host_arch

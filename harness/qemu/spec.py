@@ -22,15 +22,16 @@ NO_TIME_SERVER = "io.kubesolo.ntp=none"
 class MachineSpec(BaseModel):
     """A virtual machine; two equal specs behave alike.
 
-    ``image`` is a raw disk image and is never written: the machine writes into an overlay of
-    ``disk_size_mib``. With ``kernel`` QEMU loads that one, its ``initrd`` and its command line
-    ``append`` in place of what the disk would boot, and may go without a disk. ``smbios`` are OEM
-    strings (SMBIOS type 11), the guest's credentials; the offer of the command channel is one of
-    them, that there is no time server another. ``secure_boot`` has UEFI refuse a boot loader that
-    neither Microsoft nor a shim's vendor signed. ``rtc`` is what the hardware clock shows at the
-    start: "utc" or a date like 2020-01-01T00:00:00. With ``log_writes`` every write of the disk is
-    kept in order, for ``harness.crash``. ``seed`` is a second disk on ``seed_bus``; the machine has
-    its own copy, read-only where it is an ISO image. ``extra`` goes onto QEMU's command line as is.
+    ``image`` is a disk image, raw or as qcow2, VMDK or VHDX, and is never written: the machine
+    writes into an overlay of ``disk_size_mib``. With ``kernel`` QEMU loads that one, its ``initrd``
+    and its command line ``append`` in place of what the disk would boot, and may go without a disk.
+    ``smbios`` are OEM strings (SMBIOS type 11), the guest's credentials; the offer of the command
+    channel is one of them, that there is no time server another. ``secure_boot`` has UEFI refuse a
+    boot loader that neither Microsoft nor a shim's vendor signed. ``rtc`` is what the hardware
+    clock shows at the start: "utc" or a date like 2020-01-01T00:00:00. With ``log_writes`` every
+    write of the disk is kept in order, for ``harness.crash``. ``seed`` is a second disk on
+    ``seed_bus``; the machine has its own copy, read-only where it is an ISO image. ``extra`` goes
+    onto QEMU's command line as is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

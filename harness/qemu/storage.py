@@ -17,6 +17,8 @@ from harness.qemu.tools import HostTools
 
 # The header of a GUID partition table, in the second sector.
 _GPT_OFFSET, _GPT_SIGNATURE = 512, b"EFI PART"
+# What the disks of hypervisors begin with, by QEMU's names of their formats.
+_FORMATS = {b"QFI\xfb": "qcow2", b"KDMV": "vmdk", b"vhdxfile": "vhdx"}
 # Of a disk's overlay: one table for up to 16 GiB. The first write into what another table is for
 # would make QEMU write out its cache, and a power cut would lose nothing from before it.
 _DISK_OPTIONS = ("-o", "cluster_size=512k,extended_l2=on")
@@ -42,8 +44,9 @@ def fresh(
     disk = own_disk
     if spec.image is not None and disk is None:
         disk = directory / "disk.qcow2"
-        size = _disk_size(spec, spec.image)
-        commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
+        size = _disk_size(spec, spec.image, tools)
+        kind = _format_of(spec.image)
+        commands.append(_create(tools, spec.image, kind, disk, size, options=_DISK_OPTIONS))
     variables = None
     if spec.firmware is Firmware.UEFI:
         # Raw variables could not be part of a snapshot's forks.
@@ -68,7 +71,26 @@ def with_seed(present: Storage, seed: Path | None, directory: Path) -> Storage:
     return Storage(present.disk, present.variables, _copy(seed, directory))
 
 
-def _disk_size(spec: MachineSpec, image: Path) -> int:
+def _format_of(image: Path) -> str:
+    """What QEMU calls the format of a disk image that is there."""
+    with image.open("rb") as stream:
+        head = stream.read(8)
+    return next((name for magic, name in _FORMATS.items() if head.startswith(magic)), "raw")
+
+
+def _content_size(image: Path, tools: HostTools) -> int:
+    """Bytes of the disk that an image holds. Raises LaunchError."""
+    kind = _format_of(image)
+    if kind == "raw":
+        return image.stat().st_size
+    argv = tools.argv("qemu-img", "info", "--output=json", "-f", kind, str(image))
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        raise LaunchError(f"{image} cannot be read: {done.stderr.decode(errors='replace')}")
+    return int(json.loads(done.stdout)["virtual-size"])
+
+
+def _disk_size(spec: MachineSpec, image: Path, tools: HostTools) -> int:
     """Bytes of the disk over ``image``. Raises LaunchError where there cannot be one."""
     if not image.is_file():
         raise LaunchError(
@@ -78,13 +100,14 @@ def _disk_size(spec: MachineSpec, image: Path) -> int:
     with image.open("rb") as stream:
         head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
     # A kernel may have a disk without partitions.
-    if spec.kernel is None and not head.endswith(_GPT_SIGNATURE):
+    raw = _format_of(image) == "raw"
+    if raw and spec.kernel is None and not head.endswith(_GPT_SIGNATURE):
         raise LaunchError(
             f"{image} is no disk image: it has no partition table",
             hint="build one: ./noxw -s image -- --recipe images/upstream.toml",
         )
     size = spec.disk_size_mib * 1024 * 1024
-    smallest = image.stat().st_size
+    smallest = _content_size(image, tools)
     if size < smallest:
         raise LaunchError(
             f"the disk of {spec.disk_size_mib} MiB is smaller than its image {image} of "
@@ -157,7 +180,8 @@ def keep(overlays: tuple[Path, Path], image: Path, into: Path, arch: str, tools:
         _run([tools.argv("qemu-img", "commit", "-q", "-b", str(first), str(top))])
     base = str(image.resolve())
     # What snapshots between it and the image have is copied, because they do not stay.
-    _run([tools.argv("qemu-img", "rebase", "-q", "-F", "raw", "-b", base, str(first))])
+    kind = _format_of(image)
+    _run([tools.argv("qemu-img", "rebase", "-q", "-F", kind, "-b", base, str(first))])
     shutil.move(first, into)
     with image.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -168,7 +192,7 @@ def keep(overlays: tuple[Path, Path], image: Path, into: Path, arch: str, tools:
         f"  sha256 of the image: {digest}\n"
         "The same commit builds the same image (name its recipe); then the disk is told of it:\n"
         f"  ./noxw -s image -- --arch {arch} --output IMAGE\n"
-        f"  qemu-img rebase -u -F raw -b IMAGE {into.name}"
+        f"  qemu-img rebase -u -F {kind} -b IMAGE {into.name}"
     )
 
 

@@ -221,7 +221,7 @@ class Cache:
                 if leftover.is_dir() and leftover.stat().st_mtime < limit:
                     remove_tree(leftover)
         for tree in self.trees.iterdir():
-            image = tree.name.startswith(("slot-", "disk-"))
+            image = tree.name.startswith(("slot-", "disk-", "medium-"))
             unused = UNUSED_IMAGE_SECONDS if image else UNUSED_SECONDS
             if _age(tree) > unused:
                 self._remove_unused(tree, unused)

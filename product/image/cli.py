@@ -12,69 +12,36 @@ import typer
 
 from product.errors import KubesoloError
 from product.image import drift, kernel, progress, sparse
-from product.image.build import Builder, Slot
+from product.image.build import Builder
 from product.image.cache import Cache
 from product.image.errors import DownloadError, LockError
 from product.image.flash_command import flash
 from product.image.golang.renew import ModuleRenewal, Renewable, ToolchainRenewal, modules_in
 from product.image.golang.toolchain import LOCK as TOOLCHAIN
 from product.image.locks import Lock
+from product.image.media.command import from_oci, media
+from product.image.options import (
+    DEFAULT_RECIPE,
+    SBOM_SUFFIX,
+    ArchiveOption,
+    ArchOption,
+    BinaryOption,
+    DriftOption,
+    HardwareOption,
+    OverlayOption,
+    RecipeOption,
+    Sha256Option,
+    payload_options,
+    recipe_path,
+    warn_of_drift,
+)  # fmt: skip
 from product.image.payload import Relockable
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
 from product.image.tools import IMAGES, UNPACKED, HostTools, host_arch
-from product.manifest import MANIFEST_NAME
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-
-ArchOption = Annotated[Arch | None, typer.Option(help="Guest architecture; the host's if absent.")]
-# What users install; the project's own tests name theirs.
-DEFAULT_RECIPE = IMAGES / "upstream.toml"
-# What follows the name of an image's file.
-SBOM_SUFFIX = ".spdx.json"
-RecipeOption = Annotated[
-    Path, typer.Option(help="Recipe file, or the name of one that comes with the project.")
-]
-HardwareOption = Annotated[
-    str | None,
-    typer.Option(help="Hardware (a part under hardware/) in place of the one the recipe names."),
-]
-BinaryOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--payload-binary",
-        envvar="KUBESOLO_PAYLOAD_BINARY",
-        help="A program of the payload that was built before; goes before payload.binary.",
-    ),
-]
-ArchiveOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--payload-archive",
-        envvar="KUBESOLO_PAYLOAD_ARCHIVE",
-        help="The payload's release archive; goes before payload.archive.",
-    ),
-]
-Sha256Option = Annotated[
-    str | None,
-    typer.Option(
-        "--payload-sha256",
-        envvar="KUBESOLO_PAYLOAD_SHA256",
-        help="What the release archive's SHA-256 must be; goes before payload.sha256.",
-    ),
-]
-OverlayOption = Annotated[
-    list[Path] | None, typer.Option(help="Directory laid over the root; may be repeated.")
-]
-DriftOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-drift",
-        help="Take the archive's present version of locked packages that have vanished; "
-        "the image is then marked as not the locked one.",
-    ),
-]
 
 
 @app.command()
@@ -98,7 +65,7 @@ def build(
     Beside it lies what it is made of: packages, versions, digests, licences, as SPDX 2.3 in JSON.
     """
     with drift.allowing(allow_drift):
-        payload = _payload(payload_binary, payload_archive, payload_sha256)
+        payload = payload_options(payload_binary, payload_archive, payload_sha256)
         builder = Builder(
             arch or host_arch(), recipe=recipe_path(recipe), hardware=hardware, payload=payload
         )
@@ -110,7 +77,7 @@ def build(
         path = output
     print(path)
     progress.note(f"sha256 {image.sha256}")
-    _warn_of_drift(image.slot)
+    warn_of_drift(image.slot)
 
 
 @app.command()
@@ -127,38 +94,13 @@ def slot(
 ) -> None:
     """Build the files of one slot, as a release is published from; print their directory."""
     with drift.allowing(allow_drift):
-        payload = _payload(payload_binary, payload_archive, payload_sha256)
+        payload = payload_options(payload_binary, payload_archive, payload_sha256)
         builder = Builder(
             arch or host_arch(), recipe=recipe_path(recipe), hardware=hardware, payload=payload
         )
         built = builder.slot(version, tuple(overlay or ()))
     print(built.folder)
-    _warn_of_drift(built)
-
-
-def _warn_of_drift(slot: Slot) -> None:
-    if changed := slot.manifest.drift:
-        progress.note(
-            f"this is not the locked image: {len(changed)} packages are others than the locked "
-            f"ones, as its {MANIFEST_NAME} says"
-        )
-
-
-def _payload(binary: Path | None, archive: Path | None, sha256: str | None) -> dict[str, str]:
-    given = {"binary": binary, "archive": archive}
-    # Relative to where the command was typed, not to the recipe.
-    options = {key: str(path.absolute()) for key, path in given.items() if path is not None}
-    if sha256 is not None:
-        options["sha256"] = sha256
-    return options
-
-
-def recipe_path(recipe: Path) -> Path:
-    """``upstream`` is ``upstream.toml`` of the project's own recipes, unless such a file is."""
-    # A name may have a version in it, which is no suffix.
-    if recipe.exists() or recipe.suffix == ".toml" or recipe.name != str(recipe):
-        return recipe
-    return IMAGES / f"{recipe}.toml"
+    warn_of_drift(built)
 
 
 @app.command()
@@ -218,6 +160,8 @@ def check_outdated(recipe: Annotated[list[Path] | None, typer.Argument()] = None
 
 
 app.command()(flash)
+app.command()(media)
+app.command("from-oci")(from_oci)
 
 
 def _locks(recipes: list[Path] | None) -> list[tuple[Path, Arch]]:

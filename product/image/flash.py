@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from product.image import sparse, target
+from product.image import sources, sparse, target
 from product.image.errors import ImageError
 from product.image.inject import Places, esp_with
+from product.image.sources import Medium
 from product.image.tools import HostTools
 
 _BLOCK = 4 << 20
@@ -63,16 +64,22 @@ def flash(
 ) -> Flashed:
     """Write ``image`` to ``path`` with ``files`` and ``repository`` on its EFI partition.
 
+    An installation medium is written as it is, and takes neither.
     ``meant`` must repeat the path of a disk. ``work`` is a folder for a copy of that partition.
     Raises ImageError before anything is written, or with what state the disk is in; OSError.
     """
-    places = Places(image)
+    places = sources.look_at(image)
     device = target.inspect(path)
     if device is None and path.exists() and path.samefile(image):
         raise ImageError(f"{path} is the image itself", hint="name another file, or a disk")
     target.require_room(path, device, places.size)
     target.require_meant(str(path), device, meant)
-    esp = esp_with(image, places, files or {}, repository, tools, work)
+    if isinstance(places, Places):
+        esp = esp_with(image, places, files or {}, repository, tools, work)
+    elif files or repository is not None:
+        raise sources.plain(image)
+    else:
+        esp = image
     partial = path if device is not None else path.with_name(f"{path.name}.part")
     with contextlib.ExitStack() as stack:
         source, changed = (
@@ -108,8 +115,11 @@ def _half(path: Path, error: BaseException) -> ImageError:
     )
 
 
-def _pieces(places: Places, image: int, esp: int) -> Iterator[Piece]:
+def _pieces(places: Places | Medium, image: int, esp: int) -> Iterator[Piece]:
     """The whole disk from front to back, but for what first boot makes anyway."""
+    if isinstance(places, Medium):
+        yield from _spans(image, 0, places.size, 0)
+        return
     begin, end = places.esp
     yield from _spans(image, 0, begin, 0)
     yield from _spans(esp, 0, end - begin, begin)

@@ -12,7 +12,7 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 from product.cloudinit.errors import InvalidFileError, Problem
 from product.cloudinit.load import load_meta_data, load_network, load_user_data
 from product.image import flash as flashing
-from product.image import inject, progress, target
+from product.image import inject, progress, sources, target
 from product.image.cache import Cache
 from product.image.errors import ImageError
 from product.image.tools import HostTools
@@ -59,7 +59,7 @@ def read_files(
 
 
 def flash(
-    image: Annotated[Path, typer.Argument(help="Disk image, as build writes it.")],
+    image: Annotated[Path, typer.Argument(help="Disk image (also .zst), or an ISO image.")],
     device: Annotated[str, typer.Argument(help="The whole disk, such as /dev/sdb, or a file.")],
     config: Annotated[
         Path | None, typer.Option("--config", help="user-data: the machine's configuration.")
@@ -82,15 +82,17 @@ def flash(
     path = Path(device)
     # Before the host programs are fetched: whoever mistyped something knows it at once.
     found = target.inspect(path)
-    target.require_room(path, found, inject.Places(image).size)
+    if not sources.is_compressed(image):
+        target.require_room(path, found, sources.look_at(image).size)
     target.require_meant(device, found, yes_i_mean)
     if repository is not None:
         inject.require_repository(repository)
     cache = Cache()
     tools = HostTools.prepare(cache)
     with cache.scratch("flash") as work, _Shown() as shown:
+        plain = sources.unpacked(image, tools, work)
         done = flashing.flash(
-            image, path, tools, work, files=files, repository=repository, meant=yes_i_mean,
+            plain, path, tools, work, files=files, repository=repository, meant=yes_i_mean,
             progress=shown,
         )  # fmt: skip
     what = f" with {', '.join(files)}" if files else ""

@@ -127,6 +127,15 @@ class Oras:
             for line in output:
                 said(line.decode(errors="replace").rstrip())
 
+    def fetch(self, reference: str, layout: Path, tag: str) -> None:
+        """Copy what a name stands for, an index with all its images, into the folder ``layout``.
+
+        Raises NotThereError, RegistryError.
+        """
+        arguments = ["cp", "--no-tty", "--to-oci-layout", *self._options("--from-")]
+        with self._running([*arguments, reference, f"{layout.name}:{tag}"], layout.parent) as said:
+            said.read()
+
     def _options(self, prefix: str = "--") -> list[str]:
         found = []
         if self._access.plain_http:

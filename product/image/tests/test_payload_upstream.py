@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from product.image.cache import Cache
-from product.image.cli import recipe_path
 from product.image.errors import ImageError, RecipeError
+from product.image.options import recipe_path
 from product.image.payload.upstream import CNI, IN_IMAGES, MARK, Program, UpstreamPayload
 from product.image.recipe import Arch, Recipe
 from product.image.tools import IMAGES, host_arch
