@@ -263,6 +263,12 @@ def release(session: nox.Session) -> None:
 
 
 @nox.session
+def publish(session: nox.Session) -> None:
+    """Make a whole release: media, signatures, provenance, repository (-- --dry-run)."""
+    python(session, "-m", "product.publish", *session.posargs)
+
+
+@nox.session
 def lock(session: nox.Session) -> None:
     """Renew the locks of Debian packages, by signature, and Go modules (-- --allow-older)."""
     python(session, "-m", "product.image", "lock", *session.posargs)

@@ -22,6 +22,7 @@ from harness.qemu.arch import Arch, Firmware
 from harness.qemu.machine import Host, Machine
 from harness.qemu.spec import MachineSpec
 from product.cloudinit.load import load_user_data
+from product.current import VERSION
 from product.image import progress
 from product.image.build import Builder
 from product.image.flash_command import read_files
@@ -109,7 +110,7 @@ def vm(
         Places(image)
     own = arch or Arch(host_arch().value)
     builder = Builder(ImageArch(own.value), recipe=recipe_path(recipe))
-    built = builder.image("0.1.0")
+    built = builder.image(VERSION)
     source = image.absolute() if image else built.disk
     with_kubernetes = bool(built.slot.manifest.kubernetes)
     least = _WITH_KUBERNETES if with_kubernetes else _ALONE

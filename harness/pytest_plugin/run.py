@@ -8,6 +8,7 @@ that run alone: evidence carries the run's id.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import secrets
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from product.publish.matrix import REPORT
 
 RUN_FILE = "run.json"
 RUN = pytest.StashKey["Run"]()
@@ -66,17 +69,23 @@ class Run:
             "left_out": self.left_out,
             "skipped": {},
         }
+        # Until this run ends there is none that a release could be made by.
+        with contextlib.suppress(OSError):
+            self.file.with_name(REPORT).unlink(missing_ok=True)
         _write(self.file, document)
 
-    def end(self, skipped: dict[str, str]) -> None:
-        """Add what was skipped and when the run ended."""
+    def end(self, skipped: dict[str, str]) -> dict[str, Any] | None:
+        """Add what was skipped and when the run ended; what is written down of the run."""
         try:
             document = json.loads(self.file.read_bytes())
         except (OSError, ValueError):
-            return
-        if document.get("id") == self.id:
-            ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            _write(self.file, {**document, "skipped": skipped, "ended": ended})
+            return None
+        if document.get("id") != self.id:
+            return None
+        ended = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        whole: dict[str, Any] = {**document, "skipped": skipped, "ended": ended}
+        _write(self.file, whole)
+        return whole
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.pytest_plugin.release_report import write_release_report
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.tier import record
 from harness.report.html import write_report
@@ -63,7 +64,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     results[value["test"]] = value
     config = terminalreporter.config
     run = config.stash[RUN]
-    run.end(_skipped(terminalreporter))
+    if document := run.end(_skipped(terminalreporter)):
+        write_release_report(config, document, terminalreporter.stats)
     if not results:
         return
     terminalreporter.section("scenarios")

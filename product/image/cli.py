@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from product.current import VERSION
 from product.errors import KubesoloError
 from product.image import drift, kernel, progress, sparse
 from product.image.build import Builder
@@ -47,7 +48,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.command()
 def build(
     arch: ArchOption = None,
-    version: Annotated[str, typer.Option(help="Version of slot A.")] = "0.1.0",
+    version: Annotated[str, typer.Option(help="Version of slot A.")] = VERSION,
     recipe: RecipeOption = DEFAULT_RECIPE,
     hardware: HardwareOption = None,
     overlay: OverlayOption = None,
@@ -83,7 +84,7 @@ def build(
 @app.command()
 def slot(
     arch: ArchOption = None,
-    version: Annotated[str, typer.Option(help="Version of the release.")] = "0.1.0",
+    version: Annotated[str, typer.Option(help="Version of the release.")] = VERSION,
     recipe: RecipeOption = DEFAULT_RECIPE,
     hardware: HardwareOption = None,
     overlay: OverlayOption = None,

@@ -10,7 +10,8 @@ A repository is a directory that any static HTTP server can serve::
 ``repository`` publishes, refreshes and rotates what ``slotfiles`` and ``targets`` judged;
 ``deltas`` offers what ``delta_maker`` makes of two files, of which ``squashfs`` knows the blocks;
 ``channels`` promotes, rolls out, pauses and withdraws; ``offline`` lets keys elsewhere sign the
-next root; ``prune`` removes what nothing needs; ``due`` says what ends, ``verify`` checks as a
+next root; ``prune`` removes what nothing needs; ``downloads`` signs what people download, by
+``sshsig``; ``due`` says what ends, ``verify`` checks as a
 stranger would; ``storage`` writes files so that a cut leaves the old release served; ``cli`` is
 ``kubesolo-release``. The handbook: ``docs/publishing.md``.
 """

@@ -13,11 +13,13 @@ from typing import Annotated
 
 import typer
 
+from product.current import CHANNEL
 from product.errors import KubesoloError
 from product.release import channels
 from product.release.deltas import LIMIT_PERCENT, RELEASES, DeltaOptions
+from product.release.downloads_cli import verify_download
 from product.release.errors import ReleaseError
-from product.release.keys import ROLES, KeyDirectory
+from product.release.keys import DOWNLOADS, KEYS, ROLES, KeyDirectory
 from product.release.marks import Marks
 from product.release.prune import KEEP
 from product.release.prune import prune as prune_repository
@@ -92,15 +94,16 @@ def keys(
     ] = None,
 ) -> None:
     """Make the private keys of a new repository."""
-    chosen = dict.fromkeys(set(ROLES) - set(role), 0) if role else {}
-    made = KeyDirectory.generate(
-        directory, {**chosen, **dict.fromkeys(role or (), 1), **numbers(count or [])}
-    )
-    for each in ROLES:
+    chosen = dict.fromkeys(ROLES, 0) if role else {}
+    wanted = {**chosen, **dict.fromkeys(role or (DOWNLOADS,), 1), **numbers(count or [])}
+    made = KeyDirectory.generate(directory, wanted)
+    for each in KEYS:
         for file in made.files(each):
             typer.echo(f"{each:<10} {file}")
     if made.files("root"):
         typer.echo(f"nodes pin   {directory / 'root.pub.pem'}")
+    if made.files(DOWNLOADS):
+        typer.echo(f"users have  {directory / f'{DOWNLOADS}.pub.pem'}")
 
 
 @app.command()
@@ -130,7 +133,7 @@ def publish(
     repository: RepositoryPath,
     slot: Annotated[Path, typer.Argument(help="The directory of the slot's files.")],
     keys: KeysOption,
-    channel: Annotated[str, typer.Option(help="The channel that gets the release.")] = "stable",
+    channel: Annotated[str, typer.Option(help="The channel that gets the release.")] = CHANNEL,
     notes: Annotated[str, typer.Option(help="Release notes.")] = "",
     min_compatible_version: Annotated[
         str | None, typer.Option(help="Oldest version that can be updated to this one.")
@@ -213,7 +216,7 @@ def rollout(
     repository: RepositoryPath,
     keys: KeysOption,
     percent: Annotated[int, typer.Argument(help="Of a hundred nodes, how many install it.")],
-    channel: ChannelOption = "stable",
+    channel: ChannelOption = CHANNEL,
     architecture: ArchitectureOption = None,
     start: StartOption = None,
     clock_is_right: ClockOption = False,
@@ -232,7 +235,7 @@ def rollout(
 def pause(
     repository: RepositoryPath,
     keys: KeysOption,
-    channel: ChannelOption = "stable",
+    channel: ChannelOption = CHANNEL,
     architecture: ArchitectureOption = None,
     reason: Annotated[str, typer.Option(help="Why; nodes say it.")] = "",
     clock_is_right: ClockOption = False,
@@ -248,7 +251,7 @@ def pause(
 def resume(
     repository: RepositoryPath,
     keys: KeysOption,
-    channel: ChannelOption = "stable",
+    channel: ChannelOption = CHANNEL,
     architecture: ArchitectureOption = None,
     clock_is_right: ClockOption = False,
 ) -> None:
@@ -263,7 +266,7 @@ def resume(
 def withdraw(
     repository: RepositoryPath,
     keys: KeysOption,
-    channel: ChannelOption = "stable",
+    channel: ChannelOption = CHANNEL,
     architecture: ArchitectureOption = None,
     allow_downgrade: Annotated[
         bool, typer.Option("--allow-downgrade", help="Nodes that have installed it go back.")
@@ -357,6 +360,7 @@ def verify(repository: RepositoryPath) -> None:
 
 app.command()(push)
 app.command()(stick)
+app.command()(verify_download)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,3 +27,7 @@ class SlotFilesError(ReleaseError):
 
 class RegistryError(ReleaseError):
     """A registry cannot be reached, refuses, or holds what a push must not replace."""
+
+
+class DownloadsError(ReleaseError):
+    """Files of a release are not what was signed, or cannot be signed."""

@@ -26,6 +26,9 @@ from product.release.errors import KeyFileError
 from product.release.storage import sync_directory
 
 ROLES = ("root", "targets", "snapshot", "timestamp")
+# Signs what people download (product.release.downloads); no role of the repository.
+DOWNLOADS = "downloads"
+KEYS = (*ROLES, DOWNLOADS)
 RETIRED = "retired"
 _SUFFIX = ".pem"
 _PUBLIC_SUFFIX = ".pub.pem"
@@ -47,9 +50,9 @@ class KeyDirectory:
         Raises KeyFileError, before anything is written, where a key of that name exists.
         """
         wanted = dict.fromkeys(ROLES, 1) | dict(counts or {})
-        unknown = sorted(set(wanted) - set(ROLES))
+        unknown = sorted(set(wanted) - set(KEYS))
         if unknown or any(count < 0 for count in wanted.values()):
-            raise KeyFileError(f"cannot make keys for {wanted}: the roles are {', '.join(ROLES)}")
+            raise KeyFileError(f"cannot make keys for {wanted}: the roles are {', '.join(KEYS)}")
         files = [
             path / _file_name(role, number)
             for role, count in wanted.items()

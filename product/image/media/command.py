@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from product.current import VERSION
 from product.image import drift, progress
 from product.image.build import Builder
 from product.image.cache import Cache, file_sha256
@@ -40,7 +41,7 @@ def media(
         list[Arch] | None,
         typer.Option(help="Guest architecture; may be repeated; the host's if absent."),
     ] = None,
-    version: Annotated[str, typer.Option(help="Version of slot A.")] = "0.1.0",
+    version: Annotated[str, typer.Option(help="Version of slot A.")] = VERSION,
     recipe: RecipeOption = DEFAULT_RECIPE,
     hardware: HardwareOption = None,
     output: Annotated[Path, typer.Option(help="Folder that the files are written to.")] = Path(),
