@@ -84,6 +84,10 @@ def build(
         arguments += _block("seed", storage.seed, "raw", read_only=_is_iso(storage.seed))
         for device in spec.seed_bus.devices:
             arguments += ["-device", device]
+    if spec.cdrom is not None:
+        arguments += _block("cdrom", spec.cdrom, "raw", read_only=True)
+        for device in spec.cdrom_bus.devices:
+            arguments += ["-device", device]
     if spec.kernel is not None:
         arguments += ["-kernel", str(spec.kernel), "-append", spec.append]
     if spec.initrd is not None:

@@ -53,6 +53,26 @@ class SeedBus(enum.StrEnum):
         return ("virtio-blk-pci,id=seed0,drive=seed",)
 
 
+class MediumBus(enum.StrEnum):
+    """What an ISO image is put into: a drive for CDs, or a stick; cd0 is its name on QMP.
+
+    The firmware tries it after the disk.
+    """
+
+    CD = "cd"
+    USB = "usb"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """QEMU's devices, the controller before the drive."""
+        if self is MediumBus.USB:
+            return (
+                "qemu-xhci,id=usbcd",
+                "usb-storage,bus=usbcd.0,id=cd0,drive=cdrom,bootindex=1,removable=on",
+            )
+        return ("ich9-ahci,id=ahcicd", "ide-cd,bus=ahcicd.0,id=cd0,drive=cdrom,bootindex=1")
+
+
 class NetworkCard(enum.StrEnum):
     """A network card, by QEMU's name; nic0 is its name on QMP."""
 

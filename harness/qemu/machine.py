@@ -324,7 +324,8 @@ class Machine:
         first, top = self._first_disk, self.storage.disk
         if self.running or first is None or top is None or not first.exists():
             return None
-        assert self.spec.image is not None  # its disk lies over it
+        if self.spec.image is None:
+            return None  # A blank disk lies over nothing that could be named.
         disk = self.artefacts / first.name
         said = storage.keep(
             (first, top), self.spec.image, disk, self.spec.arch.value, self.host.tools

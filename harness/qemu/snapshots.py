@@ -72,13 +72,15 @@ class Key:
     def digest(self) -> str:
         """32 hex digits."""
         # No file's path is part of it: its content is.
-        files = {"image", "kernel", "initrd", "seed"}
+        files = {"image", "kernel", "initrd", "seed", "cdrom"}
         if self.spec.kernel is None:
             spec = self.spec.model_dump(mode="json", exclude={*files, "append"})
         else:
             spec = self.spec.model_dump(mode="json", exclude=files)
             spec["kernel"] = _content(self.spec.kernel)
             spec["initrd"] = _content(self.spec.initrd)
+        if self.spec.cdrom is not None:
+            spec["cdrom"] = _content(self.spec.cdrom)
         if self.spec.seed is not None:
             spec["seed"] = _content(self.spec.seed)
         parts = [VERSION, self.image, spec, self.command, self.name, self.inputs]

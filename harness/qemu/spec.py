@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.qemu.arch import Arch, Firmware, FirmwareFiles
-from harness.qemu.devices import DiskBus, NetworkCard, SeedBus, Watchdog
+from harness.qemu.devices import DiskBus, MediumBus, NetworkCard, SeedBus, Watchdog
 
 # What QEMU itself takes beyond the guest's memory, translated code included (measured: 180 MiB at
 # most on x86_64).
@@ -30,7 +30,9 @@ class MachineSpec(BaseModel):
     neither Microsoft nor a shim's vendor signed. ``rtc`` is what the hardware clock shows at the
     start: "utc" or a date like 2020-01-01T00:00:00. With ``log_writes`` every write of the disk is
     kept in order, for ``harness.crash``. ``seed`` is a second disk on ``seed_bus``; the machine has
-    its own copy, read-only where it is an ISO image. ``extra`` goes onto QEMU's command line as is.
+    its own copy, read-only where it is an ISO image. ``cdrom`` is an ISO image on ``cdrom_bus``,
+    which is tried after the disk; with it and without ``image`` the disk is blank. ``extra`` goes
+    onto QEMU's command line as is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +57,8 @@ class MachineSpec(BaseModel):
     rtc: Annotated[str, Field(pattern=r"^(utc|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)$")] = "utc"
     seed: Path | None = None
     seed_bus: SeedBus = SeedBus.VIRTIO
+    cdrom: Path | None = None
+    cdrom_bus: MediumBus = MediumBus.CD
     extra: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -67,8 +71,8 @@ class MachineSpec(BaseModel):
             raise ValueError(f"{self.arch} machines have no watchdog {self.watchdog_device}")
         if self.disk_bus is DiskBus.SD and self.disk_size_mib.bit_count() != 1:
             raise ValueError(f"an SD card's size is a power of two, not {self.disk_size_mib} MiB")
-        if self.image is None and self.kernel is None:
-            raise ValueError("a machine needs an image or a kernel to boot from")
+        if self.image is None and self.kernel is None and self.cdrom is None:
+            raise ValueError("a machine needs an image, a kernel or a CD to boot from")
         if self.kernel is None and (self.initrd is not None or self.append):
             raise ValueError("initrd and append need a kernel that they are for")
         for text in self.smbios:

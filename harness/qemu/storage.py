@@ -35,6 +35,7 @@ def fresh(
         ("kernel", spec.kernel),
         ("initrd", spec.initrd),
         ("seed disk", spec.seed),
+        ("CD", spec.cdrom),
     ):
         if file is not None and not file.is_file():
             raise LaunchError(f"there is no {what} {file}")
@@ -44,6 +45,10 @@ def fresh(
         disk = directory / "disk.qcow2"
         size = _disk_size(spec, spec.image)
         commands.append(_create(tools, spec.image, "raw", disk, size, options=_DISK_OPTIONS))
+    elif spec.cdrom is not None and disk is None:
+        disk = directory / "disk.qcow2"
+        create = ["create", "-q", "-f", "qcow2", *_DISK_OPTIONS, str(disk)]
+        commands.append(tools.argv("qemu-img", *create, f"{spec.disk_size_mib}M"))
     variables = None
     if spec.firmware is Firmware.UEFI:
         # Raw variables could not be part of a snapshot's forks.

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from product.agent.bootloader.boot import ESP_LABEL, BootInfo, Release, read_boot, read_release
 from product.agent.bootloader.grub import GrubBootEnv
+from product.agent.bootloader.live import LiveBootEnv
 from product.agent.bootloader.protocol import BootEnv
+from product.agent.errors import RefusedError
 from product.agent.records.state import LoadedState, UpdateState, load_state, save_state
 from product.agent.slots.volumes import SystemVolumes, Volumes
 from product.agent.system.clock import Clock
@@ -59,8 +61,19 @@ class Node:
 
     @property
     def boot_env(self) -> BootEnv:
-        """The boot loader's environment."""
+        """The boot loader's environment. Raises BootInfoError."""
+        if self.boot.live:
+            return LiveBootEnv()
         return GrubBootEnv(self.mounted_esp, self.paths.environment)
+
+    def require_installed(self) -> None:
+        """Raise RefusedError on a live system: there is no slot to write or to return to."""
+        if self.boot.live:
+            raise RefusedError(
+                "this system runs from a medium: there is nothing to update",
+                hint="install it to a disk first (kubesolo-install), or boot a newer medium",
+                code="live-system",
+            )
 
     def read_network(self) -> Network:
         """The network as it is now."""

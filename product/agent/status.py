@@ -4,7 +4,8 @@ Schema 1, one JSON object; absent values are null:
 
 ``schema``        1
 ``version``, ``architecture``  of the running image
-``boot``          ``slot`` (A or B), ``boot_id``, ``mode``, ``data``
+``boot``          ``slot`` (A or B), ``boot_id``, ``mode`` (normal, debug, shell, or live:
+                  from a medium, without slots), ``data``
 ``environment``   ``readable``, ``active_slot``, ``boot_counter``, ``boot_success`` (boolean)
 ``secure_boot``   "on" where the firmware enforces it, "off", "unsupported"; null where nothing can
                   be read of it
@@ -61,7 +62,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from product.agent import maintenance
-from product.agent.bootloader.boot import SLOTS, other_slot
+from product.agent.bootloader.boot import LIVE, SLOTS, other_slot
 from product.agent.bootloader.protocol import Environment
 from product.agent.config import Config
 from product.agent.errors import AgentError, hide_logins
@@ -137,9 +138,12 @@ def collect(node: Node, config: Config) -> StatusReport:
         for copy in boot_disk_copies(node)
     ]
     pending = env.valid and env.active_slot != boot.slot
-    slots = {}
+    slots: dict[str, dict[str, str | None]] = {}
     store = SlotStore(node.paths, node.volumes, boot)
     for slot in ("A", "B"):
+        if boot.live:
+            slots[slot] = {"version": None, "digest": None, "problem": None}
+            continue
         content = store.inspect(slot, wait=slot == boot.slot)
         version = content.manifest.version if content.manifest else None
         slots[slot] = {"version": version, "digest": content.digest, "problem": content.problem}
@@ -392,10 +396,12 @@ def as_text(report: StatusReport) -> str:
     trust = "confirmed" if report.confirmed else "on trial"
     if report.pending:
         trust = f"slot {report.environment['active_slot']} boots next"
-    lines = [f"KubeSolo OS {report.version} ({report.architecture}), slot {slot}, {trust}"]
+    live = report.boot["mode"] == LIVE
+    where = "live, from a medium: nothing to update" if live else f"slot {slot}, {trust}"
+    lines = [f"KubeSolo OS {report.version} ({report.architecture}), {where}"]
     if report.environment["boot_success"] is False:
         lines[0] += f", {report.environment['boot_counter']} tries left"
-    for name, content in report.slots.items():
+    for name, content in report.slots.items() if not live else ():
         what = content["version"] or "empty"
         lines.append(f"slot {name}: {what}" + (f" ({p})" if (p := content["problem"]) else ""))
     lines.append(f"boot loader: {report.boot_loader or 'unknown'}")

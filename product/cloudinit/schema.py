@@ -85,6 +85,39 @@ class CaCerts(Model):
     remove_defaults_hyphen: _Removal | None = Field(default=None, alias="remove-defaults")
 
 
+def _one_of(*words: str) -> BeforeValidator:
+    def check(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"needs {' or '.join(words)}, found {shown(value)}")
+        return str(value)
+
+    return BeforeValidator(check)
+
+
+def _disk_path(value: object) -> str:
+    text = require_text(value)
+    if not text.startswith("/dev/"):
+        raise ValueError(f"{shown(text)} is no disk; write it like /dev/sda")
+    return text
+
+
+class InstallDisk(Model):
+    """Which disk: each key must fit; ``pick`` takes one of several that do."""
+
+    serial: Annotated[str, BeforeValidator(require_text)] | None = None
+    model: Annotated[str, BeforeValidator(require_text)] | None = None
+    path: Annotated[str, BeforeValidator(_disk_path)] | None = None
+    pick: Annotated[str, _one_of("smallest", "largest")] | None = None
+
+
+class Install(Model):
+    """What the installer of a medium does without a question; an installed node passes it over."""
+
+    disk: InstallDisk | None = None
+    wipe: Flag | None = None
+    then: Annotated[str, _one_of("reboot", "poweroff")] | None = None
+
+
 def _clashes(entries: tuple[WriteFile, ...]) -> list[tuple[tuple[str | int, ...], str]]:
     """Files that are written twice, are the folder of another one, or where it is written first."""
     faults: list[tuple[tuple[str | int, ...], str]] = []
@@ -127,6 +160,7 @@ class CloudConfig(Model):
     write_files: tuple[WriteFile, ...] | None = None
     final_message: Annotated[str, BeforeValidator(_message)] | None = None
     kubeconfig: Annotated[str, BeforeValidator(_to_seed)] | None = None
+    install: Install | None = None
 
     @model_validator(mode="after")
     def _together(self) -> CloudConfig:

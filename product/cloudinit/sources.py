@@ -212,6 +212,8 @@ def _seed_disk(where: Where, boot_disk: str) -> Seed | None:
 
 
 def _esp(where: Where, esp: str) -> Seed | None:
+    if not esp:
+        return None  # A system that runs from a medium has none.
     place = f"the folder {FOLDER} of KSOLOEFI"
     with where.mounted(esp, "vfat") as mounted:
         folder = os.path.join(mounted, FOLDER)

@@ -1,8 +1,9 @@
-"""What early boot calls: `prepare DISK PARTITION` and `find NAME`.
+"""What early boot calls: `prepare DISK PARTITION`, `find NAME`, `find-for-live`.
 
 prepare  make the data file system and this disk's identity at its first boot, or let the partition
          take what the disk has more; prints what was done
 find     print the device that kubesolo.data= names
+find-for-live  print the device with the data of a system that runs from a medium
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing found (yet).
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from product.errors import KubesoloError
 
@@ -27,11 +29,13 @@ def main(arguments: Sequence[str]) -> int:
             case ["prepare", disk, partition]:
                 return _prepare(disk, partition)
             case ["find", name]:
-                return _find(name)
+                return _found(lambda find: find.find(name))
+            case ["find-for-live"]:
+                return _found(lambda find: find.find_for_live())
     except KubesoloError as error:
         print(error.message + (f"; {error.hint}" if error.hint else ""))
         return 1
-    print(f"usage: prepare DISK PARTITION | find NAME, not {' '.join(arguments)}")
+    print(f"usage: prepare DISK PARTITION | find NAME | find-for-live, not {' '.join(arguments)}")
     return EXIT_USAGE
 
 
@@ -72,10 +76,10 @@ def make_data(partition: str, size: int) -> None:
         )
 
 
-def _find(name: str) -> int:
-    from product.disk.find import find
+def _found(look: Callable[[ModuleType], str | None]) -> int:
+    from product.disk import find
 
-    found = find(name)
+    found = look(find)
     if found is None:
         return EXIT_NOT_FOUND
     print(found)

@@ -11,8 +11,10 @@ import uuid
 
 from product.disk.errors import DiskError
 from product.disk.gpt import read_table
-from product.disk.prepare import open_disk
+from product.disk.prepare import DATA_NAME, open_disk
 
+# The partition that an installed system's disk has.
+ESP_NAME = "KSOLOEFI"
 # Offsets and the magic number are those of struct ext4_super_block, which lies at byte 1024.
 _SUPER_OFFSET, _SUPER_BYTES = 1024, 1024
 _MAGIC_AT, _MAGIC = 0x38, b"\x53\xef"
@@ -43,6 +45,39 @@ def find(name: str, root: str = "/") -> str | None:
             hint="unplug one of them, or name the device by something that only it has",
         )
     return found[0] if found else None
+
+
+def find_for_live(root: str = "/") -> str | None:
+    """A live system's data file system, ext4 labelled KSOLODATA; None where there is none.
+
+    That of an installed system, whose disk has the partition KSOLOEFI, is never taken. Raises
+    DiskError where two fit.
+    """
+    found = [
+        f"/dev/{device}"
+        for device in sorted(os.listdir(os.path.join(root, "sys/class/block")))
+        if _fits(root, device, "LABEL", DATA_NAME) and not _is_installed(root, device)
+    ]
+    if len(found) > 1:
+        raise DiskError(
+            f"{' and '.join(found)} are both labelled {DATA_NAME}, and none is taken",
+            hint="unplug one of them, or name the device: kubesolo.data=",
+        )
+    return found[0] if found else None
+
+
+def _is_installed(root: str, device: str) -> bool:
+    """Whether the device is a partition of a disk that has an installed system."""
+    path = os.path.realpath(os.path.join(root, "sys/class/block", device))
+    if not os.path.exists(os.path.join(path, "partition")):
+        return False
+    try:
+        disk_name = os.path.basename(os.path.dirname(path))
+        with open_disk(os.path.join(root, "dev", disk_name), writable=False) as disk:
+            table = read_table(disk)
+    except (OSError, DiskError):
+        return False
+    return any(part.name == ESP_NAME for part in table.partitions.values())
 
 
 def _fits(root: str, device: str, kind: str, wanted: str) -> bool:

@@ -38,6 +38,7 @@ SHIPPED = (
     "channel",
     "cloudinit",
     "disk",
+    "installer",
     "netconf",
     "node",
     "terms.py",

@@ -12,6 +12,7 @@ from product.agent.system.paths import Paths
 SLOTS = ("A", "B")
 SLOT_LABELS = {"A": "KSOLOA", "B": "KSOLOB"}
 ESP_LABEL = "KSOLOEFI"
+LIVE = "live"
 MAX_BYTES = 64 * 1024
 
 
@@ -32,7 +33,8 @@ class BootInfo(NamedTuple):
     """Slot, partitions (label to device) and mode of this boot; ``data`` is persistent,
     nopersist (as the command line asked) or volatile; ``environment`` is what the boot loader found
     of its own: ok, missing, invalid, rescued, or unsaved where it could not write it; ``problems``
-    are early boot's own; ``disk`` is the device that has the partitions."""
+    are early boot's own; ``disk`` is the device that has the partitions, or the medium of a live
+    system, which has none that it could update."""
 
     slot: str
     partitions: dict[str, str]
@@ -42,6 +44,11 @@ class BootInfo(NamedTuple):
     environment: str
     problems: tuple[str, ...]
     disk: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether the system runs from a medium that is no disk of its own."""
+        return self.mode == LIVE
 
     @property
     def passive(self) -> str:

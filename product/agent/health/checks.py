@@ -173,6 +173,8 @@ class Check(NamedTuple):
 
 def _data_partition(context: HealthContext, limit: float) -> tuple[str, str]:
     data = context.node.boot.data
+    if data == "nopersist" and context.node.boot.live:
+        return NOT_APPLICABLE, "the live system found no disk for it"
     if data == "nopersist":
         return NOT_APPLICABLE, "the command line asks for none (kubesolo.nopersist)"
     if data != "persistent":

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str], node: Node | None = None) -> int:
     with suppress(OSError):
         os.unlink(node.paths.ask_again)
     config = load_config(node.paths.config)
-    if config.usb_updates == "no":
+    if config.usb_updates == "no" or node.boot.live:
         return EXIT_DONE
     try:
         look(node, config, arguments[0] if arguments else PLUGGED)

@@ -42,7 +42,8 @@ def follow_loader(node: Node) -> bool:
     For a confirmed release, under the agent's lock. Raises AgentError, DiskError or OSError; the
     disk then still starts, with the old loader or the new one.
     """
-    wanted = _read_record(f"{node.paths.loader}/{RECORD}")
+    # A medium has its own.
+    wanted = None if node.boot.live else _read_record(f"{node.paths.loader}/{RECORD}")
     if wanted is None:
         return False
     installed = read_installed(node)

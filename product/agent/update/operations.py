@@ -103,18 +103,21 @@ class ActivateResult(NamedTuple):
 
 
 def check_for_release(node: Node, config: Config) -> CheckResult:
-    """Look for a release."""
+    """Look for a release. Raises RefusedError on a live system, as all that follow."""
+    node.require_installed()
     return CheckResult(node.release.version, check(node, config))
 
 
 def rehearse(node: Node, config: Config, *, force: bool, say: Say) -> CheckResult:
     """Everything up to the first write, recording nothing."""
+    node.require_installed()
     offer = Attempt(node, config, force=force, say=say).rehearse()
     return CheckResult(node.release.version, offer)
 
 
 def apply_release(node: Node, config: Config, *, force: bool, say: Say) -> ApplyResult:
     """Write the channel's release into the passive slot; ``say`` gets the progress."""
+    node.require_installed()
     with exclusive(node.paths.lock):
         attempt = Attempt(node, config, force=force, say=say)
         release = attempt.run()
@@ -153,6 +156,7 @@ def activate_release(
     """
     from product.agent.update.activation import activate
 
+    node.require_installed()
     config.require_usable()
     with exclusive(node.paths.lock):
         verdicts = require_reboot_allowed(node, config, force=force) if reboot else ()

@@ -27,6 +27,7 @@ def run(node: Node, options: argparse.Namespace) -> int:
 
     It goes before an update that waits for a server, which ends.
     """
+    node.require_installed()
     with exclusive(node.paths.lock, urgent=True):
         if options.reboot:
             context = GateContext(node, options.config, options.force)

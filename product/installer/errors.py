@@ -1,0 +1,33 @@
+"""Why nothing was installed; each kind has an exit code of its own."""
+
+from __future__ import annotations
+
+from product.errors import KubesoloError
+
+
+class InstallError(KubesoloError):
+    """Nothing was written."""
+
+
+class NoDiskError(InstallError):
+    """No disk fits what was asked for, or more than one."""
+
+    exit_code = 3
+
+
+class NotEmptyError(InstallError):
+    """Something lies on the disk, and nobody said that it may be lost."""
+
+    exit_code = 4
+
+
+class InstalledError(InstallError):
+    """The disk has been installed with this very seed: a medium that was left in."""
+
+    exit_code = 5
+
+
+class HalfWrittenError(InstallError):
+    """Writing began and did not come to its end: the disk starts nothing."""
+
+    exit_code = 6

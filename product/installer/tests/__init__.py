@@ -1,0 +1,1 @@
+"""The installer: choice of a disk, and writing it."""

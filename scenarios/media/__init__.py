@@ -1,0 +1,1 @@
+"""Nodes from what the project ships beside the plain disk image."""
