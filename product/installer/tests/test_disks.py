@@ -101,7 +101,8 @@ def test_the_medium_and_what_is_no_disk_are_left_out(tmp_path: Path) -> None:
 
 
 def menu(*answers: str) -> tuple[Disk, list[str]]:
-    left, told = list(answers), []
+    told: list[str] = []
+    left = list(answers)
     return choose_disk(DISKS, GIB, lambda _: left.pop(0), told.append), told
 
 
