@@ -42,6 +42,8 @@ except ImportError:
 TO_FETCH = "run/kubesolo/seed-url"
 # There until the kubeconfig that user-data asks for lies on the seed (product.cloudinit.to_seed).
 OWED = "var/lib/kubesolo/config/kubeconfig-owed"
+# A seed disk orders an installation: a system that runs from a medium starts the installer alone.
+INSTALL = "run/kubesolo/install-ordered"
 DEFAULT_RANK = 3
 # Without these a node would follow no updates any more: another instance leaves them.
 STAYS = ("/etc/kubesolo/update.conf", "/etc/kubesolo/update-key.pem")
@@ -175,6 +177,9 @@ class Boot:
                 continue
             if name == USER_DATA:
                 self._owe_kubeconfig(seed, plan.kubeconfig_to_seed)
+                if plan.install and seed.rank == 0:
+                    with suppress(OSError):
+                        write_atomic(self.where.under(INSTALL), b"")
             self._lines.append(f"configuration: {name} of {seed.place} applied")
             self._lines += [f"configuration: {note}" for note in plan.notes]
             applied[name] = Applied(digest, written)

@@ -21,11 +21,18 @@ from product.cloudinit.planned import Part, PlannedFile
 
 
 class Plan(NamedTuple):
-    """``notes`` are lines for people; with ``kubeconfig_to_seed`` the node owes a kubeconfig."""
+    """``notes`` are lines for people; with ``kubeconfig_to_seed`` the node owes a kubeconfig.
+
+    ``install``: a system that runs from a medium is to be installed; an installed one is not.
+    """
 
     files: tuple[PlannedFile, ...]
     notes: tuple[str, ...]
     kubeconfig_to_seed: bool = False
+    install: bool = False
+
+
+INSTALL_NOTE = "install is passed over: it is for a system that runs from a medium alone"
 
 
 def plan_user_data(
@@ -57,7 +64,10 @@ def plan_user_data(
         message.plan(config.final_message),
         files.plan(config.write_files),
     ]
-    return _join(parts, config.kubeconfig == "to-seed")
+    if config.install is not None:
+        parts.append(Part(notes=(INSTALL_NOTE,)))
+    plan = _join(parts, config.kubeconfig == "to-seed")
+    return plan._replace(install=config.install is not None)
 
 
 def plan_network(config: Network) -> Plan:

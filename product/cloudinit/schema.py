@@ -18,6 +18,8 @@ from product.cloudinit.updates import Updates
 from product.cloudinit.write_files import WriteFile
 
 MAX_MESSAGE = 4096
+_SIZE = re.compile(r"([1-9][0-9]{0,11})([kMGT]?)")
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 # How the node's own lines on the console begin; people and programs look for them.
 _OWN_LINE = re.compile(r"^[ \t]*kubesolo[a-z-]*:|kubesolo-[a-z]+:", re.MULTILINE)
 
@@ -98,7 +100,18 @@ def _disk_path(value: object) -> str:
     text = require_text(value)
     if not text.startswith("/dev/"):
         raise ValueError(f"{shown(text)} is no disk; write it like /dev/sda")
+    if text.startswith("/dev/disk/"):
+        raise ValueError(f"{shown(text)} is a link that only udev makes; give serial or wwn")
     return text
+
+
+def _bytes(value: object) -> int:
+    """A size as people write it: 16G, 500M; k is 1000."""
+    text = require_text(value)
+    found = _SIZE.fullmatch(text)
+    if not found:
+        raise ValueError(f"{shown(text)} is no size; write it like 16G or 500M")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 class InstallDisk(Model):
@@ -107,6 +120,8 @@ class InstallDisk(Model):
     serial: Annotated[str, BeforeValidator(require_text)] | None = None
     model: Annotated[str, BeforeValidator(require_text)] | None = None
     path: Annotated[str, BeforeValidator(_disk_path)] | None = None
+    wwn: Annotated[str, BeforeValidator(require_text)] | None = None
+    min_size: Annotated[int, BeforeValidator(_bytes)] | None = None
     pick: Annotated[str, _one_of("smallest", "largest")] | None = None
 
 

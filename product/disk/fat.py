@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from product.disk.errors import DiskError
 
+# A file system with less is a FAT16, whatever it says of itself.
+FAT32_CLUSTERS = 65525
 _ENTRY_BYTES = 32
 _DIRECTORY, _VOLUME, _LONG_NAME = 0x10, 0x08, 0x0F
 _END, _DELETED = 0x00, 0xE5

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from product.disk.block import flush, write_all
 from product.image import sources, sparse, target
 from product.image.errors import ImageError
 from product.image.inject import Places, esp_with
@@ -98,7 +99,7 @@ def flash(
                 raise
             with contextlib.suppress(OSError):
                 target.zero(descriptor, 0, _HEAD, is_device=True)
-                target.flush(descriptor, is_device=True)
+                flush(descriptor, is_device=True)
             raise _half(path, error) from error
     if device is None:
         partial.replace(path)
@@ -174,15 +175,15 @@ class _Writer:
             end = self._device.size // 512 * 512
             target.zero(self._descriptor, 0, _HEAD, is_device=True)
             target.zero(self._descriptor, end - _HEAD, _HEAD, is_device=True)
-            target.flush(self._descriptor, is_device=True)
+            flush(self._descriptor, is_device=True)
         expected = hashlib.sha256()
         self._write(self._rest, expected)
-        target.flush(self._descriptor, is_device=is_device)
+        flush(self._descriptor, is_device=is_device)
         self._done = 0
         self._verify(self._rest, expected.hexdigest())
         self._done -= sum(piece.length for piece in self._head)
         self._write(self._head, expected)
-        target.flush(self._descriptor, is_device=is_device)
+        flush(self._descriptor, is_device=is_device)
         found = hashlib.sha256()
         head = hashlib.sha256()
         for data in self._read(self._head):
@@ -205,7 +206,7 @@ class _Writer:
             for data in _content(piece):
                 digest.update(data)
                 if piece.source is not None:
-                    _write_all(self._descriptor, data, position)
+                    write_all(self._descriptor, data, position)
                     unsynced += len(data)
                 position += len(data)
                 if unsynced >= _SYNC and self._device is not None:
@@ -258,11 +259,3 @@ def _content(piece: Piece) -> Iterator[bytes]:
         yield data
         left -= len(data)
         offset += len(data)
-
-
-def _write_all(descriptor: int, data: bytes, position: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(descriptor, view, position)
-        view = view[done:]
-        position += done

@@ -1,22 +1,18 @@
 """What an image is written to: a disk that nothing uses, or a file.
 
-Linux says what uses a disk: its partitions' holders (LVM, RAID, encryption), mounts, swap. A disk
-in use is never written to, whatever the user says.
+A disk in use is never written to, whatever the user says (product.disk.uses).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from product.disk import block
+from product.disk.uses import in_use, read_line
 from product.image.errors import ImageError
-
-# From linux/fs.h.
-_BLKGETSIZE64, _BLKFLSBUF, _BLKZEROOUT = 0x80081272, 0x1261, 0x127F
 
 
 class Device(NamedTuple):
@@ -70,41 +66,11 @@ def inspect(
             f"{path} is in use: {'; '.join(users)}",
             hint="choose another disk, or unmount what is mounted from this one first",
         )
-    if _line(folder / "ro") == "1":
+    if read_line(folder / "ro") == "1":
         raise ImageError(f"{path} is read-only", hint="has the stick a switch?")
-    model = " ".join(
-        word for word in (_line(folder / "device/vendor"), _line(folder / "device/model")) if word
-    )
-    return Device(folder.name, int(_line(folder / "size") or "0") * 512, model)
-
-
-def in_use(folder: Path, *, sys: Path, proc: Path) -> list[str]:
-    """Sentences on what uses a disk or its partitions; ``folder`` is the disk's in sysfs."""
-    children = (child for child in sorted(folder.iterdir()) if (child / "partition").exists())
-    parts = [folder, *children]
-    users = []
-    numbers: dict[str, str] = {}
-    for part in parts:
-        if number := _line(part / "dev"):
-            numbers[number] = part.name
-        holders = part / "holders"
-        for holder in sorted(holders.iterdir()) if holders.is_dir() else []:
-            users.append(f"{part.name} is part of {_line(holder / 'dm/name') or holder.name}")
-    names = {f"/dev/{name}": name for name in numbers.values()}
-    for line in _lines(proc / "self/mountinfo"):
-        before, _, after = line.partition(" - ")
-        fields, source = before.split(), after.split()
-        if len(fields) < 5 or len(source) < 2:
-            continue
-        # Btrfs has a number of its own, and says the device by name alone.
-        name = numbers.get(fields[2]) or names.get(source[1])
-        if name:
-            users.append(f"{name} is mounted at {fields[4]}")
-    for line in _lines(proc / "swaps")[1:]:
-        device = line.split()[0] if line.split() else ""
-        if name := names.get(device):
-            users.append(f"{name} is swap space")
-    return users
+    named = (read_line(folder / "device" / name) for name in ("vendor", "model"))
+    model = " ".join(word for word in named if word)
+    return Device(folder.name, int(read_line(folder / "size") or "0") * 512, model)
 
 
 def require_room(path: Path, device: Device | None, size: int) -> None:
@@ -153,27 +119,5 @@ def open_for_writing(path: Path, device: Device | None, *, private: bool = False
 
 def zero(descriptor: int, start: int, length: int, *, is_device: bool) -> None:
     """Make a range of a disk zeros, as fast as it can; a new file has them. Raises OSError."""
-    if is_device and length:
-        fcntl.ioctl(descriptor, _BLKZEROOUT, struct.pack("QQ", start, length))
-
-
-def flush(descriptor: int, *, is_device: bool) -> None:
-    """Bring everything to the disk, and forget what is cached of it. Raises OSError."""
-    os.fsync(descriptor)
     if is_device:
-        fcntl.ioctl(descriptor, _BLKFLSBUF, 0)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _line(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
+        block.zero(descriptor, start, length)

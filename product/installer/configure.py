@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from product.agent.system import program
-from product.cloudinit.sources import FOLDER
+from product.cloudinit.sources import FOLDER, MAX_BYTES
 from product.disk.gpt import Partition
 from product.installer.errors import InstallError
 
@@ -62,6 +62,8 @@ def put_files(device: str, files: Mapping[str, bytes]) -> None:
         place = os.path.join(folder, FOLDER)
         os.makedirs(place, exist_ok=True)
         for name, data in files.items():
+            if len(data) > MAX_BYTES:
+                raise InstallError(f"{name} has {len(data)} bytes, more than {MAX_BYTES}")
             with open(os.path.join(place, name), "wb") as stream:
                 stream.write(data)
                 stream.flush()
@@ -79,7 +81,7 @@ def read_files(device: str) -> dict[str, bytes]:
         for name in os.listdir(place) if os.path.isdir(place) else ():
             path = os.path.join(place, name)
             with open(path, "rb") as stream:
-                found[name] = stream.read(1 << 20)
+                found[name] = stream.read(MAX_BYTES)
     return found
 
 

@@ -10,7 +10,7 @@ class InstallError(KubesoloError):
 
 
 class NoDiskError(InstallError):
-    """No disk fits what was asked for, or more than one."""
+    """No disk fits what was asked for, or more than one, or none that fits can be taken."""
 
     exit_code = 3
 
@@ -22,7 +22,7 @@ class NotEmptyError(InstallError):
 
 
 class InstalledError(InstallError):
-    """The disk has been installed with this very seed: a medium that was left in."""
+    """The disk has been installed by this very medium and seed: a medium that was left in."""
 
     exit_code = 5
 
@@ -31,3 +31,15 @@ class HalfWrittenError(InstallError):
     """Writing began and did not come to its end: the disk starts nothing."""
 
     exit_code = 6
+
+
+class NoOrderError(InstallError):
+    """The seed does not say that anything shall be installed, or there is none."""
+
+    exit_code = 7
+
+
+class NotChosenError(InstallError):
+    """A person left the menu, or confirmed no disk."""
+
+    exit_code = 8

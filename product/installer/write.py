@@ -1,29 +1,35 @@
-"""Writing the disk image, so that a disk whose writing was cut off starts nothing.
+"""Writing the disk image, so that a disk whose writing was cut off starts nothing, or all of it.
 
-The old tables at both ends go first. All else is written and read back from the disk before the
-first MiB, which has the table and BIOS's code, comes: from its end to its front, its first block
-last.
+The old table goes first: its copy at the disk's end, then the first MiB. All else is written, read
+back from the disk and configured before what makes the disk start: the rest of the first MiB with
+BIOS's code, the table's copy at the image's end, the block with the table, and in it the MBR last.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from product.disk.block import BLOCK, flush, read_uncached, write_all, zero
 from product.disk.errors import DiskError
-from product.disk.pieces import Document, OpenFile, Piece, content, zero
+from product.disk.find import ESP_NAME
+from product.disk.gpt import Disk, Partition, read_table
+from product.disk.pieces import Document, OpenFile, Piece, content
 
 HEAD = 1 << 20
-_BLOCK = 4096
+SECTOR = 512
+# The table's copy, 33 sectors, in whole blocks.
+TAIL = 5 * BLOCK
 _CHUNK = 4 << 20
-# From linux/fs.h.
-_BLKFLSBUF = 0x1261
+# Held in memory, each.
+_MAX_TAIL = 1 << 20
 
 # What is done ("write", "verify"), bytes done, bytes in all.
 Progress = Callable[[str, int, int], None]
+# Called with the EFI partition when all but what makes the disk start is on it.
+Configure = Callable[[Partition], None]
 
 
 class Target(Protocol):
@@ -50,29 +56,35 @@ class Target(Protocol):
         """What the disk has."""
         ...
 
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
 
 class BlockDevice:
     """A disk in /dev."""
 
     def __init__(self, path: str) -> None:
         """Raises OSError, also where something uses the disk."""
-        # Whoever has it mounted keeps it to himself.
-        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_EXCL))
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+        flags = os.O_RDWR | os.O_CLOEXEC
+        # Whoever has it mounted keeps it to himself. Not held: its EFI partition is mounted later.
+        os.close(os.open(path, flags | os.O_EXCL))
+        self._descriptor = os.open(path, flags)
+        try:
+            self._direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT)
+        except OSError:
+            os.close(self._descriptor)
+            raise
         self.size = os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def close(self) -> None:
-        """Give the disk back."""
+        """See Target."""
         os.close(self._descriptor)
         os.close(self._direct)
 
     def write(self, data: bytes, at: int) -> None:
         """See Target."""
-        view = memoryview(data)
-        while view:
-            done = os.pwrite(self._descriptor, view, at)
-            view, at = view[done:], at + done
+        write_all(self._descriptor, data, at)
 
     def zero(self, at: int, length: int) -> None:
         """See Target."""
@@ -80,113 +92,127 @@ class BlockDevice:
 
     def flush(self) -> None:
         """See Target."""
-        import fcntl
-
-        os.fsync(self._descriptor)
-        fcntl.ioctl(self._descriptor, _BLKFLSBUF, 0)
+        flush(self._descriptor, is_device=True)
 
     def read(self, at: int, length: int) -> bytes:
         """See Target; past the page cache."""
-        first = at // _BLOCK * _BLOCK
-        last = -(-(at + length) // _BLOCK) * _BLOCK
-        with mmap.mmap(-1, last - first) as buffer:
-            with memoryview(buffer) as view:
-                count = os.preadv(self._direct, [view], first)
-            if count < at + length - first:
-                raise OSError(5, f"it ends at byte {first + count}")
-            return buffer[at - first : at - first + length]
+        return read_uncached(self._direct, at, length)
+
+
+class _Image(NamedTuple):
+    """The parts of an image: ``head`` is its first MiB, ``tail`` and ``rest`` lie behind it."""
+
+    head: bytes
+    tail: list[tuple[int, bytes]]
+    rest: list[Piece]
+    esp: Partition
 
 
 def install(
     document: Document,
     open_file: OpenFile,
     disk: Target,
-    configure: Callable[[], None],
+    configure: Configure,
     progress: Progress = lambda *_: None,
 ) -> None:
-    """Write the image; ``configure`` is called when all but the head is on the disk.
+    """Write the image. Raises DiskError before anything is written where the medium has none.
 
-    Raises DiskError, OSError; the disk then starts nothing.
+    Raises DiskError, OSError later, too; the disk then starts nothing.
     """
-    head, rest = _head(document, open_file)
-    # On a disk of the image's size firmware finds the table's backup, too, so it comes late.
-    tail = [piece for piece in rest if piece.at >= document.size - HEAD]
-    rest = rest[: len(rest) - len(tail)]
-    # The backup first: until the table is gone, too, the disk is what it was.
-    end = disk.size // _BLOCK * _BLOCK
-    disk.zero(max(HEAD, end - HEAD), min(HEAD, end - HEAD))
+    image = _take_apart(document, open_file)
+    _remove_old(disk)
+    _write(document, image, open_file, disk, progress)
+    disk.flush()
+    _verify(image.rest, disk, progress)
+    configure(image.esp)
+    disk.flush()
+    _put(disk, image.head[BLOCK:], BLOCK, "what lies behind the partition table")
+    for at, data in image.tail:
+        _put(disk, data, at, "the copy of the partition table")
+    # Without the MBR no firmware takes the table. It is one sector, which is written or is not.
+    first = image.head[:BLOCK]
+    _put(disk, bytes(SECTOR) + first[SECTOR:], 0, "the partition table")
+    _put(disk, first, 0, "the MBR")
+
+
+def _take_apart(document: Document, open_file: OpenFile) -> _Image:
+    head, tail, rest = bytearray(HEAD), [], []
+    for piece in document.pieces:
+        if piece.at < HEAD < piece.end:
+            raise DiskError(f"a piece of the image lies across its byte {HEAD}")
+        if piece.at < HEAD:
+            head[piece.at : piece.end] = b"".join(content(piece, open_file))
+        elif piece.end > document.size - TAIL:
+            if piece.length > _MAX_TAIL:
+                raise DiskError(f"the image's last piece has {piece.length} bytes")
+            tail.append((piece.at, b"".join(content(piece, open_file))))
+        else:
+            rest.append(piece)
+    return _Image(bytes(head), tail, rest, _esp(head))
+
+
+def _esp(head: bytearray) -> Partition:
+    """The EFI partition by the table in the first MiB. Raises DiskError."""
+    descriptor = os.memfd_create("head", os.MFD_CLOEXEC)
+    try:
+        write_all(descriptor, bytes(head), 0)
+        parts = read_table(Disk(descriptor, "the image")).partitions.values()
+    finally:
+        os.close(descriptor)
+    for part in parts:
+        if part.name == ESP_NAME:
+            return part
+    raise DiskError(f"the image has no partition {ESP_NAME}", hint="the medium is damaged")
+
+
+def _remove_old(disk: Target) -> None:
+    """Neither table, nor what tells of other systems. A power cut leaves the old one, or none."""
+    end = disk.size // SECTOR * SECTOR
+    disk.zero(end - SECTOR, SECTOR)
     disk.flush()
     disk.zero(0, HEAD)
     disk.flush()
-    total = sum(piece.length for piece in rest)
-    _write(document, rest, open_file, disk, lambda done: progress("write", done, total))
+    disk.zero(max(HEAD, end - HEAD), end - max(HEAD, end - HEAD))
     disk.flush()
-    _verify(rest, disk, lambda done: progress("verify", done, total))
-    configure()
-    disk.flush()
-    for piece in tail:
-        disk.write(b"".join(content(piece, open_file)), piece.at)
-    disk.flush()
-    _verify(tail, disk, lambda _: None)
-    # UEFI reads sector 1, BIOS sector 0: both are in the block that comes last.
-    disk.write(head[_BLOCK:], _BLOCK)
-    disk.flush()
-    if disk.read(_BLOCK, HEAD - _BLOCK) != head[_BLOCK:]:
-        raise DiskError("the disk does not give back the partition table's entries")
-    disk.write(head[:_BLOCK], 0)
-    disk.flush()
-    if disk.read(0, _BLOCK) != head[:_BLOCK]:
-        raise DiskError("the disk does not give back the partition table")
-
-
-def _head(document: Document, open_file: OpenFile) -> tuple[bytes, list[Piece]]:
-    """The first MiB, and the pieces behind it."""
-    head, rest = bytearray(HEAD), []
-    for piece in document.pieces:
-        if piece.at >= HEAD:
-            rest.append(piece)
-        elif piece.end > HEAD:
-            raise DiskError(f"a piece of the image lies across its byte {HEAD}")
-        else:
-            head[piece.at : piece.end] = b"".join(content(piece, open_file))
-    if b"EFI PART" not in head[:_BLOCK]:
-        raise DiskError("the image has no partition table", hint="the medium is damaged")
-    return bytes(head), rest
 
 
 def _write(
-    document: Document,
-    rest: list[Piece],
-    open_file: OpenFile,
-    disk: Target,
-    progress: Callable[[int], None],
+    document: Document, image: _Image, open_file: OpenFile, disk: Target, progress: Progress
 ) -> None:
-    done, position = 0, HEAD
-    for piece in rest:
+    total, done, position = sum(piece.length for piece in image.rest), 0, HEAD
+    for piece in image.rest:
         disk.zero(position, piece.at - position)
         at = piece.at
         for data in content(piece, open_file):
             # The kernel fills up the last block; what an older system left there must go.
-            disk.write(data + bytes(-len(data) % _BLOCK), at)
+            disk.write(data + bytes(-len(data) % BLOCK), at)
             at += len(data)
             done += len(data)
-            progress(done)
-        position = -(-piece.end // _BLOCK) * _BLOCK
+            progress("write", done, total)
+        position = -(-piece.end // BLOCK) * BLOCK
         disk.flush()
     disk.zero(position, document.size - position)
 
 
-def _verify(rest: list[Piece], disk: Target, progress: Callable[[int], None]) -> None:
-    done = 0
+def _verify(rest: list[Piece], disk: Target, progress: Progress) -> None:
+    total, done = sum(piece.length for piece in rest), 0
     for piece in rest:
         digest = hashlib.sha256()
         for at in range(piece.at, piece.end, _CHUNK):
             data = disk.read(at, min(_CHUNK, piece.end - at))
             digest.update(data)
             done += len(data)
-            progress(done)
+            progress("verify", done, total)
         if digest.hexdigest() != piece.sha256:
             raise DiskError(
                 f"the disk does not give back what was written from byte {piece.at} on",
                 hint="it may be worn out: take another one",
             )
+
+
+def _put(disk: Target, data: bytes, at: int, what: str) -> None:
+    """Write, and read back from the disk. Raises DiskError, OSError."""
+    disk.write(data, at)
+    disk.flush()
+    if disk.read(at, len(data)) != data:
+        raise DiskError(f"the disk does not give back {what}", hint="take another one")

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from harness.faults.http import WebServer
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Firmware
 from harness.target.node import Node
+from product.image.tools import HostTools
 from scenarios.releases import Releases
 from scenarios.steps import Update, offer
 
 Machines = Callable[..., Node]
 Seed = Callable[..., Path]
 MEMORY_MIB = 1024
-# Writing and reading back, on an emulated machine.
-INSTALL_SECONDS = 300
-NO_ORDER = {"user-data": "#cloud-config\nhostname: edge-7\n", "meta-data": "instance-id: 0\n"}
+# From the medium's start to the disk's: writing and reading back, on an emulated machine.
+INSTALL_SECONDS = 400
 META = "instance-id: installed-1\n"
 
 
@@ -29,36 +31,45 @@ def user_data(install: str) -> dict[str, str]:
     }
 
 
-def install(node: Node, *, since: int = 0) -> None:
-    """Wait until the installer is done, and for the boot of the disk."""
+def wait_installed(node: Node, *, since: int = 0) -> None:
+    """Wait until the installer is done; the reboot follows."""
     node.wait_console(r"kubesolo-install: done: /dev/vda", since=since, seconds=INSTALL_SECONDS)
 
 
-@scenario(arch="x86_64", memory_mib=MEMORY_MIB, firmware=Firmware.BIOS)
-def test_a_seed_installs_without_a_question_and_updates_follow(
-    machine_factory: Machines,
-    iso: Path,
-    seed: Seed,
-    releases: Releases,
-    webserver: Callable[[Path], WebServer],
-) -> None:
-    order = "  disk: {path: /dev/vda}\n  then: reboot\n"
-    node = machine_factory(image=None, cdrom=iso, seed=seed(user_data(order)))
-    with node.expect_boots(1) as boots:
-        node.power_on()
-        install(node)
-    ready = node.wait_ready()
-    assert boots.slots == ["A"]
+def require_installed(node: Node) -> None:
+    """It runs from its own disk, and is committed."""
+    ready = node.wait_ready(seconds=INSTALL_SECONDS)
     assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
     status = node.status()
     assert (status.boot.mode, status.boot.data) == ("normal", "persistent")
-    assert node.succeed("hostname").stdout.strip() == b"edge-7"
-    # The node has them on its own disk, for when the seed is gone.
-    read = (
-        "mkdir /tmp/esp && mount -t vfat -o ro /dev/vda1 /tmp/esp && "
-        "cat /tmp/esp/kubesolo/user-data"
-    )
-    assert b"hostname: edge-7" in node.succeed(read).stdout
+
+
+@pytest.fixture
+def foreign_disk(tmp_path: Path, host_tools: HostTools) -> Path:
+    """A disk of somebody else's: a partition with a file system."""
+    path = tmp_path / "foreign.img"
+    with path.open("wb") as stream:
+        stream.truncate(64 << 20)
+    script = "label: gpt\nstart=2048, size=65536, name=PHOTOS\n"
+    host_tools.run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", path, stdin=script.encode())
+    return path
+
+
+def install_and_update(
+    node: Node, releases: Releases, webserver: Callable[[Path], WebServer]
+) -> None:
+    """From the medium to the disk by the seed; then the disk, its configuration, an update."""
+    with node.expect_boots(1) as boots:
+        node.power_on()
+        wait_installed(node)
+    require_installed(node)
+    assert boots.slots == ["A"]
+    assert node.succeed("hostname").text == "edge-7"
+    # The node has the seed's files on its own disk, for when the seed is gone.
+    read = "mkdir /tmp/esp && mount -t vfat -o ro /dev/vda1 /tmp/esp && cat /tmp/esp/kubesolo/*"
+    found = node.succeed(read).text
+    assert "hostname: edge-7" in found, found
+    assert "instance-id: installed-1" in found, found
     node.succeed("umount /tmp/esp")
     server = webserver(releases.good.repository)
     offer(node, releases.good, server)
@@ -66,36 +77,55 @@ def test_a_seed_installs_without_a_question_and_updates_follow(
     assert (updated.version, updated.slot, updated.confirmed) == ("0.2.0", "B", True)
 
 
+@scenario(arch="x86_64", memory_mib=MEMORY_MIB, firmware=Firmware.BIOS)
+def test_a_seed_installs_without_a_question_under_bios(
+    machine_factory: Machines,
+    iso: Path,
+    seed: Seed,
+    releases: Releases,
+    webserver: Callable[[Path], WebServer],
+) -> None:
+    order = seed(user_data("  disk: {path: /dev/vda}\n  then: reboot\n"))
+    node = machine_factory(image=None, cdrom=iso, seed=order)
+    install_and_update(node, releases, webserver)
+
+
+@scenario(memory_mib=MEMORY_MIB)
+def test_a_seed_installs_without_a_question_under_uefi(
+    machine_factory: Machines,
+    iso: Path,
+    seed: Seed,
+    releases: Releases,
+    webserver: Callable[[Path], WebServer],
+) -> None:
+    order = seed(user_data("  disk: {min_size: 500M, pick: largest}\n"))
+    node = machine_factory(image=None, cdrom=iso, seed=order)
+    install_and_update(node, releases, webserver)
+
+
 @scenario(memory_mib=MEMORY_MIB)
 def test_what_lies_on_a_disk_is_lost_only_if_told(
-    machine_factory: Machines, iso: Path, seed: Seed
+    machine_factory: Machines, iso: Path, seed: Seed, foreign_disk: Path
 ) -> None:
-    node = machine_factory(image=None, cdrom=iso, seed=seed(NO_ORDER))
-    node.boot()
-    # The start of a partition of somebody else's, behind a table that nobody here knows.
-    node.succeed("dd if=/dev/urandom of=/dev/vda bs=4k count=512 2>&1 && sync")
-    before = node.succeed("sha256sum < /dev/vda", seconds=INSTALL_SECONDS).stdout
-    order = "  disk: {path: /dev/vda}\n"
-    node.power_cut()
-    node.machine.insert_seed(seed(user_data(order)))
-    since = node.journal.cursor
+    order = seed(user_data("  disk: {path: /dev/vda}\n"))
+    node = machine_factory(image=foreign_disk, cdrom=iso, seed=order)
     node.power_on()
-    refused = r"error: /dev/vda is not empty: something unknown; nothing was written"
-    node.wait_console(refused, since=since, seconds=INSTALL_SECONDS)
-    node.wait_ready()
-    assert node.succeed("sha256sum < /dev/vda", seconds=INSTALL_SECONDS).stdout == before
-    node.power_cut()
-    node.machine.insert_seed(seed(user_data(order + "  wipe: yes\n")))
-    since = node.journal.cursor
-    # The live system says that it is ready, too: the boot of the disk is waited for.
-    with node.expect_boots(1):
-        node.power_on()
-        install(node, since=since)
-    assert node.wait_ready().slot == "A"
-    assert node.status().boot.mode == "normal"
+    refused = r"error: /dev/vda is not empty: partitions PHOTOS; nothing was written"
+    node.wait_console(refused, since=0, seconds=INSTALL_SECONDS)
+    # A person may still decide.
+    node.wait_console("Number of the disk", since=0)
+    node.machine.channel.wait_up(node.machine.deadline(INSTALL_SECONDS))
+    table = "dd if=/dev/vda bs=512 skip=2 count=1 2> /dev/null | tr -d '\\0'"
+    assert "PHOTOS" in node.succeed(table).text
+    with node.expect_boots(1) as boots:
+        node.start(["kubesolo-install", "--disk", "/dev/vda", "--wipe"], seconds=INSTALL_SECONDS)
+        # It says so to whoever called it.
+        node.wait_console("kubesolo: stage stop", since=0, seconds=INSTALL_SECONDS)
+    assert boots.slots == ["A"]
+    require_installed(node)
 
 
-@scenario(arch="x86_64", memory_mib=MEMORY_MIB)
+@scenario(memory_mib=MEMORY_MIB)
 def test_a_person_chooses_a_disk_at_the_console(machine_factory: Machines, iso: Path) -> None:
     node = machine_factory(image=None, cdrom=iso)
     node.power_on()
@@ -104,10 +134,11 @@ def test_a_person_chooses_a_disk_at_the_console(machine_factory: Machines, iso: 
         console.send("\x1b[B\r")
         console.expect(r"  1  /dev/vda .*\[empty\]")
         console.expect(r"Number of the disk, or q to leave: ")
+        console.send("7\r")
+        console.expect(r"'7' is none of 1 to 1")
+        console.expect(r"Number of the disk, or q to leave: ")
         console.send("1\r")
         console.expect(r"Type /dev/vda to go on: ")
         console.send("/dev/vda\r")
-    with node.expect_boots(1):
-        install(node, since=0)
-    node.wait_ready()
-    assert node.status().boot.mode == "normal"
+    wait_installed(node)
+    require_installed(node)

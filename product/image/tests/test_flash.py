@@ -14,6 +14,7 @@ import pytest
 
 from product.disk.gpt import UNMADE, read_table
 from product.disk.prepare import open_disk
+from product.disk.uses import in_use
 from product.image import cli, target
 from product.image import flash as flashing
 from product.image.errors import ImageError
@@ -216,7 +217,7 @@ class Computer:
         (self.proc / "swaps").write_text("Filename Type\n/dev/other2 partition\n")
 
     def users(self) -> list[str]:
-        return target.in_use(self.disk, sys=self.sys, proc=self.proc)
+        return in_use(self.disk, sys=self.sys, proc=self.proc)
 
 
 def mounted(computer: Computer) -> None:
@@ -358,14 +359,14 @@ def test_a_disk_that_was_not_written_to_its_end_starts_nothing(
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    real = flashing._write_all
+    real = flashing.write_all
 
     def fail(descriptor: int, data: bytes, position: int) -> None:
         if position >= 42 * MIB and how == "interrupt":
             raise KeyboardInterrupt
         real(descriptor, data[:-1] + b"!" if how == "worn" else data, position)
 
-    monkeypatch.setattr(flashing, "_write_all", fail)
+    monkeypatch.setattr(flashing, "write_all", fail)
     reason = "it was interrupted" if how == "interrupt" else "it does not read back"
     with pytest.raises(ImageError, match=f"was not written to its end: {reason}.*starts nothing"):
         flash(image, loop, host_tools, tmp_path, meant=str(loop))
@@ -378,7 +379,7 @@ def test_a_file_that_was_not_written_to_its_end_is_not_there(
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(flashing, "_write_all", fail)
+    monkeypatch.setattr(flashing, "write_all", fail)
     (tmp_path / "work").mkdir()
     with pytest.raises(KeyboardInterrupt):
         flash(image, tmp_path / "disk", host_tools, tmp_path / "work")

@@ -28,6 +28,13 @@ has_argument() {
         *) return 1 ;;
     esac
 }
+# Whether this boot is for the installer alone: a person said so at the medium's menu, or a seed does. An
+# installed system passes both over.
+installs() {
+    # shellcheck disable=SC2154 # mode comes from the initramfs
+    [ "$mode" = live ] || return 1
+    has_argument kubesolo.install || [ -e /run/kubesolo/install-ordered ]
+}
 # Sets watchdog to the device to feed, the hardware's first where there is one: the kernel's own, softdog,
 # resets only a machine that still runs. The initramfs says the same.
 find_watchdog() {
