@@ -26,11 +26,10 @@ _LOCK = "/run/kubesolo/installer.lock"
 class Job:
     """What the medium holds, and writing it."""
 
-    def __init__(self, machine: Machine, folder: str, lock: str = _LOCK) -> None:
+    def __init__(self, machine: Machine, folder: str) -> None:
         """``folder`` shows the medium's files. Raises InstallError, DiskError."""
         self._machine = machine
         self._folder = folder
-        self._lock = lock
         self.document: Document = parse(
             self._read(DOCUMENT_NAME, MAX_DOCUMENT), os.path.join(folder, DOCUMENT_NAME)
         )
@@ -112,7 +111,7 @@ class Job:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """While no other installer writes. Raises InstallError."""
-        with open(self._lock, "w") as lock:
+        with open(_LOCK, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

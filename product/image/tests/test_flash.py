@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from product.disk.block import write_all
 from product.disk.gpt import UNMADE, read_table
 from product.disk.prepare import open_disk
 from product.disk.uses import in_use
@@ -359,7 +360,7 @@ def test_a_disk_that_was_not_written_to_its_end_starts_nothing(
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
-    real = flashing.write_all
+    real = write_all
 
     def fail(descriptor: int, data: bytes, position: int) -> None:
         if position >= 42 * MIB and how == "interrupt":

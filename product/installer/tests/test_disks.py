@@ -8,13 +8,15 @@ import pytest
 
 from product.image.seed import seed_image
 from product.image.tools import HostTools
-from product.installer.disks import Disk, Rule, choose, list_disks, require_empty, what_holds
+from product.installer.contents import what_holds
+from product.installer.disks import Disk, Rule, choose, list_disks, require_empty
 from product.installer.errors import InstallError, NoDiskError, NotEmptyError
 from product.installer.menu import choose_disk
 
 GIB = 1 << 30
-SMALL = Disk("/dev/vda", 2 * GIB, "QEMU HARDDISK", "one", "")
-LARGE = Disk("/dev/vdb", 8 * GIB, "Fast 900", "two", "ext4 photos")
+MIB = 1 << 20
+SMALL = Disk("/dev/vda", 2 * GIB, "QEMU HARDDISK", "one", "naa.5000")
+LARGE = Disk("/dev/vdb", 8 * GIB, "Fast 900", "two", holds="ext4 photos")
 DISKS = [SMALL, LARGE]
 
 
@@ -27,6 +29,8 @@ DISKS = [SMALL, LARGE]
         (Rule(pick="smallest"), SMALL),
         (Rule(pick="largest"), LARGE),
         (Rule(model="*", pick="largest"), LARGE),
+        (Rule(wwn="0x5000"), SMALL),
+        (Rule(min_size=3 * GIB), LARGE),
     ],
 )
 def test_a_rule_means_one_disk(rule: Rule, wanted: Disk) -> None:
@@ -36,10 +40,10 @@ def test_a_rule_means_one_disk(rule: Rule, wanted: Disk) -> None:
 @pytest.mark.parametrize(
     ("rule", "least", "words"),
     [
-        (Rule(), GIB, "2 disks fit the only disk, and none is taken"),
-        (Rule(serial="three"), GIB, "no disk fits serial three; there is: /dev/vda"),
+        (Rule(), GIB, r"2 disks fit the rule \(no condition.*none is taken: /dev/vda .*/dev/vdb"),
+        (Rule(serial="three"), GIB, r"no disk fits the rule \(serial three\); there is: /dev/vda"),
         (Rule(serial="one", path="/dev/vdb"), GIB, "no disk fits"),
-        (Rule(path="/dev/vda"), 4 * GIB, "smaller than the 4.3 GB"),
+        (Rule(path="/dev/vda"), 4 * GIB, "/dev/vda: it is smaller than the 4.3 GB"),
     ],
 )
 def test_else_none_is_taken(rule: Rule, least: int, words: str) -> None:
@@ -71,33 +75,66 @@ def test_what_a_disk_holds(tmp_path: Path, host_tools: HostTools) -> None:
         disk.write_bytes(data)
         assert what_holds(str(disk)) == "something unknown"
     seed_image(disk, {"user-data": b"x"}, tools=host_tools)
-    assert what_holds(str(disk)) == "vfat cidata"
+    assert what_holds(str(disk)) == "a file system: vfat cidata"
 
 
 def fake(root: Path, name: str, size: int, **files: str) -> None:
     folder = root / "sys/class/block" / name
     (folder / "device").mkdir(parents=True)
     (folder / "size").write_text(f"{size // 512}\n")
+    (folder / "queue").mkdir()
     for key, text in files.items():
         (folder / key.replace("__", "/")).write_text(text)
     (root / "dev").mkdir(exist_ok=True)
     (root / "dev" / name).write_bytes(bytes(1 << 20))
 
 
-def test_the_medium_and_what_is_no_disk_are_left_out(tmp_path: Path) -> None:
+def test_what_cannot_be_taken_is_shown_with_the_reason(tmp_path: Path) -> None:
     fake(tmp_path, "sda", GIB, device__model="Stick\n", device__vendor="ACME    \n")
     fake(tmp_path, "vda", GIB, serial="s1\n", device__vendor="0x1af4\n")
     fake(tmp_path, "vda1", GIB, partition="1\n")
     fake(tmp_path, "sdb", GIB, ro="1\n")
     fake(tmp_path, "sdc", 0)
+    fake(tmp_path, "sdd", GIB, dev="8:48\n")
+    fake(tmp_path, "sde", GIB, queue__logical_block_size="4096\n")
     for name in ("loop0", "ram0", "sr0", "dm-0", "mmcblk0boot0"):
         fake(tmp_path, name, GIB)
-    assert [disk.path for disk in list_disks("/dev/sda", str(tmp_path))] == ["/dev/vda"]
-    both = list_disks("/dev/sr0", str(tmp_path))
-    assert [(disk.path, disk.model, disk.serial) for disk in both] == [
-        ("/dev/sda", "ACME Stick", ""),
-        ("/dev/vda", "", "s1"),
-    ]
+    (tmp_path / "proc/self").mkdir(parents=True)
+    mounted = "1 0 8:48 / /data rw - ext4 /dev/sdd rw\n"
+    (tmp_path / "proc/self/mountinfo").write_text(mounted)
+    found = list_disks({"sda": "it holds the medium"}, str(tmp_path))
+    assert {disk.path: disk.reason for disk in found} == {
+        "/dev/sda": "it holds the medium",
+        "/dev/sdb": "it is read-only",
+        "/dev/sdd": "it is in use: sdd is mounted at /data",
+        "/dev/sde": "its sectors have 4096 bytes, the system's image needs 512",
+        "/dev/vda": "",
+    }
+    assert [(disk.model, disk.serial) for disk in found if not disk.reason] == [("", "s1")]
+    assert choose(found, Rule(pick="smallest"), MIB).path == "/dev/vda"
+    with pytest.raises(NoDiskError, match="/dev/sda: it holds the medium"):
+        choose(found, Rule(path="/dev/sda"), MIB)
+
+
+def test_two_of_one_size_are_not_told_apart() -> None:
+    twins = [SMALL, SMALL._replace(path="/dev/vdc")]
+    with pytest.raises(NoDiskError, match="2 disks are the smallest, and none is taken"):
+        choose(twins, Rule(pick="smallest"), GIB)
+
+
+@pytest.mark.parametrize(
+    ("at", "magic", "said"),
+    [
+        (0, b"LUKS\xba\xbe", "LUKS encryption"),
+        (65600, b"_BHRfS_M", "btrfs"),
+        (450, b"\x83" + bytes(59) + b"\x55\xaa", "1 partition of an MBR"),
+    ],
+)
+def test_what_others_keep_there(tmp_path: Path, at: int, magic: bytes, said: str) -> None:
+    data = bytearray(4 << 20)
+    data[at : at + len(magic)] = magic
+    (tmp_path / "disk").write_bytes(data)
+    assert what_holds(str(tmp_path / "disk")) == said
 
 
 def menu(*answers: str) -> tuple[Disk, list[str]]:

@@ -1,22 +1,23 @@
-"""A disk whose writing was cut off at any write starts nothing, or is complete."""
+"""A disk whose writing was cut off at any write starts nothing, or a whole system."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 from pathlib import Path
 
 import pytest
 
+from product.disk.block import BLOCK
 from product.disk.errors import DiskError
-from product.disk.gpt import Disk, read_table
+from product.disk.gpt import Disk, Partition, read_table
 from product.disk.pieces import Document, Piece
 from product.image.media.pieces_of import split
 from product.image.tools import HostTools
-from product.installer.write import HEAD, install
+from product.installer.write import HEAD, SECTOR, Configure, install
 
 MIB = 1 << 20
+Medium = tuple[Path, Document, Path]
 
 
 class PowerCut(Exception):
@@ -24,31 +25,43 @@ class PowerCut(Exception):
 
 
 class FileTarget:
-    """A disk in a file, which loses its power at a write; ``forget`` lets it lie about one."""
+    """A disk in a file, which loses its power at a write; ``forget`` lets it lie about one.
 
-    def __init__(self, path: Path, *, cut_at: int = -1, forget: int = -1) -> None:
+    Of the write at which the power goes some sectors come to the disk: those that ``torn`` picks.
+    """
+
+    def __init__(
+        self, path: Path, *, cut_at: int = -1, forget: int = -1, torn: random.Random | None = None
+    ) -> None:
         self._path = path
-        self._left, self._forget = cut_at, forget
+        self._cut, self._forget, self._torn = cut_at, forget, torn
         self.writes = 0
         self.size = path.stat().st_size
 
-    def _step(self) -> bool:
-        if self.writes == self._left:
-            raise PowerCut
-        self.writes += 1
-        return self.writes - 1 != self._forget
-
     def write(self, data: bytes, at: int) -> None:
-        if self._step():
-            with self._path.open("r+b") as stream:
-                stream.seek(at)
-                stream.write(data)
+        number, self.writes = self.writes, self.writes + 1
+        if number == self._cut:
+            if self._torn is not None:
+                for start in range(0, len(data), SECTOR):
+                    if self._torn.random() < 0.5:
+                        self._put(data[start : start + SECTOR], at + start)
+            raise PowerCut
+        if number != self._forget:
+            self._put(data, at)
+
+    def _put(self, data: bytes, at: int) -> None:
+        with self._path.open("r+b") as stream:
+            stream.seek(at)
+            stream.write(data)
 
     def zero(self, at: int, length: int) -> None:
         if length:
             self.write(bytes(length), at)
 
     def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
     def read(self, at: int, length: int) -> bytes:
@@ -91,83 +104,118 @@ def old_disk(path: Path, tools: HostTools, size: int = 12 * MIB) -> Path:
     return path
 
 
-def put(medium: tuple[Path, Document, Path], target: FileTarget) -> None:
+CONFIGURED = b"hostname: edge-7"
+CONFIGURED_AT = 5 * MIB
+
+
+def put(medium: Medium, target: FileTarget, configure: Configure | None = None) -> None:
     _, document, folder = medium
-    install(document, lambda name: os.open(folder / name, os.O_RDONLY), target, lambda: None)
+
+    def mark(esp: Partition) -> None:
+        assert (esp.name, esp.first) == ("KSOLOEFI", 2048)
+        target.write(CONFIGURED, CONFIGURED_AT)
+
+    install(
+        document,
+        lambda name: os.open(folder / name, os.O_RDONLY),
+        target,
+        configure or mark,
+    )
 
 
-def starts(path: Path) -> bool:
-    """Whether firmware finds a table on it, at the front or at the end, or code in its MBR."""
+def has_table(path: Path) -> bool:
+    """Whether firmware finds a table, at the front or at the end."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         read_table(Disk(descriptor, str(path)))
         return True
     except DiskError:
-        return any(path.read_bytes()[:446])
+        return False
     finally:
         os.close(descriptor)
 
 
-def test_the_disk_holds_the_image(
-    medium: tuple[Path, Document, Path], tmp_path: Path, host_tools: HostTools
-) -> None:
+def outcome(path: Path, old: bytes, new: bytes) -> str:
+    """ "old" and "new" are whole systems, "none" starts nothing; anything else fails."""
+    data = path.read_bytes()
+    code = data[510:512] == b"\x55\xaa"
+    if not has_table(path) and not code:
+        return "none"
+    # The first thing to go is the copy of the old table, then the first MiB.
+    if data[HEAD:-SECTOR] == old[HEAD:-SECTOR]:
+        return "old"
+    # UEFI takes the copy of the table where the first is not there yet.
+    assert data[BLOCK : len(new)] == new[BLOCK:], "half a system"
+    assert not code or data[: len(new)] == new, "BIOS starts half a system"
+    return "new"
+
+
+def configured(image: Path) -> bytes:
+    data = bytearray(image.read_bytes())
+    data[CONFIGURED_AT : CONFIGURED_AT + len(CONFIGURED)] = CONFIGURED
+    return bytes(data)
+
+
+def test_the_disk_holds_the_image(medium: Medium, tmp_path: Path, host_tools: HostTools) -> None:
     disk = old_disk(tmp_path / "disk", host_tools)
     put(medium, FileTarget(disk))
-    image, document, _ = medium
     data = disk.read_bytes()
-    assert hashlib.sha256(data[: document.size]).hexdigest() == document.sha256
-    assert data[: document.size] == image.read_bytes()
+    new = configured(medium[0])
+    assert data[: len(new)] == new
     # The old table's copy at the disk's end is gone.
     assert not any(data[-MIB:])
 
 
 @pytest.mark.parametrize("size", [12 * MIB, 8 * MIB])
-def test_a_power_cut_at_any_write_leaves_nothing_that_starts(
-    medium: tuple[Path, Document, Path], tmp_path: Path, host_tools: HostTools, size: int
+@pytest.mark.parametrize("torn", [None, 1, 2])
+def test_a_power_cut_at_any_write_leaves_a_whole_system_or_none(
+    medium: Medium, tmp_path: Path, host_tools: HostTools, size: int, torn: int | None
 ) -> None:
     whole = FileTarget(old_disk(tmp_path / "whole", host_tools, size))
+    old = (tmp_path / "whole").read_bytes()
     put(medium, whole)
-    image = medium[0].read_bytes()
-    before = old_disk(tmp_path / "before", host_tools, size).read_bytes()
-    started = []
-    for cut in range(1, whole.writes + 1):
-        disk = old_disk(tmp_path / "disk", host_tools, size)
-        target = FileTarget(disk, cut_at=cut)
-        if cut < whole.writes:
-            with pytest.raises(PowerCut):
-                put(medium, target)
-        else:
-            put(medium, target)
-        if starts(disk):
-            started.append(cut)
-            data = disk.read_bytes()
-            old = data[: size - MIB] == before[: size - MIB]
-            new = data[MIB : len(image)] == image[MIB:]
-            assert old or new, f"half a system after {cut} writes"
-    # What was there before, then nothing, and at the end the system: its last block, and on a disk
-    # of the image's size the table's backup before it.
-    assert started == [1, *range(whole.writes - (2 if size == len(image) else 0), whole.writes + 1)]
+    new = configured(medium[0])
+    found = []
+    for cut in range(whole.writes):
+        disk = tmp_path / "disk"
+        disk.write_bytes(old)
+        picked = None if torn is None else random.Random(torn * 1000 + cut)
+        with pytest.raises(PowerCut):
+            put(medium, FileTarget(disk, cut_at=cut, torn=picked))
+        found.append(outcome(disk, old, new))
+    # First the old system, then none, then the new one: never a way back.
+    assert sorted(found, key=["old", "none", "new"].index) == found
+    assert found[0] == "old"
+    assert found.count("none") >= whole.writes - 6
+    assert outcome(tmp_path / "whole", old, new) == "new"
 
 
 def test_a_write_that_the_disk_forgets_is_noticed(
-    medium: tuple[Path, Document, Path], tmp_path: Path, host_tools: HostTools
+    medium: Medium, tmp_path: Path, host_tools: HostTools
 ) -> None:
     whole = FileTarget(old_disk(tmp_path / "whole", host_tools))
+    old = (tmp_path / "whole").read_bytes()
     put(medium, whole)
-    noticed = 0
+    new = configured(medium[0])
+    unnoticed = 0
     for number in range(whole.writes):
-        disk = old_disk(tmp_path / "disk", host_tools)
+        disk = tmp_path / "disk"
+        disk.write_bytes(old)
         try:
             put(medium, FileTarget(disk, forget=number))
         except DiskError:
-            noticed += 1
-            assert not starts(disk) or number in (0, whole.writes - 1)
-    # Zeros that are not written over what nobody reads are the only ones that may go unseen.
-    assert noticed >= 4
+            continue
+        # The configuration is read back by who writes it; zeros are overwritten, or old data.
+        unnoticed += 1
+        data = disk.read_bytes()
+        for piece in medium[1].pieces:
+            if not piece.at <= CONFIGURED_AT < piece.end:
+                assert data[piece.at : piece.end] == new[piece.at : piece.end]
+    assert 0 < unnoticed < whole.writes - 3
 
 
 def test_a_medium_that_changed_is_noticed_before_the_table(
-    medium: tuple[Path, Document, Path], tmp_path: Path, host_tools: HostTools
+    medium: Medium, tmp_path: Path, host_tools: HostTools
 ) -> None:
     disk = old_disk(tmp_path / "disk", host_tools)
     file = medium[2] / "root.squashfs"
@@ -176,30 +224,33 @@ def test_a_medium_that_changed_is_noticed_before_the_table(
     file.write_bytes(data)
     with pytest.raises(DiskError, match="do not match"):
         put(medium, FileTarget(disk))
-    assert not starts(disk)
+    assert not has_table(disk)
 
 
 def test_a_configuration_that_fails_leaves_no_table(
-    medium: tuple[Path, Document, Path], tmp_path: Path, host_tools: HostTools
+    medium: Medium, tmp_path: Path, host_tools: HostTools
 ) -> None:
-    disk = old_disk(tmp_path / "disk", host_tools)
-    _, document, folder = medium
+    # The image fills the disk: the copy of its table is where firmware looks for it.
+    disk = old_disk(tmp_path / "disk", host_tools, 8 * MIB)
 
-    def configure() -> None:
+    def configure(_: Partition) -> None:
         raise DiskError("full")
 
     with pytest.raises(DiskError, match="full"):
-        install(
-            document, lambda name: os.open(folder / name, os.O_RDONLY), FileTarget(disk), configure
-        )
-    assert not starts(disk)
+        put(medium, FileTarget(disk), configure)
+    assert not has_table(disk)
 
 
-def test_a_piece_across_the_head_is_refused(tmp_path: Path) -> None:
-    document = Document(4 * MIB, "0" * 64, (Piece(HEAD - 4096, 8192, "a", 0, "0" * 64),))
-    (tmp_path / "a").write_bytes(bytes(8192))
+def test_a_damaged_medium_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    disk.write_bytes(bytes(4 * MIB))
-    with pytest.raises(DiskError, match="lies across"):
-        put((disk, document, tmp_path), FileTarget(disk))
-    assert not disk.read_bytes().strip(b"\0")
+    disk.write_bytes(b"x" * (4 * MIB))
+    across = Piece(HEAD - 4096, 8192, "rest.bin", 0, "0" * 64)
+    for pieces, words in (((across,), "lies across"), ((), "has no partition table")):
+        with pytest.raises(DiskError, match=words):
+            install(
+                Document(4 * MIB, "0" * 64, pieces),
+                lambda _: os.open(os.devnull, os.O_RDONLY),
+                FileTarget(disk),
+                lambda _: None,
+            )
+        assert disk.read_bytes() == b"x" * (4 * MIB)
