@@ -67,6 +67,11 @@ def _forward(canvas: Canvas, boxes: dict[Phase, Box]) -> Steps:
             y = boxes[phase].bottom[1]
             canvas.arrow([(x, y), (x, failed.y)], Tone.BAD)
             drawn.add((phase, Phase.FAILED))
+    if Phase.FAILED in TRANSITIONS[Phase.ACTIVATED]:
+        x, y = boxes[Phase.ACTIVATED].x + 24, failed.right[1]
+        canvas.arrow([(x, boxes[Phase.ACTIVATED].bottom[1]), (x, y), failed.right], Tone.BAD)
+        canvas.text(x - 8, y - 6, "never tried", "end")
+        drawn.add((Phase.ACTIVATED, Phase.FAILED))
     if Phase.IDLE in TRANSITIONS[Phase.CHECKING]:
         x = boxes[Phase.CHECKING].x + 24
         y, target = boxes[Phase.CHECKING].bottom[1], boxes[Phase.IDLE].x + 95
