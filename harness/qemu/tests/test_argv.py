@@ -201,7 +201,7 @@ def test_a_comma_in_a_path_is_quoted() -> None:
         ({"smbios": ("a,b",)}, "commas"),
         ({"rtc": "yesterday"}, "rtc"),
         ({"colour": "blue"}, "colour"),
-        ({"image": None}, "an image or a kernel"),
+        ({"image": None}, "an image, a kernel or a CD"),
         ({"initrd": "/boot/initrd"}, "initrd and append need a kernel"),
         ({"append": "quiet"}, "initrd and append need a kernel"),
     ],
