@@ -140,5 +140,6 @@ def test_a_person_chooses_a_disk_at_the_console(machine_factory: Machines, iso: 
         console.send("1\r")
         console.expect(r"Type /dev/vda to go on: ")
         console.send("/dev/vda\r")
-    wait_installed(node)
+    with node.expect_boots(1):
+        wait_installed(node)
     require_installed(node)
