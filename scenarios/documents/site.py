@@ -1,7 +1,8 @@
 """Hooks of mkdocs: what a site needs that a forge does not. Runs in the site's own environment.
 
-Links that lead out of ``docs/`` have no place in the site: they become their text. Decision records
-and experiments enter the navigation by themselves.
+Links that lead out of ``docs/`` have no place in the site: they become their text. Names that
+blocks have behind their language are left out: with them a block would be none to mkdocs. Decision
+records and experiments enter the navigation by themselves.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _OUTSIDE = re.compile(r"(?<!!)\[([^\]]+)\]\((?:\.\./)+(?P<path>[^)#]+)(?:#[^)]*)?\)")
+_NAMED = re.compile(r"^( *```\w+) .+$", re.MULTILINE)
 _DATED = {"Decisions": "decisions", "Experiments": "experiments"}
 
 
@@ -24,7 +26,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
-    """The page without links that lead out of the documents."""
+    """The page without links that lead out of the documents, and without names of blocks."""
     docs = Path(config["docs_dir"]).resolve()
     folder = (docs / page.file.src_uri).parent
 
@@ -34,4 +36,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
         ).resolve()
         return match.group(0) if target.is_relative_to(docs) else match.group(1)
 
-    return _OUTSIDE.sub(kept, markdown)
+    return _OUTSIDE.sub(kept, _NAMED.sub(r"\1", markdown))

@@ -157,6 +157,8 @@ def test_the_site_is_strict_and_loads_nothing() -> None:
         ("decisions/1.md", "see [it](../../README.md).", "see it."),
         ("decisions/1.md", "see [it](../harness.md#x).", "see [it](../harness.md#x)."),
         ("a.md", "see [it](b.md).", "see [it](b.md)."),
+        ("a.md", "```sh media\nls\n```\n", "```sh\nls\n```\n"),
+        ("a.md", "```\nls\n```\n", "```\nls\n```\n"),
     ],
 )
 def test_links_out_of_the_documents_become_their_text(page: str, text: str, kept: str) -> None:
