@@ -15,6 +15,7 @@ STAGE = (
 # What lib.sh and the initramfs give.
 PRELUDE = """
 slot=B confirmed={confirmed} env={env}
+installs() {{ {installs}; }}
 patiently() {{ echo settled; return {code}; }}
 supervise() {{ echo "started $1"; }}
 problem() {{ echo "problem $*"; }}
@@ -25,7 +26,9 @@ stage
 """
 
 
-def run(folder: Path, *, confirmed: int = 0, env: str = "ok", code: int = 0) -> list[str]:
+def run(
+    folder: Path, *, confirmed: int = 0, env: str = "ok", code: int = 0, installs: str = "false"
+) -> list[str]:
     for name in ("usr/lib", "var/lib", "run"):
         (folder / name / "kubesolo").mkdir(parents=True, exist_ok=True)
     image = folder / "usr/lib/kubesolo"
@@ -35,7 +38,7 @@ def run(folder: Path, *, confirmed: int = 0, env: str = "ok", code: int = 0) -> 
     stage = STAGE
     for name in ("usr/lib", "var/lib", "run"):
         stage = stage.replace(f"/{name}/kubesolo", f"{folder}/{name}/kubesolo")
-    text = PRELUDE.format(confirmed=confirmed, env=env, code=code, stage=stage)
+    text = PRELUDE.format(confirmed=confirmed, env=env, code=code, stage=stage, installs=installs)
     done = subprocess.run(["/bin/sh", "-c", text], check=True, capture_output=True, text=True)
     assert done.stderr == ""
     log = folder / "run/kubesolo/settle.log"
@@ -49,6 +52,10 @@ PROBLEM = "problem Kubernetes: cannot settle on its datastore"
 
 def test_it_settles_and_starts_all_services(tmp_path: Path) -> None:
     assert run(tmp_path) == ["settled", *STARTED]
+
+
+def test_the_installer_has_the_machine_to_itself(tmp_path: Path) -> None:
+    assert run(tmp_path, installs="true") == []
 
 
 def test_where_it_ran_last_there_is_nothing_to_settle(tmp_path: Path) -> None:
