@@ -38,7 +38,7 @@ _COMMAND = re.compile(r"reboot: Restarting system with command '([^']*)'")
 _WORD = re.compile(rb"(active_slot|boot_counter|boot_success)=(\w)")
 # Seconds in which QEMU's last event is known once it has ended.
 _LAST_EVENT = 10.0
-# For the command channel, which its machines offer by SMBIOS, as those with UEFI do.
+# Why QEMU ends where the firmware goes on.
 _RESETS = ("guest-reset", "host-qmp-system-reset")
 
 

@@ -12,7 +12,6 @@ A partition without it, or with one of another release than the slot holds, is n
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import tarfile
@@ -21,6 +20,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import IO, NamedTuple, Protocol
 
+from product.disk import records
 from product.disk.errors import DiskError
 from product.manifest import ARGUMENTS_NAME, INITRAMFS_NAME, KERNEL_NAME
 
@@ -42,21 +42,12 @@ class Record(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """The record's content."""
-        return (json.dumps(self._asdict(), indent=1, sort_keys=True) + "\n").encode()
+        return records.format_record("release", self.release, self.files)
 
 
 def parse_record(data: bytes, origin: str) -> Record:
     """Raises DiskError for anything that is no record; ``origin`` names it."""
-    try:
-        document = json.loads(data.decode())
-        release, files = document["release"], document["files"]
-        if not isinstance(release, str) or not all(
-            isinstance(text, str) for pair in files.items() for text in pair
-        ):
-            raise ValueError("its release or files are of another type")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DiskError(f"{origin} is no record of a boot partition: {error}") from None
-    return Record(release, dict(files))
+    return Record(*records.parse_record(data, "release", origin, "a boot partition"))
 
 
 class _Readable(Protocol):

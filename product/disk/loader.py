@@ -9,12 +9,11 @@ looks for at the top of KSOLOEFI. ``EFI/loader.json`` says what it is::
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from product.disk.errors import DiskError
+from product.disk import records
 
 ACTIVE, SPARE = "EFI", "SPARE"
 RECORD = f"{ACTIVE}/loader.json"
@@ -38,21 +37,12 @@ class Loader(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """The record's content."""
-        return (json.dumps(self._asdict(), indent=1, sort_keys=True) + "\n").encode()
+        return records.format_record("version", self.version, self.files)
 
 
 def parse_record(data: bytes, origin: str) -> Loader:
     """Raises DiskError for anything that is no record; ``origin`` names it."""
-    try:
-        document = json.loads(data.decode())
-        version, files = document["version"], document["files"]
-        if not isinstance(version, str) or not all(
-            isinstance(text, str) for pair in files.items() for text in pair
-        ):
-            raise ValueError("its version or files are of another type")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DiskError(f"{origin} is no record of a boot loader: {error}") from None
-    return Loader(version, dict(files))
+    return Loader(*records.parse_record(data, "version", origin, "a boot loader"))
 
 
 def describe(folder: str, version: str) -> Loader:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from product import command_line
 from product.current import VERSION
 from product.errors import KubesoloError
 from product.image import drift, kernel, progress, sparse
@@ -225,13 +226,4 @@ def _print_hint(error: KubesoloError) -> None:
 
 def main() -> int:
     """Run the command line; every expected error is one line and a hint, exit status 1."""
-    try:
-        app()
-    except KubesoloError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        _print_hint(error)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    return 0
+    return command_line.run(app)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import uuid
 from collections.abc import Sequence
@@ -52,17 +51,6 @@ def hardware_targets(words: Sequence[str] | None, archs: Sequence[Arch]) -> list
 def kinds_of(target: Target, kinds: Sequence[Kind]) -> list[Kind]:
     """Those of ``kinds`` that ``target`` has a use for: a board starts from its disk alone."""
     return [kind for kind in kinds if target.hardware is None or kind is Kind.DISK]
-
-
-def missing_kinds(kinds: Sequence[Kind]) -> list[Kind]:
-    """Those of ``kinds`` that this version of the project does not build."""
-    modules = {Kind.ISO: "iso", Kind.USB: "usb"}
-    return [
-        kind
-        for kind in kinds
-        if kind in modules
-        and importlib.util.find_spec(f"product.image.media.{modules[kind]}") is None
-    ]
 
 
 def build_medium(

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from product import command_line
 from product.current import CHANNEL, VERSION
 from product.errors import KubesoloError
 from product.image import drift, progress
@@ -205,19 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; every expected error is one line and a hint."""
     words = list(sys.argv[1:] if argv is None else argv)
     _words[:] = _without_only(words)
-    try:
-        app(args=words, prog_name="publish")
-    except KubesoloError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
+    return command_line.run(lambda: app(args=words, prog_name="publish"))
 
 
 def _without_only(words: Sequence[str]) -> list[str]:

@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
+from product import command_line
 from product.current import CHANNEL
-from product.errors import KubesoloError
 from product.release import channels
 from product.release.deltas import LIMIT_PERCENT, RELEASES, DeltaOptions
 from product.release.downloads_cli import verify_download
@@ -365,22 +365,8 @@ app.command()(verify_download)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code and prints no traceback for a user's mistake."""
-    try:
-        app(
-            args=list(sys.argv[1:] if argv is None else argv),
-            prog_name="kubesolo-release",
-        )
-    except KubesoloError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
+    words = list(sys.argv[1:] if argv is None else argv)
+    return command_line.run(lambda: app(args=words, prog_name="kubesolo-release"))
 
 
 def _delta_options(releases: int, limit: float, none: bool) -> DeltaOptions | None:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from product.disk.labels import UPDATE_LABEL
 from product.image.cache import Cache
 from product.image.tools import HostTools
+from product.image.update_volume import require_fits, volume_size, write_volume
 from product.release.contents import needed_files
-from product.release.errors import ReleaseError, RepositoryError
+from product.release.errors import ReleaseError
 from product.release.state import read_state
 from product.release.storage import exclusive, sha256_file, sync_directory
 from product.release.verify import require_valid
@@ -26,13 +25,7 @@ _MIB = 1 << 20
 _SECTOR = 512
 # Where the only partition begins.
 _START = _MIB
-# FAT32 has at least 65525 clusters; below this mkfs.fat makes what some systems take for FAT16.
-_LEAST = 48 * _MIB
-# What one file's length may be there.
-_LONGEST = (1 << 32) - 1
-_SERIAL, _MBR_ID = "c501a0bd", "0xc501a0bd"
-# The first day that a FAT file system can name.
-_ENVIRONMENT = {"SOURCE_DATE_EPOCH": "315532800"}
+_MBR_ID = "0xc501a0bd"
 _FOLDERS = ("metadata", "targets", "artifacts")
 
 
@@ -55,18 +48,16 @@ def make_stick(
 
     A directory is that of a mounted stick and gets the files; else a new image file is made, of a
     whole stick with one partition. Raises RepositoryError where the repository does not verify,
-    ReleaseError where ``path`` is in the way or the files do not fit.
+    ReleaseError where ``path`` is in the way or the files do not fit, ImageError for a file that no
+    FAT32 holds.
     """
     with exclusive(repository):
-        require_valid(repository, now=now)
-        names = needed_files(repository, read_state(repository))
-        sizes = {name: (repository / name).stat().st_size for name in names}
-        for name, size in sizes.items():
-            if size > _LONGEST:
-                raise RepositoryError(f"{name} has {size} bytes, FAT32 holds files below 4 GiB")
+        files = served_files(repository, now=now)
+        require_fits(files)
+        sizes = {name: file.stat().st_size for name, file in files.items()}
         if path.is_dir():
-            removed = _fill(repository, path, names, sizes)
-            return Made(len(names), sum(sizes.values()), removed)
+            removed = _fill(repository, path, list(files), sizes)
+            return Made(len(files), sum(sizes.values()), removed)
         if path.exists():
             raise ReleaseError(
                 f"{path} exists already",
@@ -75,16 +66,22 @@ def make_stick(
         programs = tools or HostTools.prepare(Cache())
         with tempfile.TemporaryDirectory(prefix=".stick-", dir=path.absolute().parent) as folder:
             image = Path(folder) / "image"
-            _image(repository, image, sizes, programs)
+            _image(image, files, programs)
             image.replace(path)
-    return Made(len(names), sum(sizes.values()))
+    return Made(len(files), sum(sizes.values()))
 
 
-def _image(repository: Path, image: Path, sizes: dict[str, int], tools: HostTools) -> None:
-    # Beside the files: two tables of four bytes for each cluster, which has 512 bytes or more.
-    content = sum(-(-size // 4096) * 4096 for size in sizes.values())
-    length = max(content * 103 // 100 + 4 * _MIB, _LEAST)
-    length = -(-length // _MIB) * _MIB
+def served_files(repository: Path, *, now: datetime | None = None) -> dict[str, Path]:
+    """What nodes need of ``repository``, by path in it; whoever calls keeps publishers out.
+
+    Raises RepositoryError where the repository does not verify.
+    """
+    require_valid(repository, now=now)
+    return {name: repository / name for name in needed_files(repository, read_state(repository))}
+
+
+def _image(image: Path, files: dict[str, Path], tools: HostTools) -> None:
+    length = volume_size(files)
     with image.open("wb") as stream:
         stream.truncate(_START + length)
     script = (
@@ -92,22 +89,7 @@ def _image(repository: Path, image: Path, sizes: dict[str, int], tools: HostTool
         f"start={_START // _SECTOR}, size={length // _SECTOR}, type=c\n"
     )
     tools.run("sfdisk", "-q", "--no-reread", "--no-tell-kernel", image, stdin=script.encode())
-    tools.run(
-        "mkfs.fat", "-F", "32", "-n", UPDATE_LABEL, "-i", _SERIAL, "--invariant",
-        "--offset", str(_START // _SECTOR), "-h", str(_START // _SECTOR),
-        image, str(length // 1024), environment=_ENVIRONMENT,
-    )  # fmt: skip
-    place = f"{image}@@{_START}"
-    by_folder: dict[str, list[Path]] = defaultdict(list)
-    for name in sorted(sizes):
-        by_folder[os.path.dirname(name)].append(repository / name)
-    folders: dict[str, None] = {}
-    for folder in sorted(by_folder):
-        parts = folder.split("/")
-        folders |= dict.fromkeys("/".join(parts[:end]) for end in range(1, len(parts) + 1))
-    tools.run("mmd", "-i", place, *(f"::{each}" for each in folders), environment=_ENVIRONMENT)
-    for folder, files in sorted(by_folder.items()):
-        tools.run("mcopy", "-i", place, *files, f"::{folder}/", environment=_ENVIRONMENT)
+    write_volume(image, files, tools, start=_START)
 
 
 def _fill(repository: Path, path: Path, names: list[str], sizes: dict[str, int]) -> int:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from product.agent.bootloader.boot import SLOTS
-from product.agent.bootloader.grubenv import BLOCK_SIZE, Block, format_block, parse_block
+from product.agent.bootloader.grubenv import Block, format_block, parse_block
+from product.agent.bootloader.in_place import overwrite
 from product.agent.bootloader.protocol import BOOT_TRIES, RESCUED, BootEnvError, Environment
 from product.agent.errors import AgentError
-from product.agent.system.files import make_directories, sync_directory
 
 # GRUB reads a block of any size; what lies beyond this nobody wrote on purpose.
 MAX_BYTES = 1024 * 1024
@@ -19,8 +18,7 @@ MAX_BYTES = 1024 * 1024
 class GrubBootEnv:
     """GRUB's environment block in a file on the EFI partition.
 
-    It is changed by one write in place and an fsync. Renaming another file over it would be lost
-    on GRUB, which reads no journal; a truncated file makes GRUB's own save fail.
+    It is changed in place, see product.agent.bootloader.in_place.
     """
 
     def __init__(self, partition: Callable[[bool], AbstractContextManager[str]], name: str) -> None:
@@ -73,7 +71,7 @@ class GrubBootEnv:
                 # An update overwrites the slot that could not be started.
                 others.pop(RESCUED.encode(), None)
             try:
-                self._overwrite(path, format_block(first, others))
+                overwrite(path, format_block(first, others))
             except OSError as error:
                 raise BootEnvError(
                     f"cannot write the boot environment {path}: {error.strerror}",
@@ -94,25 +92,6 @@ class GrubBootEnv:
         except ValueError as error:
             return _invalid(f"the boot environment is garbage: {error}"), {}
         return _interpret(block), block.variables
-
-    def _overwrite(self, path: str, block: bytes) -> None:
-        created = not os.path.exists(path)
-        if created:
-            make_directories(os.path.dirname(path))
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            written = os.pwrite(descriptor, block, 0)
-            if written != len(block):
-                raise OSError(28, f"only {written} of {len(block)} bytes were taken")
-            os.fsync(descriptor)
-            if os.fstat(descriptor).st_size > BLOCK_SIZE:
-                # Only a damaged file is longer; the block in its front is already safe.
-                os.ftruncate(descriptor, BLOCK_SIZE)
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if created:
-            sync_directory(os.path.dirname(path))
 
 
 def _interpret(block: Block) -> Environment:

@@ -11,16 +11,15 @@ The default partition is the known-good slot's until the new one is committed; t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from enum import Enum
 from typing import NamedTuple
 
 from product.agent.bootloader.boot import SLOTS, other_slot
+from product.agent.bootloader.in_place import overwrite
 from product.agent.bootloader.protocol import BOOT_TRIES, RESCUED, BootEnvError, Environment
 from product.agent.errors import AgentError
-from product.agent.system.files import sync_directory
 from product.disk.autoboot import (
     FILE_BYTES,
     NAME,
@@ -147,7 +146,7 @@ class TrybootEnv:
         try:
             data = format_autoboot(content._replace(variables=known))
             with self._partition(True) as directory:
-                _overwrite(f"{directory}/{self._name}", data)
+                overwrite(f"{directory}/{self._name}", data)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise BootEnvError(
@@ -223,25 +222,6 @@ def _invalid(problem: str) -> Environment:
 def _read(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read(_MAX_READ)
-
-
-def _overwrite(path: str, data: bytes) -> None:
-    """One sector, in place: a rename on a FAT is several writes, in no promised order."""
-    created = not os.path.exists(path)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        written = os.pwrite(descriptor, data, 0)
-        if written != len(data):
-            raise OSError(28, f"only {written} of {len(data)} bytes were taken")
-        os.fsync(descriptor)
-        if os.fstat(descriptor).st_size > FILE_BYTES:
-            # Only somebody else's is longer; what the firmware reads of it is already ours.
-            os.ftruncate(descriptor, FILE_BYTES)
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    if created:
-        sync_directory(os.path.dirname(path))
 
 
 class Reading(NamedTuple):

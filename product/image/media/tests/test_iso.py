@@ -14,6 +14,11 @@ from product.image.media.iso import LABEL, build_iso, volume_id
 from product.image.media.usb import build_usb
 from product.image.recipe import Arch
 from product.image.tools import HostTools
+from product.release.errors import RepositoryError
+from product.release.keys import KeyDirectory
+from product.release.repository import Repository
+from product.release.stick import served_files
+from product.release.tests.slotfiles import make_slot
 
 if TYPE_CHECKING:
     from conftest import Images
@@ -63,9 +68,11 @@ def test_a_stick_has_the_releases_behind_the_system(
     images: Images, host_tools: HostTools, tmp_path: Path
 ) -> None:
     repository, archives = tmp_path / "repository", tmp_path / "archives"
-    for name in ("metadata/timestamp.json", "targets/x.json", "artifacts/ab/root", "state/key"):
-        (repository / name).parent.mkdir(parents=True, exist_ok=True)
-        (repository / name).write_text(name)
+    keys = KeyDirectory.generate(tmp_path / "keys")
+    Repository.create(repository, keys).publish(
+        make_slot(tmp_path / "slot", "0.2.0"), channel="stable"
+    )
+    wanted = served_files(repository)
     archives.mkdir()
     (archives / "app.tar").write_bytes(b"app")
     sticks = [tmp_path / "one.img", tmp_path / "two.img"]
@@ -83,6 +90,25 @@ def test_a_stick_has_the_releases_behind_the_system(
     )
     place = f"{sticks[0]}@@{start * 512}"
     assert b"KSOLOUPD" in host_tools.run("mdir", "-i", place, "::")
-    for name, text in (("artifacts/ab/root", b"artifacts/ab/root"), ("images/app.tar", b"app")):
-        assert host_tools.run("mtype", "-i", place, f"::{name}") == text
-    assert b"state" not in host_tools.run("mdir", "-b", "-i", place, "::").lower()
+    assert len(wanted) > 5
+    for name, path in {**wanted, "images/app.tar": archives / "app.tar"}.items():
+        assert host_tools.run("mtype", "-i", place, f"::{name}") == path.read_bytes()
+    listed = host_tools.run("mdir", "-b", "-/", "-i", place, "::").decode().split()
+    assert {name[3:] for name in listed if not name.endswith("/")} == {*wanted, "images/app.tar"}
+
+
+def test_a_stick_with_releases_that_nobody_signed_is_not_made(
+    images: Images, tmp_path: Path
+) -> None:
+    repository, stick = tmp_path / "repository", tmp_path / "stick.img"
+    keys = KeyDirectory.generate(tmp_path / "keys")
+    Repository.create(repository, keys).publish(
+        make_slot(tmp_path / "slot", "0.2.0"), channel="stable"
+    )
+    artifact = next(path for path in (repository / "artifacts").rglob("*") if path.is_file())
+    artifact.write_bytes(b"another one")
+    with pytest.raises(RepositoryError):
+        build_usb(
+            images.builder("x86_64"), images["x86_64"], stick, repository=repository, images=None
+        )
+    assert not stick.exists()
