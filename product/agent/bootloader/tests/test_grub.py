@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,30 +84,6 @@ def test_our_variables_fit_the_first_sector_however_full_the_block_is(
 def test_a_comment_line_is_no_padding(env: GrubBootEnv, path: Path) -> None:
     path.write_bytes(block(b"# WARNING: do not edit\n" + GOOD))
     assert env.read() == Environment("A", 2, False)
-
-
-def test_a_write_is_one_write_in_place_and_an_fsync(
-    env: GrubBootEnv, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inode = path.stat().st_ino
-    calls: list[str] = []
-    for name in ("pwrite", "fsync", "write", "ftruncate", "rename", "replace", "unlink"):
-        real = getattr(os, name)
-
-        def spy(*arguments: object, name: str = name, real: object = real) -> object:
-            calls.append(name)
-            if name == "pwrite":
-                assert len(arguments[1]) == 1024  # type: ignore[arg-type]
-                assert arguments[2] == 0
-            return real(*arguments)  # type: ignore[operator]
-
-        monkeypatch.setattr(os, name, spy)
-    for change in (partial(env.arm, "B", "t"), partial(env.commit, "B")):
-        calls.clear()
-        change()
-        assert calls == ["pwrite", "fsync"]
-    assert path.stat().st_ino == inode
-    assert path.stat().st_size == 1024
 
 
 DAMAGE = {
