@@ -21,5 +21,9 @@ def run(command: Callable[[], object]) -> int:
         print(f"error: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        # A text is one that Python prints, and fails with.
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+            return 1
+        return end.code or 0
     return 0

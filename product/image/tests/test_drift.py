@@ -227,8 +227,7 @@ def test_a_drifted_image_says_so(
     words = ["slot", "--arch", "x86_64", "--recipe", str(build.DEFAULT_RECIPE), "--allow-drift"]
     monkeypatch.setattr("sys.argv", ["image", *words])
     monkeypatch.setenv(drift.VARIABLE, "0")
-    with pytest.raises(SystemExit, match="0"):
-        main()
+    assert main() == 0
     assert "this is not the locked image" in told.getvalue()
 
 

@@ -255,19 +255,14 @@ def test_the_command_line_renews_a_folder(
     monkeypatch.setenv("KUBESOLO_CACHE", str(shelf.root))
     proxy.add_greeting("v1.0.1")
     monkeypatch.setattr("sys.argv", ["image", "outdated", str(module.folder)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 1
+    assert cli.main() == 1
     line = f"{module.folder}: {GREETING} v1.0.0 -> v1.0.1"
     assert capsys.readouterr().out.splitlines() == [line]
     monkeypatch.setattr("sys.argv", ["image", "lock", str(module.folder)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0
+    assert cli.main() == 0
     assert capsys.readouterr().out.splitlines() == [line]
     # Where upstream cannot be reached, the rest goes on.
     monkeypatch.setenv("GOPROXY", "off")
     shutil.rmtree(shelf.root / "go-mod", ignore_errors=True)
-    with pytest.raises(SystemExit):
-        cli.main()
+    assert cli.main() == 0
     assert "not renewed" in capsys.readouterr().out

@@ -195,9 +195,7 @@ def test_locking_goes_on_where_upstream_cannot_be_reached(
     monkeypatch.setattr("product.image.payload.kubesolo.lock_release", unreachable)
     monkeypatch.setattr("product.image.cli.relock", lambda *_, **__: [])
     monkeypatch.setattr("sys.argv", ["image", "lock", str(RECIPE)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
+    assert main() == 0
     captured = capsys.readouterr()
     assert "kubesolo payload: not renewed: cannot fetch it" in captured.out
     assert captured.err.splitlines()[-1] == "hint: take another way"
