@@ -20,6 +20,16 @@ problem() {
 first_line() {
     tr '\r' '\n' < "$1" | sed -n "1s/^$(printf '\357\273\277')//; s/^[[:blank:]]*//; s/[[:blank:]]*\$//; /./{p;q;}"
 }
+# Prints what /etc/kubesolo/security.conf says of a key: security_setting KEY DEFAULT. The last line of a
+# key counts.
+security_setting() {
+    value=''
+    if [ -r /etc/kubesolo/security.conf ]; then
+        value=$(tr -d '\r' < /etc/kubesolo/security.conf |
+            sed -n "s/^[[:blank:]]*$1[[:blank:]]*=[[:blank:]]*//p" | sed -n '$s/[[:blank:]]*$//p')
+    fi
+    printf '%s\n' "${value:-$2}"
+}
 # Whether the kernel was given an argument.
 has_argument() {
     read -r cmdline < /proc/cmdline
