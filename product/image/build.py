@@ -19,6 +19,7 @@ from product.image.drift import settle
 from product.image.errors import RecipeError
 from product.image.licences import Licences
 from product.image.locks import Package
+from product.image.own_code import own_files
 from product.image.packages import fetch, unpack_all
 from product.image.payload import Linked, Packaged
 from product.image.payload.table import payload_of
@@ -280,7 +281,7 @@ class Builder:
         licences = self.licences.declared(self.packages)
         linked = self.payload
         modules = linked.modules(self.arch, self.cache) if isinstance(linked, Linked) else ()
-        return sbom.write(subject, self.packages, licences, parts, modules)
+        return sbom.write(subject, self.packages, licences, parts, modules, own_files())
 
     def _initramfs(self, prepared: kernel.Kernel, packages: Path) -> Path:
         """The same for every version: it is packed once, and as small as can be."""
