@@ -9,7 +9,7 @@ from product.cloudinit.boot_password import hashed
 from scenarios.steps import MENU, boot_menu
 
 PASSWORD = "Four-Words-And-7"
-_UP = "\x1b[A"
+_DOWN = "\x1b[B"
 
 
 def configure(node: Node, *lines: str) -> None:
@@ -47,7 +47,7 @@ def test_a_closed_menu_starts_the_first_entry_and_nothing_else(node: Node) -> No
     for key in ("e", "c"):
         terminal.send(key)
         is_refused(terminal, "root", "root")
-    terminal.send(_UP)
+    # The menu is back at its first entry, which anybody may choose.
     terminal.send("\r")
     assert node.wait_ready().slot == "A"
     assert node.status().boot.mode == "normal"
@@ -60,6 +60,8 @@ def test_a_menu_with_a_password_opens_for_who_has_it(node: Node) -> None:
     boot_menu(node, "KubeSolo OS, debug")
     terminal = node.expect(seconds=120)
     is_refused(terminal, "admin", "Four-Words-And-8")
+    # The menu is back at its first entry.
+    terminal.send(_DOWN)
     terminal.send("\r")
     log_in(terminal, "admin", PASSWORD)
     assert node.wait_ready().slot == "A"
