@@ -13,7 +13,7 @@ from harness.target.node import Node
 from scenarios.network.site import PEER
 
 SECURITY = Path(__file__).resolve().parents[2] / "docs/security.md"
-_HEAD = "| port | who may reach it | what |"
+_HEAD = "| port | where | who may reach it | what |"
 
 # Prints the ports that answer, of TCP and UDP, as one object. TCP: a connection is made. UDP: the
 # node does not say that nobody listens. A packet that got lost looks the same: each is asked
@@ -89,16 +89,15 @@ def open_ports(node: Node, address: str) -> dict[str, list[int]]:
     return found
 
 
-def documented(kubernetes: bool) -> dict[str, set[int]]:
-    """What docs/security.md says that other machines reach, with Kubernetes or without."""
+def documented() -> dict[str, set[int]]:
+    """The ports of docs/security.md that other machines reach on every node, whatever it has."""
     lines = SECURITY.read_text().splitlines()
     found: dict[str, set[int]] = {"tcp": set(), "udp": set()}
     for line in lines[lines.index(_HEAD) + 2 :]:
         if not line.startswith("|"):
             break
-        port, who, _ = (cell.strip() for cell in line.strip("|").split("|", 2))
-        if "loopback" in port or ("Kubernetes" in who) > kubernetes:
-            continue
-        protocol = "udp" if "UDP" in port else "tcp"
-        found[protocol].add(int(port.partition(",")[0]))
+        port, where, _, _ = (cell.strip() for cell in line.strip("|").split("|", 3))
+        if where == "every node":
+            number = int(port.partition(",")[0])
+            found["udp" if "UDP" in port else "tcp"].add(number)
     return found
