@@ -20,6 +20,22 @@ problem() {
 first_line() {
     tr '\r' '\n' < "$1" | sed -n "1s/^$(printf '\357\273\277')//; s/^[[:blank:]]*//; s/[[:blank:]]*\$//; /./{p;q;}"
 }
+# Prints what /etc/kubesolo/security.conf says of a key, else the default.
+security_setting() {
+    told=$(sed -n "s/\r\$//; s/^[[:blank:]]*$1[[:blank:]]*=[[:blank:]]*//p" /etc/kubesolo/security.conf 2> /dev/null |
+        sed -n 's/[[:blank:]]*$//; $p')
+    echo "${told:-$2}"
+}
+# Sets the kernel parameters of the file $1, as sysctl.conf(5) has them. One that the kernel does not take is
+# a problem of $2, and keeps back no other.
+set_kernel() {
+    if sysctl -q -p "$1" 2> /dev/null; then return; fi
+    sed 's/^[[:blank:]]*//; s/[[:blank:]]*=[[:blank:]]*/=/; /^[#;]/d; /^$/d' "$1" | while IFS= read -r line; do
+        if ! why=$(sysctl -q -w "$line" 2>&1); then
+            problem "$2: sysctl $line does not count: ${why#sysctl: }"
+        fi
+    done
+}
 # Whether the kernel was given an argument.
 has_argument() {
     read -r cmdline < /proc/cmdline
