@@ -12,7 +12,7 @@ MODULE = "raid_class"
 VARIABLES = "/sys/firmware/efi/efivars"
 
 
-@scenario(tier="core", core_arch="aarch64")
+@scenario()
 def test_the_memory_of_the_kernel_is_out_of_reach(node: Node) -> None:
     node.at(State.READY, slot="A")
     assert "[integrity]" in node.get(LOCKDOWN).decode()

@@ -12,7 +12,7 @@ ABSENT = "mpt3sas"
 INSERT = f"insmod $(find /lib/modules -name {ABSENT}.ko)"
 
 
-@scenario(tier="core", core_arch="x86_64")
+@scenario()
 def test_a_module_is_refused_and_named_once_they_are_locked(node: Node) -> None:
     node.at(State.READY, slot="A")
     wait_locked(node)

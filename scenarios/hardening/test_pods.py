@@ -73,7 +73,10 @@ spec:
     image: kubesolo.io/busybox:1
     imagePullPolicy: Never
     securityContext: {{privileged: true}}
-    command: ["sh", "-c", "/bin/busybox insmod $(find /modules -name {ABSENT}.ko) 2>&1 || echo refused; true"]
+    command:
+    - sh
+    - -c
+    - busybox insmod $(find /modules -name {ABSENT}.ko) 2>&1 || echo refused
     volumeMounts: [{{name: modules, mountPath: /modules, readOnly: true}}]
   volumes: [{{name: modules, hostPath: {{path: /usr/lib/modules}}}}]
 """

@@ -31,7 +31,7 @@ def live(node: Node, name: str) -> str:
     return node.get(f"{SETTINGS}/{name.replace('.', '/')}").decode().strip()
 
 
-@scenario(tier="core", core_arch="aarch64")
+@scenario()
 def test_the_kernel_has_the_values_of_the_table(node: Node) -> None:
     node.at(State.READY, slot="A")
     wanted = table(node)
