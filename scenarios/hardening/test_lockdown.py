@@ -8,7 +8,7 @@ from scenarios.hardening.node import SECURITY_CONF, restart_with, wait_locked
 
 LOCKDOWN = "/sys/kernel/security/lockdown"
 # Of the image, and needed by nothing that is in these machines.
-MODULE = "raid_class"
+MODULE = "mdio"
 VARIABLES = "/sys/firmware/efi/efivars"
 
 

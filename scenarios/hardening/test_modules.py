@@ -33,13 +33,12 @@ def test_a_module_is_refused_and_named_once_they_are_locked(node: Node) -> None:
 def test_what_is_plugged_in_later_has_its_driver(node: Node) -> None:
     node.at(State.READY, slot="A")
     wait_locked(node)
-    machine = node.machine
+    machine, since = node.machine, node.journal.cursor
     machine.qmp("device_add", driver="usb-kbd", id="keys", bus="sticks.0")
     node.succeed("until grep -q QEMU.*Keyboard /proc/bus/input/devices; do sleep 0.2; done")
     machine.qmp("netdev_add", type="user", id="late")
     machine.qmp("device_add", driver="usb-net", id="late", netdev="late", bus="sticks.0")
-    drivers = "readlink -f /sys/class/net/*/device/driver"
-    node.succeed(f"until {drivers} | grep -q /bus/usb/; do sleep 0.2; done")
+    node.wait_console("kubesolo: network usb0 10.0.2.15", since=since)
     assert refused(node) == []
 
 

@@ -56,7 +56,7 @@ spec:
   - name: copies
     image: kubesolo.io/busybox:1
     imagePullPolicy: Never
-    command: ["sh", "-ec", "for at in /empty /host; do cp /bin/busybox $at/b; $at/b true; done"]
+    command: ["sh", "-ec", "for d in /empty /host; do cp /bin/busybox $d/; $d/busybox true; done"]
     volumeMounts: [{{name: empty, mountPath: /empty}}, {{name: host, mountPath: /host}}]
   volumes:
   - {{name: empty, emptyDir: {{}}}}
