@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from product.disk.loader import IN_ROOT, RECORD, describe
@@ -27,6 +28,8 @@ BLOCK_SIZE = 64 * 1024
 PYTHON = "usr/lib/python3.13"
 # Where the project's code lies in the guest; its launchers put it on the path themselves.
 CODE = "usr/lib/kubesolo/python"
+# Modules that a node loads before it locks them.
+HOTPLUG = "usr/lib/kubesolo/hotplug"
 PRODUCT = Path(__file__).resolve().parents[1]
 # What of `product` ships in the guest.
 SHIPPED = (
@@ -225,9 +228,16 @@ def _modules(
     names = [name for name in settings.all() if name not in settings.early]
     for file in index.closure([*names, *more]):
         tree.write(f"{folder}/{file}", index.content(file))
+    tree.write(HOTPLUG, hotplug_lines(settings.hotplug, more).encode())
     for listing in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         tree.write(f"{folder}/{listing}", (kernel.modules / listing).read_bytes())
     tools.run("depmod", "-b", tree.root, kernel.release)
+
+
+def hotplug_lines(hotplug: Mapping[str, Sequence[str]], more: Sequence[str]) -> str:
+    """What a node loads before it locks modules: lines of ``BUS MODULE``, with the payload's."""
+    groups = [*hotplug.items(), ("any", more)]
+    return "".join(dict.fromkeys(f"{bus} {name}\n" for bus, names in groups for name in names))
 
 
 def copy_code(tree: Path, tools: HostTools) -> None:

@@ -30,6 +30,16 @@ security_setting() {
     fi
     printf '%s\n' "${value:-$2}"
 }
+# Sets the kernel parameters of the file $1, as sysctl.conf(5) has them. One that the kernel does not take is
+# a problem of $2, and keeps back no other.
+set_kernel() {
+    if sysctl -q -p "$1" 2> /dev/null; then return; fi
+    sed 's/^[[:blank:]]*//; s/[[:blank:]]*=[[:blank:]]*/=/; /^[#;]/d; /^$/d' "$1" | while IFS= read -r line; do
+        if ! why=$(sysctl -q -w "$line" 2>&1); then
+            problem "$2: sysctl $line does not count: ${why#sysctl: }"
+        fi
+    done
+}
 # Whether the kernel was given an argument.
 has_argument() {
     read -r cmdline < /proc/cmdline
