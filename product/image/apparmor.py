@@ -1,7 +1,7 @@
 """Profiles of AppArmor, compiled when the image is built: a node loads them with one write.
 
-Their texts lie in the image's tree, one file a program, as overlays and payloads bring them. Those in
-``containers`` are for pods and are always enforced; the others have a mode, which the node's
+Their texts lie in the image's tree, one file a program, as overlays and payloads bring them. Those
+in ``containers`` are for pods and are always enforced; the others have a mode, which the node's
 configuration sets.
 """
 

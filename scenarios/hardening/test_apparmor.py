@@ -1,4 +1,4 @@
-"""Programs of the node are confined: what one that was taken over could do is denied, and logged."""
+"""Programs of the node are confined: what one that was taken over does is denied and logged."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def test_each_service_is_in_its_profile(node: Node) -> None:
     node.at(State.READY)
     # Whose key may log in: without one there is no server.
     key = paramiko.ECDSAKey.generate()
-    node.put(
-        f"{key.get_name()} {key.get_base64()}\n", "/etc/kubesolo/authorized_keys", mode=0o600
-    )
+    node.put(f"{key.get_name()} {key.get_base64()}\n", "/etc/kubesolo/authorized_keys", mode=0o600)
     node.succeed("sync")
     node.reboot()
     node.wait_ready()
