@@ -22,8 +22,8 @@ CONF = "/etc/kubesolo/security.conf"
 LOADED = "/sys/kernel/security/apparmor"
 # The profile of each process of the program, and its mode.
 PROFILES = "for process in $(pidof {}); do cat /proc/$process/attr/current; done"
-# Runs a shell as a program that was taken over: it stands in that program's profile.
-TAKEN_OVER = "/usr/lib/kubesolo/confined {} python3 -c {!r}"
+# What a program that was taken over could do: Python, in that program's profile.
+TAKEN_OVER = "/usr/lib/kubesolo/confined {} python3 -ISB -c {!r}"
 # What the kernel says of it, which the service `kernel` keeps.
 DENIED = "dmesg | grep 'apparmor=\"DENIED\"' | grep 'profile=\"{}\"' | grep -F '{}'"
 
