@@ -108,7 +108,7 @@ def test_what_a_program_that_was_taken_over_does_is_denied_and_logged(node: Node
         ("kubesolo-agent", 'open("/etc/kubesolo/authorized_keys", "w")'): "authorized_keys",
         # What serves a network reads and writes what it serves, and no disk.
         ("kubesolo-metrics", 'open("/dev/vda2", "rb")'): "/dev/vda2",
-        ("kubesolo-metrics", 'open("/var/lib/kubesolo/update/state.json")'): "state.json",
+        ("kubesolo-metrics", 'open("/etc/shadow")'): "/etc/shadow",
         ("kubesolo-metrics", 'import os; os.execv("/usr/bin/busybox", ["sh"])'): "busybox",
         ("kubesolo-channel", 'open("/dev/vda2", "wb")'): "/dev/vda2",
     }
