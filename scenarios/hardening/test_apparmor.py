@@ -87,6 +87,8 @@ def test_each_service_is_in_its_profile(node: Node) -> None:
         node.succeed(wait, seconds=120)
     # What an administrator runs, by the channel or a login, is confined by nothing.
     assert node.succeed("cat /proc/self/attr/current").text == "unconfined"
+    reads = ["python3", "-c", "print(open('/proc/self/attr/current').read())"]
+    assert node.succeed(reads).text.strip() == "unconfined"
     with node.ssh(host_key=node.status().ssh.host_key, key=key) as ssh:
         said = ssh.exec(["cat", "/proc/self/attr/current"], node.machine.deadline(60))
         assert (said.exit, said.text) == (0, "unconfined")
