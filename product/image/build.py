@@ -38,8 +38,8 @@ from product.manifest import (
 from product.version import DEVELOPMENT, VersionError, parse_version
 
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
-# What every image needs of its kernel: a restart that asks no driver.
-_NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ",))
+# What every image needs of its kernel: a restart that asks no driver, confinement of programs.
+_NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ", "SECURITY_APPARMOR", "SECCOMP_FILTER"))
 _DISK_NAME = "disk.img"
 # As sha256sum writes and checks it, beside the disk image.
 _SUM_NAME = "disk.img.sha256"

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from product.disk.loader import IN_ROOT, RECORD, describe
-from product.image import progress
+from product.image import apparmor, progress
 from product.image.cache import Cache, digest_of
 from product.image.errors import ImageError, RecipeError
 from product.image.kernel import Kernel, ModuleIndex
@@ -156,6 +156,7 @@ def build(
     _identity(recipe, kernel.arch, version, tree)
     for overlay in overlays:
         note_covered(overlay, tree.lay(overlay))
+    apparmor.compile_profiles(root, tools)
     if (loader := tree.follow(IN_ROOT)).is_dir():
         tree.write(f"{IN_ROOT}/{RECORD}", describe(str(loader), version).to_bytes())
     _applets(tree)

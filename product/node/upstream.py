@@ -236,6 +236,8 @@ def _kubelet(paths: NodePaths, containerd: str) -> dict[str, object]:
         "containerRuntimeEndpoint": f"unix://{containerd}",
         "cgroupDriver": "cgroupfs",
         "failSwapOn": False,
+        # The container runtime's filter of system calls, where a pod asks for no other or none.
+        "seccompDefault": True,
         # A pod that forks for ever is not to take the node's own processes.
         "podPidsLimit": 4096,
         "enforceNodeAllocatable": [],
