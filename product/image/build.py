@@ -12,7 +12,18 @@ from typing import NamedTuple
 
 from product.disk.boot_files import BOARD_NAME
 from product.disk.loader import IN_ROOT
-from product.image import board, disk, grub, initramfs, kernel, progress, rootfs, sbom, tryboot
+from product.image import (
+    board,
+    disk,
+    grub,
+    initramfs,
+    kernel,
+    progress,
+    rootfs,
+    sbom,
+    tryboot,
+    verity,
+)
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.configuration import configuration_overlay
 from product.image.drift import settle
@@ -233,15 +244,16 @@ class Builder:
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
-        arguments = " ".join(self.recipe.kernel.arguments(self.arch))
-        (tree / ARGUMENTS_NAME).write_bytes(
-            grub.environment_block({"kernel_arguments": arguments}, atomic=False)
-        )
         with progress.step("squashfs"), self.cache.scratch("root") as work:
             rootfs.build(
                 self.recipe, packages, prepared, list(overlays), version, self.tools, work,
                 tree / ROOT_NAME, needs.modules,
             )  # fmt: skip
+        checked = verity.append(tree / ROOT_NAME, self.tools)
+        arguments = " ".join((*self.recipe.kernel.arguments(self.arch), *checked.arguments()))
+        (tree / ARGUMENTS_NAME).write_bytes(
+            grub.environment_block({"kernel_arguments": arguments}, atomic=False)
+        )
         names: tuple[str, ...] = ARTIFACT_NAMES
         if self.recipe.tryboot is not None:
             names = (*names, BOARD_NAME)
