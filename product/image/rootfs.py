@@ -38,6 +38,7 @@ SHIPPED = (
     "channel",
     "cloudinit",
     "disk",
+    "encryption",
     "installer",
     "netconf",
     "node",

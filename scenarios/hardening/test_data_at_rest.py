@@ -1,0 +1,280 @@
+"""Data at rest: what a disk gives to who has it, and what opens it again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.faults.stick import CONTROLLER, Stick
+from harness.pytest_plugin.scenario import scenario
+from harness.qemu.arch import Arch
+from harness.target.node import Node
+from product.encryption import wish
+from product.encryption.luks import MAGIC
+from product.encryption.stick import LABEL
+from product.encryption.wish import Kind
+from product.image.build import DEFAULT_RECIPE, Builder
+from product.image.cache import Cache
+from product.image.flash import flash
+from product.image.seed import seed_image
+from product.image.tools import IMAGES, HostTools
+from scenarios.releases import Releases
+from scenarios.steps import Update, read_data, write_data
+
+if TYPE_CHECKING:
+    from conftest import Images
+
+# What the node writes to its data partition, and nobody shall find on the disk.
+PLANTED = "a-tenant-s-secret-4711"
+RECOVERY_KEY = r"recovery key of this node's data, shown this once: ([a-z-]{71})$"
+ASKED = r"data partition: type the recovery key"
+
+Flashed = Callable[..., Path]
+Serve = Callable[..., Update]
+
+
+@pytest.fixture(scope="session")
+def images(cache: Cache, host_tools: HostTools) -> Images:
+    """The image with the extension."""
+    from conftest import Images
+
+    return Images(cache, host_tools, recipe=IMAGES / "appliance-encryption.toml")
+
+
+@pytest.fixture
+def flashed(
+    images: Images, arch: Arch, cache: Cache, host_tools: HostTools, tmp_path: Path
+) -> Flashed:
+    """A disk image as ``flash --encrypt`` writes it, or with no wish."""
+
+    def make(kind: Kind | None, image: Path | None = None) -> Path:
+        target = tmp_path / f"flashed-{kind}.img"
+        files = {} if kind is None else {wish.NAME: wish.write(kind)}
+        with cache.scratch("flash") as work:
+            flash(image or images[arch.value].disk, target, host_tools, work, files=files)
+        return target
+
+    return make
+
+
+def _raw(node: Node, tools: HostTools, target: Path) -> Path:
+    """What somebody reads who takes the disk of a node that is off."""
+    disk = node.machine.storage.disk
+    argv = tools.argv("qemu-img", "convert", "-O", "raw", str(disk), str(target))
+    subprocess.run(argv, check=True)
+    return target
+
+
+def _holds(disk: Path, words: str) -> bool:
+    """Whether the raw disk holds the words anywhere."""
+    return subprocess.run(["grep", "-q", "-a", "-F", words, str(disk)], check=False).returncode == 0
+
+
+def _data_begins(disk: Path, node: Node) -> bytes:
+    start = int(node.succeed("cat /sys/class/block/vda4/start").text) * 512
+    with disk.open("rb") as stream:
+        stream.seek(start)
+        return stream.read(len(MAGIC))
+
+
+def _plant(node: Node) -> None:
+    write_data(node, PLANTED)
+    node.succeed("sync")
+
+
+def _early(node: Node) -> dict[str, str]:
+    lines = node.succeed("cat /run/kubesolo/early").text.splitlines()
+    return dict(line.partition("=")[::2] for line in lines)
+
+
+def _key_shown(node: Node, since: int = 0) -> str:
+    (key,) = node.wait_console(RECOVERY_KEY, since=since)
+    assert key is not None
+    return key
+
+
+@scenario(arch="x86_64", tpm=True)
+def test_a_disk_in_other_hands_gives_nothing(
+    machine_factory: Callable[..., Node],
+    flashed: Flashed,
+    host_tools: HostTools,
+    tmp_path: Path,
+) -> None:
+    """The TPM opens it at each boot; in another machine the recovery key alone does."""
+    node = machine_factory("node", image=flashed(Kind.TPM))
+    node.boot()
+    key = _key_shown(node)
+    assert node.status().problems == []
+    assert _early(node)["unlocked"] == "tpm"
+    assert node.succeed("awk '$2 == \"/mnt/data\" {print $1}' /proc/mounts").text.strip() == (
+        "/dev/mapper/kubesolo-data"
+    )
+    _plant(node)
+    # No log keeps what was shown on the console.
+    node.fail(["grep", "-r", key.partition("-")[0], "/var/log", "/run/kubesolo"])
+    start = node.succeed("cat /sys/class/block/vda4/start").text
+    since = node.journal.cursor
+    node.reboot()
+    node.wait_console("data partition: opened by the TPM", since=since)
+    node.wait_ready()
+    assert read_data(node) == PLANTED
+    said = node.succeed("kubesolo-data status").text
+    assert re.search(r"opened by: +tpm\nkeys: +tpm, recovery\nTPM: +present\n", said), said
+    node.machine.quit()
+    raw = _raw(node, host_tools, tmp_path / "stolen.img")
+    with raw.open("rb") as stream:
+        stream.seek(int(start) * 512)
+        assert stream.read(len(MAGIC)) == MAGIC
+    assert not _holds(raw, PLANTED), "the disk holds what the node wrote"
+
+    thief = machine_factory("thief", image=raw)
+    thief.power_on()
+    thief.wait_console("problem: data partition: the TPM does not open it: this TPM did not seal")
+    thief.wait_console(ASKED, since=0)
+    terminal = thief.expect(seconds=60, since=0)
+    terminal.expect(ASKED)
+    terminal.send("c" * 64 + "\r")
+    terminal.expect("that is not its recovery key")
+    terminal.send(key.replace("-", " ").upper() + "\r")
+    thief.wait_ready()
+    assert read_data(thief) == PLANTED
+    assert _early(thief)["unlocked"] == "recovery"
+    # From now on this machine opens it by itself, with the key that the owner types once more.
+    enrol = thief.run(["kubesolo-data", "enroll", "tpm"], stdin=f"{key}\n".encode(), seconds=120)
+    assert (enrol.exit, enrol.text) == (0, "enrolled: tpm\n"), enrol
+    since = thief.journal.cursor
+    thief.reboot()
+    thief.wait_console("data partition: opened by the TPM", since=since)
+    thief.wait_ready()
+    assert thief.status().problems == []
+    assert read_data(thief) == PLANTED
+
+
+@scenario(arch="x86_64", tpm=True)
+def test_a_disk_that_is_not_encrypted_gives_everything(
+    machine_factory: Callable[..., Node],
+    flashed: Flashed,
+    host_tools: HostTools,
+    tmp_path: Path,
+) -> None:
+    """The look at the disk finds what is there: without the wish nothing is encrypted."""
+    node = machine_factory("node", image=flashed(None))
+    node.boot()
+    assert "not encrypted" in node.succeed("kubesolo-data status").text
+    _plant(node)
+    node.machine.quit()
+    assert _holds(_raw(node, host_tools, tmp_path / "stolen.img"), PLANTED)
+
+
+@scenario(arch="x86_64", tpm=True)
+def test_an_update_and_a_rollback_keep_the_data(
+    machine_factory: Callable[..., Node],
+    flashed: Flashed,
+    releases: Releases,
+    webserver: Callable[[Path], object],
+) -> None:
+    """Another kernel, another root: PCR 7 has neither, so the TPM gives the key."""
+    from harness.faults.http import WebServer
+    from scenarios.steps import offer
+
+    node = machine_factory("node", image=flashed(Kind.TPM))
+    node.boot()
+    _key_shown(node)
+    _plant(node)
+    server = webserver(releases.good.repository)
+    assert isinstance(server, WebServer)
+    offer(node, releases.good, server)
+    ready = Update(node, releases.good, server).install()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    assert (_early(node)["unlocked"], read_data(node)) == ("tpm", PLANTED)
+    since = node.journal.cursor
+    node.machine.channel.start(["kubesolo-update", "rollback"], limit=None)
+    node.wait_console("data partition: opened by the TPM", since=since)
+    ready = node.wait_ready()
+    assert (ready.version, ready.slot) == ("0.1.0", "A")
+    assert (node.status().problems, read_data(node)) == ([], PLANTED)
+
+
+@scenario(arch="x86_64", tpm=True)
+def test_power_cuts_while_the_disk_is_encrypted(
+    machine_factory: Callable[..., Node], flashed: Flashed
+) -> None:
+    """Each next boot begins anew until the data is whole; a key that was cut off is made again."""
+    node = machine_factory("node", image=flashed(Kind.TPM))
+    for moment in (
+        r"kubesolo: first boot: making",
+        r"kubesolo: made the encrypted data file system",
+        r"kubesolo: data partition: opened by the TPM",
+    ):
+        since = node.journal.cursor if node.started else 0
+        node.power_on()
+        node.wait_console(moment, since=since)
+        node.power_cut()
+    since = node.journal.cursor
+    ready = node.boot()
+    assert ready.confirmed
+    status = node.status()
+    assert (status.problems, status.boot.data) == ([], "persistent")
+    assert "recovery" in node.succeed("kubesolo-data status").text
+
+
+@scenario(arch="x86_64", extra=CONTROLLER)
+def test_a_stick_with_the_key(
+    machine_factory: Callable[..., Node],
+    flashed: Flashed,
+    host_tools: HostTools,
+    tmp_path: Path,
+) -> None:
+    """It is there at the first boot, and comes late at the next one; then it may be pulled."""
+    node = machine_factory("node", image=flashed(Kind.USB))
+    image = seed_image(tmp_path / "key", {"README": b"keys"}, label=LABEL, tools=host_tools)
+    node.power_on()
+    stick = Stick(node.machine, image, writable=True)
+    stick.plug()
+    node.wait_ready()
+    _key_shown(node)
+    assert node.status().problems == []
+    assert _early(node)["unlocked"] == "usb"
+    _plant(node)
+    stick.pull()
+    assert read_data(node) == PLANTED
+    since = node.journal.cursor
+    node.reboot()
+    node.wait_console("stage 20-data", since=since)
+    stick.plug()
+    node.wait_console("data partition: opened by the key on the stick", since=since)
+    node.wait_ready()
+    assert read_data(node) == PLANTED
+
+
+@scenario(arch="x86_64")
+def test_an_image_without_the_extension_leaves_it_alone(
+    machine_factory: Callable[..., Node],
+    flashed: Flashed,
+    cache: Cache,
+    arch: Arch,
+    host_tools: HostTools,
+    tmp_path: Path,
+) -> None:
+    """It says so, runs from memory, and writes nothing over what it cannot open."""
+    plain = Builder(arch.value, cache=cache, tools=host_tools, recipe=DEFAULT_RECIPE)  # type: ignore[arg-type]
+    node = machine_factory("node", image=flashed(Kind.TPM, plain.image("0.1.0").disk))
+    node.boot()
+    problem = (
+        "data partition: it shall be encrypted, and this image has no extension 'encryption'; "
+        "running from memory, nothing will be kept"
+    )
+    assert problem in node.status().problems
+    # Somebody else has encrypted it meanwhile: its header stays as it is.
+    node.succeed("printf 'LUKS\\272\\276' | dd of=/dev/vda4 conv=notrunc && sync")
+    node.succeed("printf '\\000' | dd of=/dev/vda bs=1 seek=$((1024 + 3 * 128 + 55)) conv=notrunc")
+    shutil.rmtree(tmp_path / "nothing", ignore_errors=True)
+
+
+__all__ = ["Mapping"]
