@@ -79,7 +79,7 @@ class MachineSpec(BaseModel):
             raise ValueError(f"secure_boot needs UEFI: {self.firmware} firmware has no Secure Boot")
         if self.tpm and self.arch is not Arch.X86_64:
             raise ValueError(
-                f"{self.arch} machines have no TPM here: the guest's kernel has no driver for QEMU's"
+                f"{self.arch} machines have no TPM: Debian's kernel has no driver for QEMU's"
             )
         if self.watchdog and not self.watchdog_device.is_of(self.arch):
             raise ValueError(f"{self.arch} machines have no watchdog {self.watchdog_device}")
