@@ -18,8 +18,10 @@ _PULL_SECONDS = 30.0
 
 
 class Stick:
-    """A raw ``image``, which is never written unless it is ``writable``; ``rate`` limits its reading
-    to bytes a second."""
+    """A raw ``image``, which only a ``writable`` one changes.
+
+    ``rate`` limits its reading to bytes a second.
+    """
 
     _numbers = itertools.count(1)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from harness.faults.http import WebServer
 from harness.faults.stick import CONTROLLER, Stick
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
@@ -19,13 +19,12 @@ from product.encryption import wish
 from product.encryption.luks import MAGIC
 from product.encryption.stick import LABEL
 from product.encryption.wish import Kind
-from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.flash import flash
 from product.image.seed import seed_image
 from product.image.tools import IMAGES, HostTools
 from scenarios.releases import Releases
-from scenarios.steps import Update, read_data, write_data
+from scenarios.steps import Update, offer, read_data, write_data
 
 if TYPE_CHECKING:
     from conftest import Images
@@ -36,7 +35,6 @@ RECOVERY_KEY = r"recovery key of this node's data, shown this once: ([a-z-]{71})
 ASKED = r"data partition: type the recovery key"
 
 Flashed = Callable[..., Path]
-Serve = Callable[..., Update]
 
 
 @pytest.fixture(scope="session")
@@ -74,13 +72,6 @@ def _raw(node: Node, tools: HostTools, target: Path) -> Path:
 def _holds(disk: Path, words: str) -> bool:
     """Whether the raw disk holds the words anywhere."""
     return subprocess.run(["grep", "-q", "-a", "-F", words, str(disk)], check=False).returncode == 0
-
-
-def _data_begins(disk: Path, node: Node) -> bytes:
-    start = int(node.succeed("cat /sys/class/block/vda4/start").text) * 512
-    with disk.open("rb") as stream:
-        stream.seek(start)
-        return stream.read(len(MAGIC))
 
 
 def _plant(node: Node) -> None:
@@ -135,8 +126,9 @@ def test_a_disk_in_other_hands_gives_nothing(
 
     thief = machine_factory("thief", image=raw)
     thief.power_on()
-    thief.wait_console("problem: data partition: the TPM does not open it: this TPM did not seal")
-    thief.wait_console(ASKED, since=0)
+    thief.wait_console(
+        "problem: data partition: the TPM does not open it: this TPM did not seal", since=0
+    )
     terminal = thief.expect(seconds=60, since=0)
     terminal.expect(ASKED)
     terminal.send("c" * 64 + "\r")
@@ -177,18 +169,14 @@ def test_an_update_and_a_rollback_keep_the_data(
     machine_factory: Callable[..., Node],
     flashed: Flashed,
     releases: Releases,
-    webserver: Callable[[Path], object],
+    webserver: Callable[[Path], WebServer],
 ) -> None:
     """Another kernel, another root: PCR 7 has neither, so the TPM gives the key."""
-    from harness.faults.http import WebServer
-    from scenarios.steps import offer
-
     node = machine_factory("node", image=flashed(Kind.TPM))
     node.boot()
     _key_shown(node)
     _plant(node)
     server = webserver(releases.good.repository)
-    assert isinstance(server, WebServer)
     offer(node, releases.good, server)
     ready = Update(node, releases.good, server).install()
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
@@ -253,28 +241,73 @@ def test_a_stick_with_the_key(
     assert read_data(node) == PLANTED
 
 
-@scenario(arch="x86_64")
+@scenario(arch="x86_64", tpm=True)
 def test_an_image_without_the_extension_leaves_it_alone(
     machine_factory: Callable[..., Node],
     flashed: Flashed,
     cache: Cache,
-    arch: Arch,
     host_tools: HostTools,
-    tmp_path: Path,
+    releases_of: Callable[[Images], Releases],
+    webserver: Callable[[Path], WebServer],
 ) -> None:
-    """It says so, runs from memory, and writes nothing over what it cannot open."""
-    plain = Builder(arch.value, cache=cache, tools=host_tools, recipe=DEFAULT_RECIPE)  # type: ignore[arg-type]
-    node = machine_factory("node", image=flashed(Kind.TPM, plain.image("0.1.0").disk))
+    """It says so, runs from memory, fails its health check, and the slot before has the data."""
+    from conftest import Images
+
+    plain = Images(cache, host_tools)
+    node = machine_factory("node", image=flashed(Kind.TPM))
     node.boot()
-    problem = (
-        "data partition: it shall be encrypted, and this image has no extension 'encryption'; "
-        "running from memory, nothing will be kept"
+    _plant(node)
+    release = releases_of(plain).good
+    server = webserver(release.repository)
+    offer(node, release, server)
+    update = Update(node, release, server)
+    update.stage()
+    since = node.journal.cursor
+    with node.expect_boots(2) as boots:
+        node.reboot()
+        node.wait_console(
+            "problem: data partition: /dev/vda4 is encrypted, and this image has no extension "
+            "'encryption'; running from memory",
+            since=since,
+        )
+    assert boots.slots == ["B", "A"]
+    ready = node.wait_ready()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
+    assert (_early(node)["unlocked"], read_data(node)) == ("tpm", PLANTED)
+
+
+@scenario(arch="x86_64")
+def test_a_wish_that_the_image_cannot_fulfil(
+    machine_factory: Callable[..., Node], flashed: Flashed, cache: Cache, host_tools: HostTools
+) -> None:
+    """Nothing is kept that would lie on the disk in the clear."""
+    from conftest import Images
+
+    plain = Images(cache, host_tools)
+    node = machine_factory("node", image=flashed(Kind.TPM, plain["x86_64"].disk))
+    node.power_on()
+    node.wait_console(
+        "problem: data partition: it shall be encrypted, and this image has no extension "
+        "'encryption'; running from memory, nothing will be kept",
+        since=0,
     )
-    assert problem in node.status().problems
-    # Somebody else has encrypted it meanwhile: its header stays as it is.
-    node.succeed("printf 'LUKS\\272\\276' | dd of=/dev/vda4 conv=notrunc && sync")
-    node.succeed("printf '\\000' | dd of=/dev/vda bs=1 seek=$((1024 + 3 * 128 + 55)) conv=notrunc")
-    shutil.rmtree(tmp_path / "nothing", ignore_errors=True)
+    node.wait_ready()
+    assert node.status().boot.data == "volatile"
 
 
-__all__ = ["Mapping"]
+@scenario(arch="x86_64")
+def test_a_wish_for_a_tpm_that_is_not_there(
+    machine_factory: Callable[..., Node], flashed: Flashed
+) -> None:
+    """The same; the next boot of a machine that has one makes the data."""
+    node = machine_factory("node", image=flashed(Kind.TPM))
+    node.power_on()
+    node.wait_console(
+        "problem: data partition: it was not encrypted: this machine has no TPM 2.0", since=0
+    )
+    node.wait_ready()
+    assert node.status().boot.data == "volatile"
+    node.machine.quit()
+    node.machine.spec = node.machine.spec.model_copy(update={"tpm": True})
+    node.boot()
+    assert (node.status().boot.data, _early(node)["unlocked"]) == ("persistent", "tpm")
