@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -124,28 +125,31 @@ def test_a_disk_in_other_hands_gives_nothing(
         assert stream.read(len(MAGIC)) == MAGIC
     assert not _holds(raw, PLANTED), "the disk holds what the node wrote"
 
-    thief = machine_factory("thief", image=raw)
-    thief.power_on()
-    thief.wait_console(
-        "problem: data partition: the TPM does not open it: this TPM did not seal", since=0
+    # A TPM with another seed: to the disk that is another machine.
+    shutil.rmtree(node.machine.tpm_state)
+    since = node.journal.cursor
+    position = node.machine.console.position
+    node.power_on()
+    node.wait_console(
+        "problem: data partition: the TPM does not open it: this TPM did not seal", since=since
     )
-    terminal = thief.expect(seconds=60, since=0)
+    terminal = node.expect(seconds=60, since=position)
     terminal.expect(ASKED)
     terminal.send("c" * 64 + "\r")
     terminal.expect("that is not its recovery key")
     terminal.send(key.replace("-", " ").upper() + "\r")
-    thief.wait_ready()
-    assert read_data(thief) == PLANTED
-    assert _early(thief)["unlocked"] == "recovery"
+    node.wait_ready()
+    assert read_data(node) == PLANTED
+    assert _early(node)["unlocked"] == "recovery"
     # From now on this machine opens it by itself, with the key that the owner types once more.
-    enrol = thief.run(["kubesolo-data", "enroll", "tpm"], stdin=f"{key}\n".encode(), seconds=120)
+    enrol = node.run(["kubesolo-data", "enroll", "tpm"], stdin=f"{key}\n".encode(), seconds=120)
     assert (enrol.exit, enrol.text) == (0, "enrolled: tpm\n"), enrol
-    since = thief.journal.cursor
-    thief.reboot()
-    thief.wait_console("data partition: opened by the TPM", since=since)
-    thief.wait_ready()
-    assert thief.status().problems == []
-    assert read_data(thief) == PLANTED
+    since = node.journal.cursor
+    node.reboot()
+    node.wait_console("data partition: opened by the TPM", since=since)
+    node.wait_ready()
+    assert node.status().problems == []
+    assert read_data(node) == PLANTED
 
 
 @scenario(arch="x86_64", tpm=True)
