@@ -41,6 +41,7 @@ SHIPPED = (
     "channel",
     "cloudinit",
     "disk",
+    "encryption",
     "installer",
     "netconf",
     "node",

@@ -4,8 +4,12 @@
 # The console is the last of these; a person may be looking at another one. The kernel's log keeps what
 # is said; as a debug message (7) it comes to no console a second time.
 say() {
-    echo "kubesolo: $*" > /dev/console
+    show "$@"
     echo "<7>kubesolo: $*" > /dev/kmsg
+}
+# The same for what no log may keep.
+show() {
+    echo "kubesolo: $*" > /dev/console
     read -r consoles < /sys/class/tty/console/active
     case $consoles in
         *'tty0 '*) echo "kubesolo: $*" > /dev/tty0 ;;
@@ -68,7 +72,8 @@ find_watchdog() {
         break
     done
 }
-# Run a command that may rightly take longer than the watchdog waits, half an hour at most.
+# Run a command that may rightly take longer than the watchdog waits, half an hour at most. Who reads its
+# output is not held up by the last sleep.
 patiently() {
     (
         fed=0
@@ -82,7 +87,7 @@ patiently() {
                 dmesg -n 4
             fi
         done
-    ) &
+    ) > /dev/null &
     feeder=$!
     "$@"
     set -- $?
