@@ -31,7 +31,7 @@ SHELL_SCRIPTS = (
     "images/overlay/usr/bin/kubeconfig",
     "images/overlay/usr/lib/kubesolo/lib.sh", "images/overlay/usr/lib/kubesolo/name-servers",
     "images/overlay/usr/lib/kubesolo/time-servers", "images/**/usr/lib/kubesolo/stages/*",
-    "images/overlay/usr/lib/kubesolo/log-service", "images/overlay/usr/lib/kubesolo/confined",
+    "images/overlay/usr/lib/kubesolo/log-service", "images/overlay/usr/lib/kubesolo/confine*",
     "images/overlay/usr/lib/kubesolo/prune-*", "images/overlay/usr/lib/kubesolo/refused-modules",
     "images/**/usr/lib/kubesolo/services/*/run", "images/**/usr/lib/kubesolo/services/*/finish",
     "images/oci/agent/*",

@@ -112,10 +112,12 @@ def test_pods_ask_the_cluster_dns(world: NodeWorld) -> None:
     assert f"bind {address}\n" in corefile
     assert f"kubernetes {kubelet['clusterDomain']} {pki.SERVICE_RANGE} {POD_RANGE} " in corefile
     assert f"allow net {POD_RANGE} {address}/32\n" in corefile
+    script = (IMAGES / "payload/upstream/usr/lib/kubesolo/services/cluster-dns/run").read_text()
     made = Path(world.paths.config, "dns.kubeconfig").relative_to(world.root)
-    assert f"kubeconfig /{made}\n" in corefile
-    script = IMAGES / "payload/upstream/usr/lib/kubesolo/services/cluster-dns/run"
-    assert f"ip addr replace {address}/32 dev lo" in script.read_text()
+    assert f"cp /{made} $folder/kubeconfig)" in script
+    assert "folder=/run/kubesolo/cluster-dns\n" in script
+    assert "kubeconfig /run/kubesolo/cluster-dns/kubeconfig\n" in corefile
+    assert f"ip addr replace {address}/32 dev lo" in script
 
 
 def test_the_dns_may_see_what_it_answers_with_and_nothing_else(world: NodeWorld) -> None:
