@@ -80,7 +80,7 @@ def test_every_part_of_the_images_compiles(tmp_path: Path, host_tools: HostTools
             named |= {
                 words[place + 1]
                 for place, word in enumerate(words)
-                if word == "/usr/lib/kubesolo/confined"
+                if word in ("/usr/lib/kubesolo/confined", "--profile")
             }
     apparmor.compile_profiles(root, host_tools)
     assert set(os.listdir(root / apparmor.TEXTS)) - {"parts", apparmor.CONTAINERS} == named
