@@ -12,6 +12,7 @@ from scenarios.hardening.listening import Socket, look
 from scenarios.kubernetes import Cluster
 
 PLAN = "/run/kubesolo/kubernetes/plan"
+READY = "/run/kubesolo/kubernetes/ready"
 PROXY = "/run/kubesolo/kubernetes/proxy.json"
 DATASTORE = "/var/lib/kubesolo/kubernetes/etcd"
 SECRET = "cis-secret"
@@ -34,11 +35,12 @@ for address in sys.argv[1:]:
     except urllib.error.HTTPError as error:
         print(error.code)
 """
-# Whether the process that runs was started after the plan was written.
+# Which process runs, and whether the node was Ready after the plan was written: a start writes it
+# before, so the process goes by this one.
 RUNS_BY_PLAN = f"""
 pid=$(cat /run/service/kubernetes/supervise/pid)
 tr '\\0' ' ' < /proc/$pid/cmdline
-[ {PLAN} -ot /proc/$pid ] && echo new
+if [ {PLAN} -ot {READY} ]; then echo new; else echo old; fi
 """
 # What the datastore holds for one Secret, by the first letters of its value.
 STORED = r"""

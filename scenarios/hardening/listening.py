@@ -14,6 +14,8 @@ HEADING = "### What listens"
 # Words of the document's column `address`.
 EVERY, LOOPBACK, NODE = "every address", "loopback", "the node's address"
 ANY_PORT = "any"
+# What the kernel keeps of a program's name: TASK_COMM_LEN without its zero.
+COMM = 15
 
 # One line for each socket of the host's network that waits for others: protocol, address, port and
 # the program that has it.
@@ -77,7 +79,7 @@ def look(node: Node) -> list[Socket]:
 
 def fits(row: Socket, found: Socket, own: str) -> bool:
     """Whether the socket is the one that the row tells of; ``own`` is the node's address."""
-    if (row.protocol, row.program) != (found.protocol, found.program):
+    if (row.protocol, row.program[:COMM]) != (found.protocol, found.program[:COMM]):
         return False
     if row.port not in (ANY_PORT, found.port):
         return False

@@ -67,6 +67,14 @@ def mount_faults(mounts: str, where: frozenset[str]) -> list[str]:
     return faults + [f"no mount fits {row.point}" for row in missing]
 
 
+def apparmor(node: Node, *words: str) -> list[str]:
+    """What AppArmor said so far that has all the words: auditd keeps it, and the kernel's log has
+    what came while auditd did not run."""
+    logs = "{ dmesg; cat /var/log/audit/audit.log* 2> /dev/null; }"
+    lines = node.succeed(f"{logs} | grep -F 'apparmor=\"' || true").text.splitlines()
+    return [line for line in lines if all(word in line for word in words)]
+
+
 @set_up
 def restart_with(node: Node, *lines: str) -> None:
     """Reboot with these lines of security.conf."""
