@@ -12,6 +12,8 @@ from scenarios.set_up import set_up
 
 SECURITY_CONF = "/etc/kubesolo/security.conf"
 REFUSED = "/run/kubesolo/modules-refused"
+# What an administrator labels a namespace with whose pods need the host.
+ANY_POD = "pod-security.kubernetes.io/enforce=privileged"
 # An account without rights that every node has.
 STRANGER = "chpst -u _metrics"
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/security.md"

@@ -13,6 +13,7 @@ from harness.errors import CommandError
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
 from scenarios.hardening.listening import DOCUMENT, compare, documented, look
+from scenarios.hardening.node import ANY_POD
 from scenarios.k8s.conftest import images, kubectl_program  # noqa: F401
 from scenarios.kubectl import API_SERVER
 from scenarios.kubernetes import JUDGED, MACHINE, Cluster, begin
@@ -171,8 +172,7 @@ def test_pods_that_reach_for_the_host_are_refused(node: Node) -> None:
     assert 'would violate PodSecurity "restricted:latest"' in taken.stderr.decode()
     # An administrator says what a namespace may hold.
     cluster.kubectl("create", "namespace", "host")
-    level = "pod-security.kubernetes.io/enforce=privileged"
-    cluster.kubectl("label", "namespace", "host", level)
+    cluster.kubectl("label", "namespace", "host", ANY_POD)
     cluster.kubectl(*TRY, stdin=pod("host", **ASKING_TOO_MUCH["privileged"]))
     tell(node, pod_security="privileged")
     cluster.kubectl(*TRY, stdin=pod("default", **ASKING_TOO_MUCH["privileged"]))

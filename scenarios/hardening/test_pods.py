@@ -6,7 +6,7 @@ import pytest
 
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
-from scenarios.hardening.node import EVERYWHERE, mount_faults, refused, wait_locked
+from scenarios.hardening.node import ANY_POD, EVERYWHERE, mount_faults, refused, wait_locked
 from scenarios.k8s.conftest import images, kubectl_program, releases
 from scenarios.kubernetes import MACHINE, Cluster, begin
 
@@ -88,6 +88,7 @@ def test_pods_run_as_ever_and_none_loads_a_module(node: Node) -> None:
     wait_locked(node)
     faults = mount_faults(node.get("/proc/self/mounts").decode(), EVERYWHERE | {"Kubernetes"})
     assert faults == []
+    cluster.kubectl("label", "--overwrite", "namespace", "default", ANY_POD)
     _network(cluster)
     for name, host_users in (("volumes", "true"), ("own-users", "false")):
         text = VOLUMES.format(name=name, host_users=host_users)
