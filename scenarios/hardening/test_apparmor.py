@@ -66,7 +66,7 @@ def _as(profile: str, code: str) -> str:
     return TAKEN_OVER.format(profile, code)
 
 
-@scenario(tier="core")
+@scenario(tier="core", core_arch="x86_64")
 def test_each_service_is_in_its_profile(node: Node) -> None:
     node.at(State.READY)
     # Whose key may log in: without one there is no server.

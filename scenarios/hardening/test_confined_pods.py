@@ -60,7 +60,7 @@ def _refused(cluster: Cluster, pod: str, script: str, why: str) -> None:
         _in(cluster, pod, script)
 
 
-@scenario(tier="core", core_arch="x86_64")
+@scenario()
 def test_pods_are_confined_and_may_ask_for_less(node: Node) -> None:
     cluster = begin(node)
     # The profile is loaded as it would be at a boot.

@@ -12,7 +12,7 @@ from scenarios.steps import Update, failed_for, on_slot, read_data, write_data
 Begin = Callable[..., Update]
 
 
-@scenario(tier="core", core_arch="aarch64")
+@scenario()
 def test_a_confirmed_slot_that_rots_yields_to_the_other(
     node: Node, releases: Releases, begin_after: Begin
 ) -> None:
