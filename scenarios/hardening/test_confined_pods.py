@@ -86,8 +86,8 @@ def test_pods_are_confined_and_may_ask_for_less(node: Node) -> None:
         "plain": "2", "breaks-out": "2", "unfiltered": "0", "privileged": "0", "own-profile": "2"
     }  # fmt: skip
 
-    # A system call that needs no right and that the filter does not let through, and the same without
-    # it: addresses that are not random.
+    # A system call that needs no right and that the filter does not let through (addresses that are
+    # not random), and the same without it.
     personality = "busybox linux64 -R true"
     _refused(cluster, "plain", personality, "Operation not permitted")
     _in(cluster, "unfiltered", personality)
