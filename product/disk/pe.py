@@ -77,9 +77,18 @@ def signatures(content: bytes) -> list[bytes]:
         if not _HEADER_BYTES < length <= end - at:
             raise PeError("a signature is longer than their table")
         if kind == _PKCS7:
-            found.append(content[at + _HEADER_BYTES : at + length])
+            found.append(_der(content[at + _HEADER_BYTES : at + length]))
         at += -(-length // 8) * 8
     return found
+
+
+def _der(padded: bytes) -> bytes:
+    """A message of DER without the zeros that fill up its place. Raises PeError."""
+    if len(padded) < 4 or padded[0] != 0x30:
+        raise PeError("a signature is no message")
+    count = padded[1] & 0x7F if padded[1] & 0x80 else 0
+    length = int.from_bytes(padded[2 : 2 + count], "big") if count else padded[1]
+    return padded[: 2 + count + length]
 
 
 def is_signed(content: bytes) -> bool:

@@ -1,0 +1,1 @@
+"""An attacker on the node, the network or the disk."""
