@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.secure_boot.keys import Signing
-from product.image.tools import HostTools
+from product.image.tools import IMAGES, HostTools
 
 pytest_plugins = ["harness.pytest_plugin", "product.agent.tests.fixtures"]
 
@@ -29,6 +29,12 @@ def cache() -> Cache:
 def host_tools(cache: Cache, builds_shown: None) -> HostTools:
     """The locked host programs."""
     return HostTools.prepare(cache)
+
+
+@pytest.fixture(scope="session")
+def tpm_tools(cache: Cache) -> Callable[[], HostTools]:
+    """The locked software TPM, fetched when a machine has one."""
+    return lambda: HostTools.prepare(cache, IMAGES / "hardening-tools.toml")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

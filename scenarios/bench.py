@@ -33,7 +33,7 @@ from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
-from scenarios import bench_deltas, bench_kubernetes, bench_media, bench_registry
+from scenarios import bench_deltas, bench_hardening, bench_kubernetes, bench_media, bench_registry
 from scenarios.command_line import guarded
 from scenarios.fleet.simulation import Step, simulate
 from scenarios.kubectl import RECIPE
@@ -108,6 +108,7 @@ class Part(StrEnum):
     REGISTRY = "registry"
     MEDIA = "media"
     MEDIA_BOOT = "media-boot"
+    HARDENING = "hardening"
 
 
 # The parts for which no machine starts.
@@ -344,6 +345,12 @@ def run(arch: Arch, parts: list[Part], selection: str) -> None:
         Part.REGISTRY: lambda: bench_registry.measure(bench.builder, cache, figures),
         Part.MEDIA: lambda: bench_media.measure(bench.builder, cache, figures),
         Part.MEDIA_BOOT: lambda: bench_media.boots(bench, folder, figures),
+        Part.HARDENING: lambda: bench_hardening.measure(
+            lambda: bench,
+            lambda: Bench.prepare(Builder(arch, cache=cache, tools=tools, recipe=RECIPE)),
+            folder,
+            figures,
+        ),
     }
 
     machines = not parts or bool({*parts} - _WITHOUT_MACHINE)

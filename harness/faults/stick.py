@@ -18,14 +18,20 @@ _PULL_SECONDS = 30.0
 
 
 class Stick:
-    """A raw ``image``, which is never written; ``rate`` limits its reading to bytes a second."""
+    """A raw ``image``, which only a ``writable`` one changes.
+
+    ``rate`` limits its reading to bytes a second.
+    """
 
     _numbers = itertools.count(1)
 
-    def __init__(self, machine: Machine, image: Path, *, rate: int | None = None) -> None:
+    def __init__(
+        self, machine: Machine, image: Path, *, rate: int | None = None, writable: bool = False
+    ) -> None:
         self._machine = machine
         self._image = image
         self._rate = rate
+        self._read_only = not writable
         self._name = ""
 
     def plug(self) -> None:
@@ -34,8 +40,8 @@ class Stick:
         number = next(self._numbers)
         node = f"stick{number}-data"
         machine = self._machine
-        file = {"driver": "file", "filename": str(self._image), "read-only": True}
-        disk = {"driver": "raw", "read-only": True, "file": file}
+        file = {"driver": "file", "filename": str(self._image), "read-only": self._read_only}
+        disk = {"driver": "raw", "read-only": self._read_only, "file": file}
         if self._rate is None:
             machine.qmp("blockdev-add", **{"node-name": node, **disk})
         else:
@@ -44,7 +50,7 @@ class Stick:
             machine.qmp("object-add", **{"qom-type": "throttle-group", "id": group,
                                          "limits": limits})  # fmt: skip
             machine.qmp("blockdev-add", **{"node-name": node, "driver": "throttle",
-                                           "throttle-group": group, "read-only": True,
+                                           "throttle-group": group, "read-only": self._read_only,
                                            "file": disk})  # fmt: skip
         self._name = f"stick{number}"
         machine.qmp(

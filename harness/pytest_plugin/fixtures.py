@@ -76,12 +76,22 @@ def states(harness_cache: Path) -> States:
 
 
 @pytest.fixture(scope="session")
+def tpm_tools() -> Callable[[], HostTools] | None:
+    """Prepares the programs of a software TPM, for machines that have one."""
+    return None
+
+
+@pytest.fixture(scope="session")
 def machine_host(
-    arch: Arch, images: Mapping[str, ImageUnderTest], host_tools: HostTools, harness_cache: Path
+    arch: Arch,
+    images: Mapping[str, ImageUnderTest],
+    host_tools: HostTools,
+    harness_cache: Path,
+    tpm_tools: Callable[[], HostTools] | None,
 ) -> Host:
     """Programs, accelerator and speed for ``arch``."""
     found = accel.probe(host_tools, images[arch].kernel, arch, harness_cache)
-    return Host(host_tools, found.name, found.scale, harness_cache / "runs")
+    return Host(host_tools, found.name, found.scale, harness_cache / "runs", tpm_tools)
 
 
 def reproduce(identity: str, arch: Arch) -> str:

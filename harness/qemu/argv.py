@@ -17,15 +17,17 @@ _ISO_OFFSET, _ISO_MAGIC = 0x8001, b"CD001"
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Descriptors of QEMU's ends of its three connected sockets."""
+    """Descriptors of QEMU's ends of its connected sockets; ``tpm`` leads to a software TPM."""
 
     qmp: int
     console: int
     channel: int
+    tpm: int | None = None
 
-    def all(self) -> tuple[int, int, int]:
+    def all(self) -> tuple[int, ...]:
         """In a fixed order."""
-        return (self.qmp, self.console, self.channel)
+        three = (self.qmp, self.console, self.channel)
+        return three if self.tpm is None else (*three, self.tpm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,9 @@ def build(
             arguments += ["-device", device]
     if arch.has_generation_id:
         arguments += ["-device", "vmgenid,guid=auto"]
+    if streams.tpm is not None:
+        arguments += ["-chardev", f"socket,id=tpm,fd={streams.tpm}"]
+        arguments += ["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]
     if spec.watchdog:
         arguments += [*spec.watchdog_device.arguments, "-action", "watchdog=reset"]
     for text in spec.smbios:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,13 +44,15 @@ class Host:
     """What all machines of a run share: programs, accelerator, and how slow it is.
 
     ``scale`` multiplies every deadline; 1.0 is the machine that the figures were chosen on.
-    ``runs`` is where run directories are made; a disk's overlay needs room there.
+    ``runs`` is where run directories are made; a disk's overlay needs room there. ``tpm_tools``
+    prepares the programs of a software TPM, for the machines that have one.
     """
 
     tools: HostTools
     accelerator: str
     scale: float
     runs: Path
+    tpm_tools: Callable[[], HostTools] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,10 @@ class Machine:
         deadline = self.deadline(_START)
         ours, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
         self._sockets = list(ours)
-        numbers = Streams(*(end.fileno() for end in theirs))
+        # Both ends of this one are for programs.
+        tpm = socket.socketpair() if booting.tpm else ()
+        descriptors = [end.fileno() for end in (*theirs, *tpm[:1])]
+        numbers = Streams(*descriptors)
         command = argv.build(
             booting,
             self.host.tools,
@@ -140,12 +146,13 @@ class Machine:
         ended = [threading.Event(), threading.Event()]
         self._ended = ended
         try:
-            self.process.start(command, numbers.all(), deadline, nice=self.spec.nice)
+            beside = (self._tpm(tpm[1].fileno()), [tpm[1].fileno()]) if tpm else None
+            self.process.start(command, numbers.all(), deadline, nice=self.spec.nice, beside=beside)
         except BaseException:
             self._ended = []
             raise
         finally:
-            for end in theirs:
+            for end in (*theirs, *tpm):
                 end.close()
         qmp_socket, console, stream = self._sockets
         self._channel = Channel(stream, self.journal)
@@ -169,6 +176,21 @@ class Machine:
             raise LaunchError(
                 f"QEMU did not start: {words}", hint=f"its command was: {shlex.join(command)}"
             ) from error
+
+    @property
+    def tpm_state(self) -> Path:
+        """The folder of its TPM's seeds and counters; without them it is another TPM."""
+        return self.process.directory / "tpm"
+
+    def _tpm(self, control: int) -> list[str]:
+        """The command of a software TPM that QEMU reaches over ``control``. Raises LaunchError."""
+        if self.host.tpm_tools is None:
+            raise LaunchError("there is no software TPM for this machine")
+        self.tpm_state.mkdir(exist_ok=True)
+        return self.host.tpm_tools().argv(
+            "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.tpm_state}",
+            "--ctrl", f"type=unixio,clientfd={control}",
+        )  # fmt: skip
 
     def _feed_console(self, data: bytes) -> None:
         self.console.feed(data)

@@ -80,22 +80,32 @@ class Process:
         return self._pid
 
     def start(
-        self, argv: Sequence[str], descriptors: Sequence[int], deadline: Deadline, *, nice: int = 0
+        self,
+        argv: Sequence[str],
+        descriptors: Sequence[int],
+        deadline: Deadline,
+        *,
+        nice: int = 0,
+        beside: tuple[Sequence[str], Sequence[int]] | None = None,
     ) -> int:
         """Run ``argv`` with ``descriptors`` open at their own numbers; returns its process id.
 
-        ``nice`` is 0 to 19: how far it gives way to other processes. The caller closes its copies
-        of the descriptors afterwards. Raises LaunchError.
+        ``nice`` is 0 to 19: how far it gives way to other processes. ``beside`` is a program that
+        it needs, with descriptors of that one's own: it runs for as long. The caller closes its
+        copies of the descriptors afterwards. Raises LaunchError.
         """
         with self._condition:
             self._answer = None
-        request = {
+        numbers = [*descriptors, *(beside[1] if beside else ())]
+        request: dict[str, object] = {
             "start": list(argv),
-            "fds": list(descriptors),
+            "fds": numbers,
             "log": str(self.log_path),
             "nice": nice,
         }
-        socket.send_fds(self._control, [json.dumps(request).encode()], list(descriptors))
+        if beside:
+            request["beside"] = {"argv": list(beside[0]), "fds": list(beside[1])}
+        socket.send_fds(self._control, [json.dumps(request).encode()], numbers)
         with self._condition:
             if not self._condition.wait_for(lambda: self._answer is not None, deadline.remaining):
                 raise LaunchError(f"the supervisor did not answer for {deadline.seconds:.0f} s")

@@ -35,7 +35,8 @@ class MachineSpec(BaseModel):
     every write of the disk is kept in order, for ``harness.crash``. ``seed`` is a second disk on
     ``seed_bus``; the machine has its own copy, read-only where it is an ISO image. ``cdrom`` is an
     ISO image on ``cdrom_bus``, which is tried after the disk; with it and without ``image`` the
-    disk is blank. ``extra`` goes onto QEMU's command line as is.
+    disk is blank. With ``tpm`` it has a TPM 2.0 of its own, which keeps its state for as long as
+    the machine is there. ``extra`` goes onto QEMU's command line as is.
 
     A ``board`` starts ``kernel``, its boot loader, with ``device_tree``, as its firmware would; it
     has an SD card, no SMBIOS and no watchdog, and its network is on USB.
@@ -69,6 +70,7 @@ class MachineSpec(BaseModel):
     seed_bus: SeedBus = SeedBus.VIRTIO
     cdrom: Path | None = None
     cdrom_bus: MediumBus = MediumBus.CD
+    tpm: bool = False
     extra: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -79,6 +81,10 @@ class MachineSpec(BaseModel):
             raise ValueError(f"secure_boot needs UEFI: {self.firmware} firmware has no Secure Boot")
         if self.variables is not None and self.firmware is not Firmware.UEFI:
             raise ValueError(f"variables are UEFI's: {self.firmware} firmware has none")
+        if self.tpm and self.arch is not Arch.X86_64:
+            raise ValueError(
+                f"{self.arch} machines have no TPM: Debian's kernel has no driver for QEMU's"
+            )
         if self.watchdog and not self.watchdog_device.is_of(self.arch):
             raise ValueError(f"{self.arch} machines have no watchdog {self.watchdog_device}")
         if self.disk_bus is DiskBus.SD and self.disk_size_mib.bit_count() != 1:
@@ -104,7 +110,7 @@ class MachineSpec(BaseModel):
         wanted: dict[str, object] = {
             "arch": board.arch, "memory_mib": board.memory_mib, "cpus": board.cores,
             "disk_bus": DiskBus.SD, "watchdog": False, "seed": None, "initrd": None, "append": "",
-            "secure_boot": False, "log_writes": False,
+            "secure_boot": False, "log_writes": False, "tpm": False,
         }  # fmt: skip
         for name, value in wanted.items():
             if (given := getattr(self, name)) != value:

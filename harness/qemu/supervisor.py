@@ -7,6 +7,8 @@ itself asks the kernel for SIGKILL should this process die first.
 
 Requests (JSON, one a packet): ``{"start": [argv...], "log": PATH}`` with QEMU's descriptors
 attached, each kept at its number in ``"fds"``, and ``"nice"``, how far QEMU gives way to others;
+with ``"beside"``, the same for a program that QEMU needs: it is started first, is of QEMU's group,
+and ends with it;
 ``{"kill": true}``. Notices: ``{"started": pid}``,
 ``{"refused": reason}``, ``{"exited": status, "cpu": seconds}`` with a negative status for a signal
 and the processors' time that QEMU took.
@@ -41,6 +43,7 @@ class Supervisor:
         self._poll.register(control.fileno(), select.POLLIN)
         self._pid = 0
         self._process = -1
+        self._beside = 0
 
     def run(self) -> None:
         """Serve until the runner is gone; then leave nothing behind."""
@@ -78,31 +81,24 @@ class Supervisor:
         argv = request["start"]
         numbers = request["fds"]
         nice = request["nice"]
+        beside = request.get("beside")
+        log = str(request["log"])
         assert isinstance(argv, list)  # the runner's own packet
         assert isinstance(numbers, list)
         assert isinstance(nice, int)
-        failure_read, failure_write = os.pipe()
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                _give_way(nice)
-                self._become(
-                    argv,
-                    dict(zip(numbers, descriptors, strict=True)),
-                    str(request["log"]),
-                    parent,
-                    failure_write,
-                )
-            finally:
-                os._exit(127)
-        os.close(failure_write)
+        given = dict(zip(numbers, descriptors, strict=True))
+        others: dict[int, int] = {}
+        failure = b""
+        if isinstance(beside, dict):
+            others = {number: given.pop(number) for number in beside["fds"]}
+            self._beside, failure = self._launch(beside["argv"], others, log, nice, 0)
+        pid = 0
+        if not failure:
+            pid, failure = self._launch(argv, given, log, nice, self._beside)
         for descriptor in descriptors:
             os.close(descriptor)
-        with os.fdopen(failure_read, "rb") as stream:
-            failure = stream.read()
         if failure:
-            os.waitpid(pid, 0)
+            self._end_beside()
             self._tell({"refused": failure.decode("utf-8", "replace")})
             return
         self._pid = pid
@@ -110,12 +106,39 @@ class Supervisor:
         self._poll.register(self._process, select.POLLIN)
         self._tell({"started": pid})
 
+    def _launch(
+        self, argv: list[str], descriptors: dict[int, int], log: str, nice: int, group: int
+    ) -> tuple[int, bytes]:
+        """Start a program in ``group``, or in one of its own: its process id, or why it did not."""
+        failure_read, failure_write = os.pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _give_way(nice)
+                self._become(argv, descriptors, log, parent, failure_write, group)
+            finally:
+                os._exit(127)
+        os.close(failure_write)
+        with os.fdopen(failure_read, "rb") as stream:
+            failure = stream.read()
+        if failure:
+            os.waitpid(pid, 0)
+            return 0, failure
+        return pid, b""
+
     def _become(
-        self, argv: list[str], descriptors: dict[int, int], log: str, parent: int, failure: int
+        self,
+        argv: list[str],
+        descriptors: dict[int, int],
+        log: str,
+        parent: int,
+        failure: int,
+        group: int,
     ) -> None:
         """In the child: turn into QEMU. The pipe ``failure`` closes with a successful exec."""
         try:
-            os.setpgid(0, 0)
+            os.setpgid(0, group)
             self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != parent:  # It died before the kernel knew whom to watch.
                 os._exit(127)
@@ -140,7 +163,14 @@ class Supervisor:
     def _kill(self) -> None:
         if self._pid:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
+                os.killpg(self._beside or self._pid, signal.SIGKILL)
+
+    def _end_beside(self) -> None:
+        if self._beside:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._beside, signal.SIGKILL)
+            os.waitpid(self._beside, 0)
+            self._beside = 0
 
     def _reap(self, tell: bool) -> None:
         if not self._pid:
@@ -149,6 +179,7 @@ class Supervisor:
         # cannot be anybody else's.
         self._kill()
         _, status, usage = os.wait4(self._pid, 0)
+        self._end_beside()
         self._poll.unregister(self._process)
         os.close(self._process)
         self._pid = 0

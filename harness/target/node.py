@@ -116,6 +116,11 @@ class Node:
                 f"a {self.spec.board} cannot be forked from a snapshot", hint="boot it"
             )
 
+        if self.spec.tpm:
+            raise StateError(
+                "a machine with a TPM cannot be forked: each has a TPM of its own", hint="boot it"
+            )
+
         def make() -> tuple[Machine, dict[str, str]]:
             maker = Node(
                 self.spec,

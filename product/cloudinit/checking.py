@@ -68,6 +68,17 @@ def flag(value: object) -> bool:
 Flag = Annotated[bool, BeforeValidator(flag)]
 
 
+def one_of(*words: str) -> BeforeValidator:
+    """What makes a ``str`` of a model one of some words."""
+
+    def check(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"needs {' or '.join(words)}, found {shown(value)}")
+        return str(value)
+
+    return BeforeValidator(check)
+
+
 def whole(text: object, low: int, high: int) -> int:
     """A whole number as people write it, within bounds. Raises ValueError."""
     if not isinstance(text, str) or not (text.isascii() and text.isdigit()):

@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="print one JSON object")
     show.add_argument("--root", default="", help=argparse.SUPPRESS)
     show.set_defaults(run=_show)
+
+    password = commands.add_parser(
+        "boot-password", help="make the hash of a password for the boot menu", allow_abbrev=False,
+        description="Ask for a password twice, or read a line from a pipe, and print its hash for "
+        "security.boot_password of user-data.",
+    )  # fmt: skip
+    password.set_defaults(run=_boot_password)
     return parser
 
 
@@ -295,6 +302,13 @@ def _show(options: argparse.Namespace) -> int:
 
     records = read_records(options.root)
     print(json.dumps(records, indent=2) if options.json else describe(records))
+    return 0
+
+
+def _boot_password(options: argparse.Namespace) -> int:
+    from product.cloudinit.boot_password import ask, hashed
+
+    print(hashed(ask(sys.stdin)))
     return 0
 
 

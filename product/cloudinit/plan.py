@@ -11,6 +11,7 @@ from product.cloudinit.appliers import (
     kubernetes,
     message,
     network,
+    security,
     ssh,
     time,
     updates,
@@ -58,6 +59,7 @@ def plan_user_data(
     parts += [
         kubernetes.plan(config.kubesolo, payload_settings),
         updates.plan(config.updates),
+        security.plan(config.security),
         time.plan(config.timezone, config.ntp),
         authorities.plan(config.authorities),
         ssh.plan(config.ssh_authorized_keys),

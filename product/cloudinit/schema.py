@@ -7,11 +7,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_validator
 
-from product.cloudinit.checking import Flag, Model, guess, shown
+from product.cloudinit.checking import Flag, Model, guess, one_of, shown
 from product.cloudinit.errors import Faults
 from product.cloudinit.hosts import HostName, host_and_port, require_text
 from product.cloudinit.network import Network
 from product.cloudinit.pem import certificates
+from product.cloudinit.security import Security
 from product.cloudinit.settings import Setting, read_settings
 from product.cloudinit.ssh_keys import authorized_key
 from product.cloudinit.updates import Updates
@@ -87,15 +88,6 @@ class CaCerts(Model):
     remove_defaults_hyphen: _Removal | None = Field(default=None, alias="remove-defaults")
 
 
-def _one_of(*words: str) -> BeforeValidator:
-    def check(value: object) -> str:
-        if value not in words:
-            raise ValueError(f"needs {' or '.join(words)}, found {shown(value)}")
-        return str(value)
-
-    return BeforeValidator(check)
-
-
 def _disk_path(value: object) -> str:
     text = require_text(value)
     if not text.startswith("/dev/"):
@@ -122,7 +114,7 @@ class InstallDisk(Model):
     path: Annotated[str, BeforeValidator(_disk_path)] | None = None
     wwn: Annotated[str, BeforeValidator(require_text)] | None = None
     min_size: Annotated[int, BeforeValidator(_bytes)] | None = None
-    pick: Annotated[str, _one_of("smallest", "largest")] | None = None
+    pick: Annotated[str, one_of("smallest", "largest")] | None = None
 
 
 class Install(Model):
@@ -130,7 +122,7 @@ class Install(Model):
 
     disk: InstallDisk | None = None
     wipe: Flag | None = None
-    then: Annotated[str, _one_of("reboot", "poweroff")] | None = None
+    then: Annotated[str, one_of("reboot", "poweroff")] | None = None
 
 
 def _clashes(entries: tuple[WriteFile, ...]) -> list[tuple[tuple[str | int, ...], str]]:
@@ -167,6 +159,7 @@ class CloudConfig(Model):
     network: InstanceOf[Network] | None = None
     kubesolo: Annotated[dict[str, Setting], BeforeValidator(read_settings)] | None = None
     updates: Updates | None = None
+    security: Security | None = None
     timezone: Annotated[str, BeforeValidator(_zone)] | None = None
     ntp: Ntp | None = None
     ca_certs: CaCerts | None = None

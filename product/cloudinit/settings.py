@@ -6,6 +6,7 @@ has are named after those of KubeSolo's file: ``node-name``, ``pki-ca-cert``, ``
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -118,6 +119,26 @@ def _directory(value: object) -> str:
     return text
 
 
+def _access(value: object) -> list[str]:
+    """``all``, ``node``, or addresses and networks: a list, or text with commas."""
+    found = _entries(value)
+    if found in (["all"], ["node"]):
+        return found
+    if not found:
+        raise ValueError("needs all, node, or a list of addresses and networks")
+    return [_network(entry) for entry in found]
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text)) if "/" in text else str(address(text))
+    except ValueError as error:
+        raise ValueError(
+            f"{shown(text)} is neither all, node, an address nor a network such as 10.0.0.0/8"
+            f" ({error})"
+        ) from None
+
+
 def _cpus(value: object) -> str:
     text = _text(value)
     if not _CPUS.fullmatch(text):
@@ -162,7 +183,7 @@ def _mode(value: object) -> str:
 
 
 class Kind(NamedTuple):
-    """A setting: its place in KubeSolo's own file, and how its value is read."""
+    """A setting: its place in KubeSolo's own file, empty where it has none; how it is read."""
 
     place: str
     check: Callable[[object], Setting]
@@ -197,6 +218,11 @@ SETTINGS: Mapping[str, Kind] = {
     "metrics-bind-address": Kind("metrics.bindAddress", _listen),
     "pki-ca-cert": Kind("pki.caCert", _directory),
     "pki-ca-key": Kind("pki.caKey", _directory),
+    # Of the project's own Kubernetes alone.
+    "api-access": Kind("", _access),
+    "audit-log": Kind("", flag),
+    "pod-security": Kind("", _choice("privileged", "baseline", "restricted")),
+    "secrets-encryption": Kind("", flag),
 }
 # An empty text takes the default in KubeSolo's own file; so it does here.
 _EMPTY_IS_DEFAULT = frozenset(
@@ -217,7 +243,7 @@ REFUSED: Mapping[str, str] = {
 }
 # What KubeSolo's own file has at its top and means nothing here.
 _HEAD = ("apiVersion", "kind")
-_BY_PLACE = {kind.place: name for name, kind in SETTINGS.items()}
+_BY_PLACE = {kind.place: name for name, kind in SETTINGS.items() if kind.place}
 _GROUPS = frozenset(
     ".".join(place.split(".")[:depth])
     for place in [*_BY_PLACE, *REFUSED, "api.enabled"]

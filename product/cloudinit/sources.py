@@ -29,6 +29,8 @@ FOLDER = "kubesolo"
 FETCHED, URL_NAME = "var/lib/kubesolo/config/fetched", "url"
 # What a node itself writes to a seed.
 RESULT_NAME, KUBECONFIG_NAME = "kubesolo-result.txt", "kubeconfig"
+# What early boot reads of that folder, and what is no configuration (product.encryption.wish).
+ENCRYPTION_NAME = "encryption"
 # More than any file may have: the loaders say so with the file's name.
 MAX_BYTES = 1 << 20
 SERIAL_PREFIX = "ds=nocloud"
@@ -217,7 +219,7 @@ def _esp(where: Where, esp: str) -> Seed | None:
     place = f"the folder {FOLDER} of KSOLOEFI"
     with where.mounted(esp, "vfat") as mounted:
         folder = os.path.join(mounted, FOLDER)
-        if not set(_names(folder)) - {RESULT_NAME, KUBECONFIG_NAME}:
+        if not set(_names(folder)) - {RESULT_NAME, KUBECONFIG_NAME, ENCRYPTION_NAME}:
             return None
         files = _read(folder)
         _require_files(place, folder, files)

@@ -28,6 +28,7 @@ OWNED = {
     "/etc/kubesolo/update-client.pem": "updates.client_certificate",
     "/etc/kubesolo/update-client.key": "updates.client_key",
     "/etc/kubesolo/update-cosign.pub": "updates.cosign_key",
+    "/etc/kubesolo/security.conf": "security",
     "/etc/kubesolo/timezone": "timezone",
     "/etc/kubesolo/ntp": "ntp",
     "/etc/kubesolo/ca-certificates.crt": "ca_certs",

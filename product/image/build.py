@@ -12,13 +12,25 @@ from typing import NamedTuple
 
 from product.disk.boot_files import BOARD_NAME, kernel_arguments
 from product.disk.loader import IN_ROOT
-from product.image import board, disk, grub, initramfs, kernel, progress, rootfs, sbom, tryboot
+from product.image import (
+    board,
+    disk,
+    grub,
+    initramfs,
+    kernel,
+    progress,
+    rootfs,
+    sbom,
+    tryboot,
+    verity,
+)
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.configuration import configuration_overlay
 from product.image.drift import settle
 from product.image.errors import RecipeError
 from product.image.licences import Licences
 from product.image.locks import Package
+from product.image.own_code import own_files
 from product.image.packages import fetch, unpack_all
 from product.image.payload import Linked, Packaged
 from product.image.payload.table import payload_of
@@ -41,8 +53,8 @@ from product.manifest import (
 from product.version import DEVELOPMENT, VersionError, parse_version
 
 DEFAULT_RECIPE = IMAGES / "appliance.toml"
-# What every image needs of its kernel: a restart that asks no driver.
-_NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ",))
+# What every image needs of its kernel: a restart that asks no driver, confinement of programs.
+_NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ", "SECURITY_APPARMOR", "SECCOMP_FILTER"))
 _DISK_NAME = "disk.img"
 # As sha256sum writes and checks it, beside the disk image.
 _SUM_NAME = "disk.img.sha256"
@@ -256,15 +268,16 @@ class Builder:
         packages = rootfs.packages_tree(self.recipe, self.lock, self.arch, self.cache, self.tools)
         shutil.copyfile(prepared.image, tree / KERNEL_NAME)
         shutil.copyfile(self._initramfs(prepared, packages), tree / INITRAMFS_NAME)
-        arguments = " ".join(self.recipe.kernel.arguments(self.arch))
-        (tree / ARGUMENTS_NAME).write_bytes(
-            grub.environment_block({"kernel_arguments": arguments}, atomic=False)
-        )
         with progress.step("squashfs"), self.cache.scratch("root") as work:
             rootfs.build(
                 self.recipe, packages, prepared, list(overlays), version, self.tools, work,
                 tree / ROOT_NAME, needs.modules,
             )  # fmt: skip
+        checked = verity.append(tree / ROOT_NAME, self.tools)
+        arguments = " ".join((*self.recipe.kernel.arguments(self.arch), *checked.arguments()))
+        (tree / ARGUMENTS_NAME).write_bytes(
+            grub.environment_block({"kernel_arguments": arguments}, atomic=False)
+        )
         names: tuple[str, ...] = ARTIFACT_NAMES
         if self.recipe.tryboot is not None:
             names = (*names, BOARD_NAME)
@@ -323,7 +336,7 @@ class Builder:
         licences = self.licences.declared(self.packages)
         linked = self.payload
         modules = linked.modules(self.arch, self.cache) if isinstance(linked, Linked) else ()
-        return sbom.write(subject, self.packages, licences, parts, modules)
+        return sbom.write(subject, self.packages, licences, parts, modules, own_files())
 
     def _initramfs(self, prepared: kernel.Kernel, packages: Path) -> Path:
         """The same for every version: it is packed once, and as small as can be."""

@@ -11,6 +11,8 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from product.cloudinit.errors import InvalidFileError, Problem
 from product.cloudinit.load import load_meta_data, load_network, load_user_data
+from product.encryption import wish
+from product.encryption.wish import Kind
 from product.image import flash as flashing
 from product.image import inject, progress, sources, target
 from product.image.cache import Cache
@@ -70,6 +72,10 @@ def flash(
         Path | None,
         typer.Option(help="A release repository, put onto the EFI partition as updates/."),
     ] = None,
+    encrypt: Annotated[
+        Kind | None,
+        typer.Option(help="Let the first boot encrypt the data, its key in the TPM or on a stick."),
+    ] = None,
     yes_i_mean: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="The disk again: all on it will be lost.")
     ] = None,
@@ -79,6 +85,8 @@ def flash(
     A disk in use, by a mount, as swap, in a RAID or LVM volume, is never written to.
     """
     files = read_files(config, network_config, meta_data)
+    if encrypt is not None:
+        files[wish.NAME] = wish.write(encrypt)
     path = Path(device)
     # Before the host programs are fetched: whoever mistyped something knows it at once.
     found = target.inspect(path)

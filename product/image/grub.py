@@ -39,7 +39,7 @@ ENVIRONMENT = "boot/grub/grubenv"
 MODULES = (
     "part_gpt", "fat", "ext2", "normal", "configfile", "loadenv", "echo", "test", "regexp",
     "reboot", "halt", "sleep", "linux", "search", "search_label", "probe", "ls", "cat", "true",
-    "minicmd", "gzio", "terminal", "smbios",
+    "minicmd", "gzio", "terminal", "smbios", "password_pbkdf2",
 )  # fmt: skip
 _BIOS_MODULES = (*MODULES, "serial", "biosdisk")
 _BIOS = "i386-pc"

@@ -1,4 +1,4 @@
-"""The initramfs: busybox, the modules that find the disk, and ``images/boot/init``.
+"""The initramfs: busybox, dmsetup, the modules that find the disk, and ``images/boot/init``.
 
 Below ``lib/modules`` lie the modules, a listing of each group and of each driver (its files in the
 order in which they load), and for each bus a function of the shell that knows the aliases of its
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from product.image import cpio
+from product.image import cpio, elf
 from product.image.errors import RecipeError
 from product.image.kernel import Kernel, ModuleIndex
 from product.image.recipe import Recipe
@@ -27,6 +27,11 @@ _UNIFIED = ("efivarfs",)
 _MEDIUM = ("isofs",)
 # The disk in memory that holds the root; its size is a parameter, so that it cannot be built in.
 _RAM = "brd"
+# What checks each block of the root as it is read (product.image.verity). The kernel has the hash
+# built in, and a module that makes it fast where the processor can.
+_VERITY = ("dm_verity",)
+_SHA256 = ("sha256_ssse3", "sha256_arm64", "sha2_ce")
+_DMSETUP = "usr/sbin/dmsetup"
 # The applets that init calls; a shell is given all of them.
 _APPLETS = (
     "blockdev", "cat", "cttyhack", "dd", "dmesg", "grep", "hexdump", "insmod", "mkdir", "mount",
@@ -48,9 +53,10 @@ class Alias(NamedTuple):
 def build(
     recipe: Recipe, kernel: Kernel, root: Path, init: bytes, tools: HostTools, target: Path
 ) -> None:
-    """Write the initramfs; ``root`` is the unpacked root tree that lends its static busybox.
+    """Write the initramfs; ``root`` is the unpacked root tree that lends its programs.
 
-    Raises RecipeError where the kernel has no module for a disk in memory.
+    Raises RecipeError where the kernel has no module for a disk in memory, or for a verified root,
+    or the tree no dmsetup.
     """
     index = ModuleIndex(kernel)
     settings = recipe.kernel.of(kernel.arch)
@@ -66,6 +72,7 @@ def build(
         "rescue": index.closure(_RESCUE),
         "medium": index.closure(_MEDIUM),
         "unified": index.closure(_UNIFIED),
+        "verity": index.closure([*_VERITY, *(name for name in _SHA256 if index.has(name))]),
     }
     matchers: dict[str, str] = {}
     for kind, drivers in (("watchdogs", settings.watchdogs), ("drivers", settings.drivers)):
@@ -87,6 +94,12 @@ def build(
         cpio.file("init", init, executable=True),
         cpio.directory("lib/modules"),
     ]
+    libraries = elf.closure(root, _DMSETUP, kernel.arch)
+    dmsetup = Tree(root).follow(_DMSETUP).read_bytes()
+    entries.append(cpio.file("bin/dmsetup", dmsetup, executable=True))
+    more = {str(PurePosixPath(name).parent) for name in libraries} - set(_FOLDERS)
+    entries += [cpio.directory(name) for name in sorted(more)]
+    entries += [cpio.file(*one, executable=True) for one in sorted(libraries.items())]
     for file in dict.fromkeys(file for files in listings.values() for file in files):
         entries.append(cpio.file(f"lib/modules/{PurePosixPath(file).name}", index.content(file)))
     for listing, files in listings.items():

@@ -104,6 +104,10 @@ class ArchKernel(_Model):
     drivers: tuple[str, ...] = ()
     watchdog_fallback: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    # By the bus that they are for; "any" are those that wait for no device.
+    hotplug: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], tuple[str, ...]] = Field(
+        default_factory=dict
+    )
     cmdline: tuple[str, ...] = ()
 
     def joined(self, other: ArchKernel) -> ArchKernel:
@@ -114,12 +118,18 @@ class ArchKernel(_Model):
             drivers=self.drivers + other.drivers,
             watchdog_fallback=self.watchdog_fallback + other.watchdog_fallback,
             modules=self.modules + other.modules,
+            hotplug={
+                bus: self.hotplug.get(bus, ()) + other.hotplug.get(bus, ())
+                for bus in dict.fromkeys((*self.hotplug, *other.hotplug))
+            },
             cmdline=self.cmdline + other.cmdline,
         )
 
     def all(self) -> tuple[str, ...]:
         """The names of all modules."""
-        return self.early + self.watchdogs + self.watchdog_fallback + self.drivers + self.modules
+        plugged = tuple(name for names in self.hotplug.values() for name in names)
+        loaded = self.early + self.watchdogs + self.watchdog_fallback + self.drivers
+        return loaded + self.modules + plugged
 
 
 class Kernel(ArchKernel):
@@ -285,9 +295,8 @@ class Recipe(_Model):
         for path in reversed(self.files):
             kernel = tomllib.loads(path.read_text()).get("kernel", {})
             tables = [kernel, *(kernel.get(arch.value, {}) for arch in Arch)]
-            if any(
-                module in table.get(key, ()) for table in tables for key in ArchKernel.model_fields
-            ):
+            tables += [table.get("hotplug", {}) for table in tables]
+            if any(module in names for table in tables for names in table.values()):
                 return path
         return self.files[-1]
 

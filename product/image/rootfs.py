@@ -10,10 +10,11 @@ import json
 import os
 import shutil
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from product.disk.loader import IN_ROOT, RECORD, describe
-from product.image import progress
+from product.image import apparmor, progress
 from product.image.cache import Cache, digest_of
 from product.image.errors import ImageError, RecipeError
 from product.image.kernel import Kernel, ModuleIndex
@@ -27,6 +28,8 @@ BLOCK_SIZE = 64 * 1024
 PYTHON = "usr/lib/python3.13"
 # Where the project's code lies in the guest; its launchers put it on the path themselves.
 CODE = "usr/lib/kubesolo/python"
+# Modules that a node loads before it locks them.
+HOTPLUG = "usr/lib/kubesolo/hotplug"
 PRODUCT = Path(__file__).resolve().parents[1]
 # What of `product` ships in the guest.
 SHIPPED = (
@@ -38,6 +41,7 @@ SHIPPED = (
     "channel",
     "cloudinit",
     "disk",
+    "encryption",
     "installer",
     "netconf",
     "node",
@@ -153,6 +157,7 @@ def build(
     _identity(recipe, kernel.arch, version, tree)
     for overlay in overlays:
         note_covered(overlay, tree.lay(overlay))
+    apparmor.compile_profiles(root, tools)
     if (loader := tree.follow(IN_ROOT)).is_dir():
         tree.write(f"{IN_ROOT}/{RECORD}", describe(str(loader), version).to_bytes())
     _applets(tree)
@@ -225,9 +230,16 @@ def _modules(
     names = [name for name in settings.all() if name not in settings.early]
     for file in index.closure([*names, *more]):
         tree.write(f"{folder}/{file}", index.content(file))
+    tree.write(HOTPLUG, hotplug_lines(settings.hotplug, more).encode())
     for listing in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         tree.write(f"{folder}/{listing}", (kernel.modules / listing).read_bytes())
     tools.run("depmod", "-b", tree.root, kernel.release)
+
+
+def hotplug_lines(hotplug: Mapping[str, Sequence[str]], more: Sequence[str]) -> str:
+    """What a node loads before it locks modules: lines of ``BUS MODULE``, with the payload's."""
+    groups = [*hotplug.items(), ("any", more)]
+    return "".join(dict.fromkeys(f"{bus} {name}\n" for bus, names in groups for name in names))
 
 
 def copy_code(tree: Path, tools: HostTools) -> None:

@@ -19,12 +19,15 @@ from urllib.parse import quote
 from product.image.dep5 import Declared
 from product.image.golang.contents import LinkedModule
 from product.image.locks import Package
+from product.image.own_code import INTERPRETER, PACKAGES, OwnFile
 
 if TYPE_CHECKING:
     from spdx_tools.spdx.model import Document
     from spdx_tools.spdx.model import Package as SpdxPackage
 
 _NAME = "kubesolo-os"
+# The project's own programs on a node go by the name of the one that people know.
+_AGENT = "kubesolo-update"
 _LICENCE = "MIT"
 _SUPPLIER = "Debian"
 
@@ -64,15 +67,18 @@ def write(
     licences: Mapping[str, Declared],
     parts: Iterable[Part] = (),
     modules: Iterable[LinkedModule] = (),
+    own: Iterable[OwnFile] = (),
 ) -> bytes:
     """The document's bytes. ``licences`` are by the SHA-256 of the package.
 
-    ``modules`` are the Go modules that programs of the image are linked from.
+    ``modules`` are the Go modules that programs of the image are linked from, ``own`` the files of
+    the update agent and the other programs of the project.
     """
     from spdx_tools.spdx.writer.json.json_writer import write_document_to_stream
 
     stream = io.StringIO()
     document = _document(subject, packages, licences, parts, modules)
+    _add_agent(document, subject.version, tuple(own))
     # A test validates it.
     write_document_to_stream(document, stream, validate=False)
     return stream.getvalue().encode() + b"\n"
@@ -128,6 +134,51 @@ def _document(
         relations.append(Relationship(image.spdx_id, RelationshipType.GENERATED_FROM, made.spdx_id))
     document.relationships = relations
     return document
+
+
+def _add_agent(document: Document, version: str, files: tuple[OwnFile, ...]) -> None:
+    """The agent as a package of its own: its files, and the packages that it needs."""
+    from spdx_tools.spdx.model import (
+        Checksum,
+        ChecksumAlgorithm,
+        File,
+        PackageVerificationCode,
+        Relationship,
+        RelationshipType,
+        SpdxNoAssertion,
+    )
+
+    if not files:
+        return
+    agent = _package("SPDXRef-Agent", _AGENT, version, licence=_LICENCE)
+    agent.files_analyzed = True
+    joined = "".join(sorted(file.sha1 for file in files)).encode()
+    # SPDX 2.3, 7.9.
+    code = hashlib.sha1(joined, usedforsecurity=False).hexdigest()
+    agent.verification_code = PackageVerificationCode(code)
+    relations = [
+        Relationship("SPDXRef-Product", RelationshipType.CONTAINS, agent.spdx_id),
+    ]
+    needed = {INTERPRETER, *PACKAGES.values()}
+    for row in document.packages:
+        if row.spdx_id.startswith("SPDXRef-Package-") and row.name in needed:
+            relations.append(Relationship(agent.spdx_id, RelationshipType.DEPENDS_ON, row.spdx_id))
+    for number, file in enumerate(files):
+        made = File(
+            name=f"./{file.path}",
+            spdx_id=f"SPDXRef-File-{number}-{_plain(file.path.rsplit('/', 1)[-1])}",
+            checksums=[
+                Checksum(ChecksumAlgorithm.SHA1, file.sha1),
+                Checksum(ChecksumAlgorithm.SHA256, file.sha256),
+            ],
+            license_concluded=SpdxNoAssertion(),
+            license_info_in_file=[SpdxNoAssertion()],
+            copyright_text=SpdxNoAssertion(),
+        )
+        document.files.append(made)
+        relations.append(Relationship(agent.spdx_id, RelationshipType.CONTAINS, made.spdx_id))
+    document.packages.insert(2, agent)
+    document.relationships = [*document.relationships, *relations]
 
 
 def _debian(package: Package, licence: Declared) -> SpdxPackage:

@@ -27,6 +27,7 @@ from product.image.recipe import Arch, Recipe
 IMAGES, UNPACKED = images.find()
 _OWN_PREFIX = "KUBESOLO_HOST_TOOL_"
 _LOADERS = {"x86_64": "usr/lib64/ld-linux-x86-64.so.2", "aarch64": "usr/lib/ld-linux-aarch64.so.1"}
+_OWN_LIBRARIES = ("pulseaudio", "swtpm")
 _FOLDERS = ("usr/bin", "usr/sbin", "usr/libexec")
 
 
@@ -101,7 +102,8 @@ class HostTools:
     @cached_property
     def _library_path(self) -> str:
         libraries = self.root / "usr/lib" / self.arch.multiarch
-        return f"{libraries}:{libraries / 'pulseaudio'}"
+        # Some programs have libraries of their own in a folder below.
+        return ":".join(str(path) for path in (libraries, *map(libraries.joinpath, _OWN_LIBRARIES)))
 
     def argv(self, program: str, *args: str) -> list[str]:
         """The command line that runs ``program``, a name or a full path.

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
-from product.cloudinit.sources import FILES
+from product.cloudinit.sources import ENCRYPTION_NAME, FILES
 from product.disk.gpt import Partition
 from product.disk.pieces import DOCUMENT_NAME, MAX_DOCUMENT, Document, parse
 from product.errors import KubesoloError
@@ -83,7 +83,7 @@ class Job:
     def require_new(self, disk: Disk, files: Mapping[str, bytes]) -> None:
         """Raise InstalledError where this medium has installed the disk with these files."""
         there = self._machine.configuration_of(disk.path) if files else {}
-        seed = {name: data for name, data in there.items() if name in FILES}
+        seed = {name: data for name, data in there.items() if name in (*FILES, ENCRYPTION_NAME)}
         if there.get(RECORD_NAME) == self._record and seed == dict(files):
             raise InstalledError(
                 f"{disk.path} has been installed by this medium with this seed already; nothing "

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from product.agent.node import Node
 from product.agent.system import program
+from product.agent.system.files import read_bounded
 from product.cloudinit import sources
 from product.cloudinit.sources import Seed, Where, disk_of
 from product.disk.errors import DiskError
@@ -71,7 +72,8 @@ class Machine:
             if seed.rank == _SEED_DISK and seed.device:
                 name = disk_of(where.under("sys/class/block"), os.path.basename(seed.device))
                 self._others[name] = "it holds the seed"
-                return seed
+                with where.mounted(seed.device, seed.kind) as folder:
+                    return seed._replace(files={**seed.files, **_encryption(folder)})
         return None
 
     def disks(self) -> list[Disk]:
@@ -100,3 +102,11 @@ class Machine:
     def restart(self, then: str) -> None:
         """Reboot or power off. Raises ProgramError."""
         program.require([f"/sbin/{then}"])
+
+
+def _encryption(folder: str) -> dict[str, bytes]:
+    """Whether the disk's first boot shall encrypt its data (product.encryption.wish), if said."""
+    with suppress(FileNotFoundError):
+        path = os.path.join(folder, sources.ENCRYPTION_NAME)
+        return {sources.ENCRYPTION_NAME: read_bounded(path, sources.MAX_BYTES)}
+    return {}

@@ -6,6 +6,9 @@ fixed IMAGE OWN KEY=DEFAULT...
             refuse an operator's file OWN that changes one of the keys of IMAGE
 import      bring the image's container images into containerd
 objects     bring the image's own objects into the cluster
+rewrite     write all Secrets anew, as this start has them encrypted (when Kubernetes is ready)
+rotate-secrets-key
+            make a new key for Secrets, and start Kubernetes again with it
 renew       renew what is about to expire, and let Kubernetes take it up (once a day)
 settings BASE TARGET
             write KubeSolo's file TARGET: BASE, and the node's settings in it
@@ -82,6 +85,18 @@ def _renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
     renew(paths, payload, reporter)
 
 
+def _rewrite(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    from product.node.rewrite import rewrite
+
+    rewrite(paths, payload, reporter)
+
+
+def _rotate(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    from product.node.configure import rotate_key
+
+    rotate_key(paths, payload, reporter)
+
+
 def _ended(paths: NodePaths, payload: Payload, reporter: Reporter, code: str) -> None:
     from product.node.datastore import examine
 
@@ -122,6 +137,10 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
             command = _objects
         case ["renew"]:
             command = _renew
+        case ["rewrite"]:
+            command = _rewrite
+        case ["rotate-secrets-key"]:
+            command = _rotate
         case ["settings", base, target]:
             command = partial(_settings, base=base, target=target)
         case ["kubeconfig"]:
@@ -133,8 +152,8 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
         case _:
             print(f"error: '{' '.join(argv)}' is no command of kubesolo-node", file=sys.stderr)
             names = (
-                "address, configure, fixed, import, objects, renew, settings, kubeconfig, "
-                "ended CODE"
+                "address, configure, fixed, import, objects, renew, rewrite, "
+                "rotate-secrets-key, settings, kubeconfig, ended CODE"
             )
             print(f"hint: commands are {names}", file=sys.stderr)
             return EXIT_USAGE
@@ -152,6 +171,6 @@ def main(argv: Sequence[str], paths: NodePaths | None = None) -> int:
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
     # What a person asked for is that person's to read.
-    if argv[0] != "kubeconfig":
+    if argv[0] not in ("kubeconfig", "rotate-secrets-key"):
         reporter.problem(f"Kubernetes: {message}")
     return 1

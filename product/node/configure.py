@@ -9,8 +9,18 @@ from contextlib import suppress
 
 from product.agent.system import program
 from product.agent.system.files import make_directories, read_bounded
-from product.node import address, certificates, cluster_dns, images, upstream
+from product.node import (
+    access,
+    address,
+    certificates,
+    cluster_dns,
+    encryption,
+    images,
+    policies,
+    upstream,
+)
 from product.node.console import Reporter
+from product.node.defaults import are_hardened
 from product.node.errors import ProgramFailedError
 from product.node.machine import read_machine
 from product.node.names import node_name
@@ -19,6 +29,7 @@ from product.node.payload import Payload
 from product.node.pki import Identity
 from product.node.settings import Settings, known_settings, read_settings
 from product.node.space import require_space
+from product.node.trial import is_on_trial
 
 # Which CPUs and memory the kubelet gave to which container. Worthless after a reboot; the kubelet
 # refuses to start with one that is torn or was made under other settings.
@@ -34,19 +45,28 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
     identity = _identity(paths, settings, reporter)
     make_directories(paths.data)
     os.chmod(paths.data, 0o700)
+    # Of a first start: neither certificates nor a datastore were ever made.
+    fresh = certificates.known_identity(paths.pki) is None and not os.path.exists(
+        f"{payload.datastore}/member"
+    )
+    hardened = are_hardened(paths, fresh=fresh)
     _ensure_certificates(paths, identity, reporter)
+    secrets = _settle_secrets(paths, payload, settings, reporter, hardened, fresh)
+    _make_private(paths.audit)
     made = upstream.configuration(
         paths,
         identity,
         datastore=payload.datastore,
         containerd=payload.containerd,
         settings=settings,
+        secrets=secrets,
+        pod_security=settings.text("pod-security") or _pod_security(hardened),
     )
-    access = f"{paths.config}/{cluster_dns.KUBECONFIG}"
+    access_file = f"{paths.config}/{cluster_dns.KUBECONFIG}"
     kubelet = f"{paths.config}/{upstream.KUBELET}"
-    before, kubelet_before = _content(access), _content(kubelet)
+    before, kubelet_before = _content(access_file), _content(kubelet)
     _write_configuration(paths, identity, made)
-    if before is not None and before != _content(access):
+    if before is not None and before != _content(access_file):
         # One that runs would go on with the certificate of before.
         cluster_dns.begin_anew(paths)
     for folder in (paths.static_pods, f"{paths.kubelet}/volumeplugins"):
@@ -55,15 +75,25 @@ def configure(paths: NodePaths, payload: Payload, reporter: Reporter) -> Identit
         for name in _KUBELET_LEFTOVERS:
             with suppress(FileNotFoundError):
                 os.unlink(f"{paths.kubelet}/{name}")
-    for name in (paths.announcement, paths.ready, paths.import_request):
+    for name in (paths.announcement, paths.ready, paths.import_request, paths.rewrite_request):
         if os.path.exists(name):
             os.unlink(name)
     # kubenode writes into it when the node is Ready; the service's run script reads it.
     os.mkfifo(paths.announcement, 0o600)
+    if secrets.due:
+        open(paths.rewrite_request, "w").close()
+    access.restrict(paths, settings.names("api-access"), reporter)
     unwanted = settings.unwanted_images
     if payload.images and images.pending(payload.images, paths.imported, unwanted):
         open(paths.import_request, "w").close()
     return identity
+
+
+def rotate_key(paths: NodePaths, payload: Payload, reporter: Reporter) -> None:
+    """Have Secrets encrypted with a new key, and start Kubernetes anew. Raises NodeError."""
+    name = encryption.rotate(paths)
+    reporter.say(f"kubernetes: made {name} for Secrets")
+    _restart(paths, payload)
 
 
 def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
@@ -77,11 +107,44 @@ def renew(paths: NodePaths, payload: Payload, reporter: Reporter) -> bool:
     sans = read_settings(paths.settings, known_settings(payload)).names("apiserver-extra-sans")
     if not _ensure_certificates(paths, known._replace(sans=sans), reporter):
         return False
+    _restart(paths, payload)
+    return True
+
+
+def _restart(paths: NodePaths, payload: Payload) -> None:
     service = f"{paths.services}/{payload.datastore_service}"
     status, output = program.run(["sv", "-w", "20", "try-restart", service])
     if status != 0:
         raise ProgramFailedError(f"Kubernetes was not started again ({status}): {output}")
-    return True
+
+
+def _settle_secrets(
+    paths: NodePaths,
+    payload: Payload,
+    settings: Settings,
+    reporter: Reporter,
+    hardened: bool,
+    fresh: bool,
+) -> encryption.Encryption:
+    found = encryption.prepare(
+        paths,
+        payload.datastore,
+        wanted=settings.values.get("secrets-encryption", hardened) is True,
+        fresh=fresh,
+        on_trial=is_on_trial(paths),
+    )
+    for problem in found.problems:
+        reporter.problem(f"Kubernetes: {problem}")
+    return found
+
+
+def _pod_security(hardened: bool) -> str:
+    return policies.BASELINE if hardened else policies.PRIVILEGED
+
+
+def _make_private(folder: str) -> None:
+    make_directories(folder)
+    os.chmod(folder, 0o700)
 
 
 def _ensure_certificates(paths: NodePaths, identity: Identity, reporter: Reporter) -> bool:

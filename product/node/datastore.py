@@ -25,6 +25,7 @@ from product.node.errors import NodeError
 from product.node.paths import NodePaths
 from product.node.payload import Payload
 from product.node.space import require_space
+from product.node.trial import is_on_trial
 
 # The codes of kubenode, see images/go/node/main.go.
 COMPONENTS = {
@@ -58,7 +59,7 @@ def examine(paths: NodePaths, payload: Payload, reporter: Reporter, code: int) -
     require_space(paths.data)
     os.makedirs(paths.config, exist_ok=True)
     if os.path.isdir(payload.datastore) and is_damaged(paths, payload.datastore):
-        if _on_trial(paths):
+        if is_on_trial(paths):
             raise NodeError(
                 f"{payload.datastore} does not open, and is not replaced: the release is on trial",
                 hint="the other slot opens it, or replaces it, once this one has been given up",
@@ -76,23 +77,6 @@ def _end_watchers(paths: NodePaths) -> None:
     with suppress(OSError), open(paths.kill_pods, "w", encoding="ascii") as file:
         file.write("1")
     cluster_dns.begin_anew(paths)
-
-
-def _on_trial(paths: NodePaths) -> bool:
-    """Whether this boot spends one of the boot loader's tries and was not confirmed since."""
-    try:
-        with open(paths.early, encoding="ascii") as file:
-            lines = file.read().split("\n")
-    except (OSError, ValueError):
-        return False
-    # Without an environment there is no other slot to go back to.
-    if "confirmed=0" not in lines or "env=ok" not in lines:
-        return False
-    try:
-        with open(paths.report, encoding="utf-8") as report:
-            return json.load(report)["confirmed"] is not True
-    except (OSError, ValueError, TypeError, KeyError):
-        return True
 
 
 def is_damaged(paths: NodePaths, datastore: str) -> bool:

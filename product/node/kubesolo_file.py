@@ -12,7 +12,7 @@ from product.node.errors import NodeError
 from product.node.kubesolo_limits import startable
 from product.node.machine import read_machine
 from product.node.paths import NodePaths
-from product.node.settings import KINDS, Setting, read_settings
+from product.node.settings import KINDS, OF_KUBESOLO, Setting, read_settings
 
 MAX_BYTES = 1 << 20
 # What KubeSolo's file spells otherwise than its flag.
@@ -26,7 +26,7 @@ def write_file(paths: NodePaths, base: str, target: str, reporter: Reporter) -> 
     that is no YAML.
     """
     machine = read_machine(paths)
-    settings = read_settings(paths.settings, machine=machine)
+    settings = read_settings(paths.settings, OF_KUBESOLO, machine)
     document = _read(base)
     values, refused = startable(settings.values, document, machine)
     problems = [f"{paths.settings}: {reason}; it is left out" for reason in refused]

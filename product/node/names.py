@@ -45,3 +45,12 @@ def is_link_local(text: str) -> bool:
         return text.startswith("169.254.")
     first, second = inet_pton(AF_INET6, text)[:2]
     return first == 0xFE and second & 0xC0 == 0x80
+
+
+def is_network(text: str) -> bool:
+    """Whether this is an IP address, or a network such as 10.0.0.0/8."""
+    address, slash, bits = text.partition("/")
+    if not is_address(address):
+        return False
+    longest = 128 if ":" in address else 32
+    return not slash or (bits.isascii() and bits.isdigit() and int(bits[:4]) <= longest)

@@ -140,7 +140,7 @@ def _create(paths: NodePaths, payload: Payload, made: list[dict[str, object]]) -
     _write(paths.objects_made, {"apiVersion": "v1", "kind": "List", "items": made})
     arguments = ["create", f"--filename={paths.objects_made}"]
     try:
-        status, output = _run(paths, payload, arguments)
+        status, output = run_kubectl(paths, payload, arguments)
     finally:
         # It holds Portainer's key.
         os.unlink(paths.objects_made)
@@ -163,7 +163,7 @@ def _noted(paths: NodePaths, payload: Payload) -> dict[str, str]:
     metrics-server that has not started yet.
     """
     arguments = ["get", f"--raw=/api/v1/namespaces/{NAMESPACE}/configmaps/{NOTE}"]
-    status, output = _run(paths, payload, arguments)
+    status, output = run_kubectl(paths, payload, arguments)
     if status != 0:
         if "(NotFound)" in output:
             return {}
@@ -186,13 +186,17 @@ def _note(digest: str, removable: str | None) -> dict[str, object]:
 
 def _kubectl(paths: NodePaths, payload: Payload, arguments: list[str]) -> str:
     """What it printed. Raises ProgramFailedError."""
-    status, output = _run(paths, payload, arguments)
+    status, output = run_kubectl(paths, payload, arguments)
     if status != 0:
         raise _failed(arguments, status, output)
     return output
 
 
-def _run(paths: NodePaths, payload: Payload, arguments: list[str]) -> tuple[int, str]:
+def run_kubectl(paths: NodePaths, payload: Payload, arguments: list[str]) -> tuple[int, str]:
+    """kubectl as the node's administrator: its exit status and what it printed.
+
+    Raises ProgramFailedError where it cannot be started.
+    """
     options = [f"--kubeconfig={payload.kubeconfig}", f"--cache-dir={paths.run}/kubectl", _TIMEOUT]
     try:
         return program.run(["kubectl", *options, *arguments])

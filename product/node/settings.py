@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from product.agent.system.files import read_bounded
 from product.node.machine import Machine, cpu_set
-from product.node.names import is_address, is_link_local
+from product.node.names import is_address, is_link_local, is_network
 from product.node.payload import Payload
 
 SCHEMA = 1
+POD_SECURITY = ("privileged", "baseline", "restricted")
 MAX_BYTES = 256 * 1024
 _CPUS = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*")
 _QUANTITY = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
@@ -105,8 +106,22 @@ def _cpus(value: object) -> str:
     return text
 
 
+def _access(value: object) -> list[str]:
+    """``all``, ``node``, or a list of addresses and networks."""
+    entries = value.split(",") if isinstance(value, str) else value
+    if not isinstance(entries, list) or not entries:
+        raise ValueError("all, node, or a list of addresses and networks was expected")
+    found = [_text(entry).strip() for entry in entries]
+    if found in (["all"], ["node"]):
+        return found
+    for entry in found:
+        if not is_network(entry):
+            raise ValueError(f"{entry!r} is neither an address nor a network such as 10.0.0.0/8")
+    return found
+
+
 class Kind(NamedTuple):
-    """A setting: its place in KubeSolo's own file, and how its value is checked."""
+    """A setting: its place in KubeSolo's own file, empty where it has none; how it is checked."""
 
     place: str
     check: Callable[[object], Setting]
@@ -141,13 +156,20 @@ KINDS: Mapping[str, Kind] = {
     "metrics-bind-address": Kind("metrics.bindAddress", _text),
     "pki-ca-cert": Kind("pki.caCert", _text),
     "pki-ca-key": Kind("pki.caKey", _text),
+    "api-access": Kind("", _access),
+    "audit-log": Kind("", _flag),
+    "pod-security": Kind("", _choice(*POD_SECURITY)),
+    "secrets-encryption": Kind("", _flag),
 }
+# Those that KubeSolo has as well.
+OF_KUBESOLO = tuple(name for name, kind in KINDS.items() if kind.place)
 # What the payload ``upstream`` does with them; its payload.json says so.
 OF_UPSTREAM = (
-    "apiserver-extra-sans", "cpu-manager-policy", "debug", "disable-ipv6", "load-balancer",
-    "load-balancer-ip", "local-storage", "local-storage-shared-path", "metrics-server", "mtu",
-    "node-ip", "node-name", "portainer-edge-async", "portainer-edge-id", "portainer-edge-image",
-    "portainer-edge-key", "pprof-server", "reserved-cpus", "startup-timeout", "system-reserved",
+    "api-access", "apiserver-extra-sans", "audit-log", "cpu-manager-policy", "debug",
+    "disable-ipv6", "load-balancer", "load-balancer-ip", "local-storage",
+    "local-storage-shared-path", "metrics-server", "mtu", "node-ip", "node-name", "pod-security",
+    "portainer-edge-async", "portainer-edge-id", "portainer-edge-image", "portainer-edge-key",
+    "pprof-server", "reserved-cpus", "secrets-encryption", "startup-timeout", "system-reserved",
 )  # fmt: skip
 # Settings that need a container image of their name in the image.
 OF_IMAGES = ("metrics-server",)

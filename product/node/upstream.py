@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from product.node import pki
+from product.node import encryption, pki, policies
 from product.node.paths import NodePaths
 from product.node.settings import Settings
 
@@ -31,7 +31,17 @@ GC_PERCENT = 60
 DEBUG_LEVEL = "4"
 # The kubelet's configuration, among the files.
 KUBELET = "kubelet.json"
+ENCRYPTION, ADMISSION, AUDIT = "encryption.json", "admission.json", "audit-policy.json"
+# All certificates of the node have ECDSA keys. TLS 1.3 has suites of its own.
+TLS_MINIMUM = "VersionTLS12"
+TLS_SUITES = (
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+)  # fmt: skip
+# The audit log's bounds: MiB of a file, older files (packed, a tenth of that), days.
+AUDIT_MIB, AUDIT_FILES, AUDIT_DAYS = 4, 10, 30
 NO_SETTINGS = Settings({})
+NO_ENCRYPTION = encryption.Encryption()
 
 
 class Configuration(NamedTuple):
@@ -48,14 +58,23 @@ def configuration(
     datastore: str,
     containerd: str = CONTAINERD,
     settings: Settings = NO_SETTINGS,
+    secrets: encryption.Encryption = NO_ENCRYPTION,
+    pod_security: str = policies.PRIVILEGED,
 ) -> Configuration:
     """Everything for one node; ``datastore`` is etcd's directory."""
+    kubelet = {**_kubelet(paths, identity, containerd), **_settings_of_kubelet(settings)}
     files = {
-        KUBELET: _json({**_kubelet(paths, containerd), **_settings_of_kubelet(settings)}),
+        KUBELET: _json(kubelet),
+        ADMISSION: _json(policies.admission(pod_security)),
+        AUDIT: _json(policies.audit()),
         "proxy.json": _json(_proxy(paths, identity)),
         **_kubeconfigs(paths, ("kubelet", "proxy", "controller-manager", "scheduler", "dns")),
     }
-    return Configuration(files, _plan(paths, identity, datastore, containerd, settings))
+    more: dict[str, str] = {}
+    if secrets.configuration is not None:
+        files[ENCRYPTION] = secrets.configuration
+        more["encryption-provider-config"] = f"{paths.config}/{ENCRYPTION}"
+    return Configuration(files, _plan(paths, identity, datastore, containerd, settings, more))
 
 
 def _kubeconfigs(paths: NodePaths, names: Iterable[str]) -> dict[str, bytes]:
@@ -81,18 +100,22 @@ def _plan(
     datastore: str,
     containerd: str,
     settings: Settings,
+    more: dict[str, str],
 ) -> str:
     p = paths.pki
     values = settings.values
     seconds = values.get("startup-timeout", API_SECONDS)
     profiling = "true" if values.get("pprof-server") is True else "false"
+    apiserver = {**_apiserver(paths, identity), "profiling": profiling, **more}
+    if values.get("audit-log") is not False:
+        apiserver |= _audit(paths)
     debug = [f"verbosity {DEBUG_LEVEL}"] if values.get("debug") is True else []
     lines = [
         *debug,
         f"tls {p}/ca.crt {p}/admin.crt {p}/admin.key",
         f"gc-after-ready {GC_PERCENT}",
         _plan_line("etcd", _etcd(paths, datastore)),
-        _plan_line("kube-apiserver", {**_apiserver(paths, identity), "profiling": profiling}),
+        _plan_line("kube-apiserver", apiserver),
         f"wait https://127.0.0.1:6443/readyz {seconds}",
         f"wait unix://{containerd} {CONTAINERD_SECONDS}",
         _plan_line("kubelet", _kubelet_arguments(paths, identity)),
@@ -155,13 +178,28 @@ def _apiserver(paths: NodePaths, identity: pki.Identity) -> dict[str, str]:
         "proxy-client-cert-file": f"{p}/front-proxy.crt",
         "proxy-client-key-file": f"{p}/front-proxy.key",
         "authorization-mode": "Node,RBAC",
-        "enable-admission-plugins": "NodeRestriction",
+        "enable-admission-plugins": ",".join(policies.ADMISSION_PLUGINS),
+        "admission-control-config-file": f"{paths.config}/{ADMISSION}",
+        "service-account-lookup": "true",
+        "tls-min-version": TLS_MINIMUM,
+        "tls-cipher-suites": ",".join(TLS_SUITES),
         "allow-privileged": "true",
         "service-cluster-ip-range": pki.SERVICE_RANGE,
         # There is one API server: a lease that says it lives would be written every ten seconds.
         "endpoint-reconciler-type": "master-count",
         # The second lets API servers of several versions ask each other.
         "feature-gates": "APIServerIdentity=false,UnknownVersionInteroperabilityProxy=false",
+    }
+
+
+def _audit(paths: NodePaths) -> dict[str, str]:
+    return {
+        "audit-policy-file": f"{paths.config}/{AUDIT}",
+        "audit-log-path": f"{paths.audit}/audit.log",
+        "audit-log-maxsize": f"{AUDIT_MIB}",
+        "audit-log-maxbackup": f"{AUDIT_FILES}",
+        "audit-log-maxage": f"{AUDIT_DAYS}",
+        "audit-log-compress": "true",
     }
 
 
@@ -219,7 +257,7 @@ def _kubelet_arguments(paths: NodePaths, identity: pki.Identity) -> dict[str, st
     }
 
 
-def _kubelet(paths: NodePaths, containerd: str) -> dict[str, object]:
+def _kubelet(paths: NodePaths, identity: pki.Identity, containerd: str) -> dict[str, object]:
     p = paths.pki
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -230,12 +268,20 @@ def _kubelet(paths: NodePaths, containerd: str) -> dict[str, object]:
             "x509": {"clientCAFile": f"{p}/ca.crt"},
         },
         "authorization": {"mode": "Webhook"},
+        # The API server asks there, and nobody on the node's other networks.
+        "address": identity.address,
+        "tlsMinVersion": TLS_MINIMUM,
+        "tlsCipherSuites": list(TLS_SUITES),
+        "enableProfilingHandler": False,
+        "enableDebugFlagsHandler": False,
         "tlsCertFile": f"{p}/kubelet.crt",
         "tlsPrivateKeyFile": f"{p}/kubelet.key",
         "readOnlyPort": 0,
         "containerRuntimeEndpoint": f"unix://{containerd}",
         "cgroupDriver": "cgroupfs",
         "failSwapOn": False,
+        # The container runtime's filter of system calls, where a pod asks for no other or none.
+        "seccompDefault": True,
         # A pod that forks for ever is not to take the node's own processes.
         "podPidsLimit": 4096,
         "enforceNodeAllocatable": [],

@@ -52,7 +52,7 @@ def test_a_recipe() -> None:
     status, text = run(*IMAGE, "images/nope.toml")
     assert status == 1
     assert "error: recipe images/nope.toml does not exist" in text
-    assert "hint: recipes in images: appliance-ssh.toml, appliance.toml, " in text
+    assert "hint: recipes in images: appliance-encryption.toml, appliance-ssh.toml, " in text
     status, text = run(*IMAGE, "nope")
     assert status == 1
-    assert "/images: appliance-ssh.toml, appliance.toml, " in text
+    assert "/images: appliance-encryption.toml, appliance-ssh.toml, " in text

@@ -20,6 +20,7 @@ from scenarios.documents.errors import DocumentError
 from scenarios.documents.links import broken
 from scenarios.documents.pages import ROOT, every_page, kept_pages
 from scenarios.documents.pictures import PICTURES
+from scenarios.hardening import cis
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -38,6 +39,7 @@ def main(
         for path, draw in PICTURES.items():
             path.write_text(draw(), encoding="utf-8")
         reference.TARGET.write_text(reference.render(), encoding="utf-8")
+        cis.PAGE.write_text(cis.render(), encoding="utf-8")
     if commands:
         for page in kept_pages():
             for line in lines(page):
@@ -59,6 +61,8 @@ def _stale() -> Iterator[str]:
     target = reference.TARGET
     if not target.exists() or target.read_text(encoding="utf-8") != reference.render():
         yield f"{target.relative_to(ROOT)}: the page is not what the parsers give"
+    if not cis.PAGE.exists() or cis.PAGE.read_text(encoding="utf-8") != cis.render():
+        yield f"{cis.PAGE.relative_to(ROOT)}: the page is not what fixtures/cis.toml gives"
 
 
 def _unheld() -> Iterator[str]:

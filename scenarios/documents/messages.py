@@ -24,7 +24,9 @@ _BY_CODE = frozenset({"Flaw"})
 _CODE = re.compile(r"[a-z]+(?:-[a-z0-9]+)+|failed|busy|usage|expired|delegated")
 # What is said while the machine boots; requests of pods have a `fail` of their own.
 _BOOT_SCRIPTS = ("images/boot/init", "images/overlay/etc/runit/1")
-_BOOT_FOLDERS = ("usr/lib/kubesolo/stages/*", "usr/lib/kubesolo/services/*/run")
+_BOOT_FOLDERS = (
+    "usr/lib/kubesolo/lib.sh", "usr/lib/kubesolo/stages/*", "usr/lib/kubesolo/services/*/run",
+)  # fmt: skip
 _CALL = re.compile(r'(?:^|[|;{&]|\bthen|\)|\*\))\s*(fail|problem) "', re.MULTILINE)
 _ROW = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 

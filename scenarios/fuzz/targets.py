@@ -19,6 +19,7 @@ from pathlib import Path
 from product.errors import KubesoloError
 from product.image.recipe import Arch
 from product.image.tools import IMAGES
+from scenarios.fuzz.acting import CHANNEL_SEEDS, FOLDER_SEEDS, channel_daemon, request_folder
 
 _KIB = 1024
 _EXAMPLES = IMAGES.parent / "docs/examples"
@@ -572,6 +573,21 @@ def _log_line(data: bytes) -> None:
     parse_line("kernel", data.decode("utf-8", "replace"))
 
 
+_AUDIT_EVENT = (
+    b'type=SYSCALL msg=audit(1793491300.250:41): success=yes ppid=7 pid=8 uid=0 exe="/a" key="k"\n'
+    b"type=PATH msg=audit(1793491300.250:41): item=0 name=2F6574632F70610A nametype=NORMAL\n"
+    b"type=PROCTITLE msg=audit(1793491300.250:41): proctitle=6D6F64006475\n"
+)
+
+
+def _audit_log(data: bytes) -> None:
+    from product.agent.logs.audit import FILE, audit_lines
+
+    with _file(data, FILE) as path:
+        for line in audit_lines(os.path.dirname(path)):
+            assert line.text.isprintable(), "what a program is called reaches the terminal"
+
+
 # Between host and guest, and what a build host is given.
 
 
@@ -707,6 +723,9 @@ _ALL: tuple[Target, ...] = (
     Target("name-servers", _name_servers, (b"nameserver 192.0.2.1\nsearch site.example\n",), 512),
     Target("crash-dump", _crash_dump, (b"<0>[   1.0] Kernel panic - not syncing: no init\n",)),
     Target("log-line", _log_line, (b"2026-12-01_10:00:00.12345 kern.err: <3>[    1.0] text",), 512),
+    Target("channel-daemon", channel_daemon, CHANNEL_SEEDS, 512),
+    Target("request-folder", request_folder, FOLDER_SEEDS, 512),
+    Target("audit-log", _audit_log, (_AUDIT_EVENT,), 1024),
     Target("channel-frames", _channel_frames, (b'\x1e{"a": [1, "b"]}\n\x1e{}\n',), 512),
     Target("image-archive", _image_archive, (), 8 * _KIB),
     Target(

@@ -6,6 +6,7 @@ from harness.faults.disk import set_disk, set_disk_rate
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.devices import Watchdog
 from harness.target.node import Node
+from scenarios.hardening.node import restart_with
 
 # What the watchdogs wait for at most, and the boot after.
 RESET_SECONDS = 150.0
@@ -60,6 +61,8 @@ def test_the_watchdog_of_the_chip_set_is_found_through_its_bridge(node: Node) ->
 def test_a_watchdog_that_comes_later_takes_over(node: Node) -> None:
     """As where its driver loads after early boot has given up on one."""
     node.boot()
+    # After the boot modules would be locked.
+    restart_with(node, "modules=open")
     node.succeed(
         "sv -w 5 force-stop /run/service/watchdog; modprobe -r iTCO_wdt && modprobe softdog"
     )

@@ -105,7 +105,7 @@ def test_a_boot_that_fails_early_leaves_its_reason(
         node.reboot()
     node.wait_ready()
     reasons = [crash.reason for crash in node.status().logs.crashes]
-    why = "boot failed: root.squashfs of slot B does not match its manifest"
+    why = "boot failed: root.squashfs of slot B is corrupt"
     assert [why in reason for reason in reasons] == [True, True, True], reasons
 
 

@@ -191,6 +191,35 @@ def test_descriptors_arrive_at_their_own_numbers(tmp_path: Path) -> None:
                 end.close()
 
 
+def test_a_program_beside_the_machine_ends_with_it_and_has_its_own_descriptors(
+    tmp_path: Path,
+) -> None:
+    process = Process(tmp_path, Journal(), lambda: None)
+    ours, theirs = socket.socketpair()
+    talk = "import os,sys,time; os.write(int(sys.argv[1]), str(os.getpid()).encode()); "
+    beside = [sys.executable, "-c", talk + "time.sleep(600)", str(theirs.fileno())]
+    try:
+        number = theirs.fileno()
+        for end in ("killed", "by itself"):
+            program = ["/bin/sleep", "600"] if end == "killed" else ["/bin/sleep", "1"]
+            process.start(program, [], Deadline.after(LIMIT), beside=(beside, [number]))
+            ours.settimeout(LIMIT)
+            watched = os.pidfd_open(int(ours.recv(100)))
+            if end == "killed":
+                process.kill(Deadline.after(LIMIT))
+            assert process.wait(Deadline.after(LIMIT)) == (-9 if end == "killed" else 0)
+            assert wait_gone(watched)
+            os.close(watched)
+        with pytest.raises(LaunchError, match="/nowhere: No such file"):
+            process.start(["/bin/true"], [], Deadline.after(LIMIT), beside=(["/nowhere"], [number]))
+        process.start(["/bin/true"], [], Deadline.after(LIMIT))
+        assert process.wait(Deadline.after(LIMIT)) == 0
+    finally:
+        process.close()
+        ours.close()
+        theirs.close()
+
+
 def test_a_machine_has_no_descriptors_but_its_own(tmp_path: Path) -> None:
     """Not the supervisor's either: an inherited socket would never end with the supervisor."""
     process = Process(tmp_path, Journal(), lambda: None)

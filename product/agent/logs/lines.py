@@ -86,7 +86,7 @@ def _ordered(lines: Iterator[Line]) -> Iterator[tuple[str, Line]]:
 def _service_lines(folder: str, service: str) -> Iterator[Line]:
     names = _listing(f"{folder}/{service}")
     files = [*sorted(name for name in names if name.startswith("@")), "current"]
-    for text in _texts(f"{folder}/{service}", files):
+    for text in texts(f"{folder}/{service}", files):
         yield parse_line(service, text)
 
 
@@ -104,12 +104,13 @@ def _container_lines(folder: str, name: str) -> Iterator[Line]:
     """Rotated files carry their time after the name; compressed ones are left out."""
     files = [file for file in _listing(folder) if not file.endswith((".gz", ".tmp"))]
     files.sort(key=lambda file: (file.partition(".")[0].zfill(9), file.endswith(".log"), file))
-    for text in _texts(folder, files):
+    for text in texts(folder, files):
         match = _CONTAINER.match(text)
         yield Line(f"{match[1]}Z", name, match[2]) if match else Line("", name, text)
 
 
-def _texts(folder: str, files: list[str]) -> Iterator[str]:
+def texts(folder: str, files: list[str]) -> Iterator[str]:
+    """Lines of these files, long ones cut; a file that is gone has none."""
     for file in files:
         try:
             with open(f"{folder}/{file}", "rb") as lines:

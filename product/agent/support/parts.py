@@ -12,6 +12,8 @@ from product.agent.config import Config
 from product.agent.errors import AgentError
 from product.agent.logs import boots as index
 from product.agent.logs import lines
+from product.agent.logs.audit import SERVICE as AUDIT
+from product.agent.logs.audit import audit_lines
 from product.agent.logs.boots import BootLog, Crash
 from product.agent.node import Node
 from product.agent.support.bundle import PART_BYTES, Part
@@ -41,7 +43,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 FILES = (
     "/run/kubesolo/boot.json", "/run/kubesolo/early", "/run/kubesolo/agent.json",
     "/run/kubesolo/problems", "/run/kubesolo/config.json", "/run/kubesolo/fsck.log",
-    "/run/kubesolo/prepare.log", "/run/kubesolo/settle.log", "/run/kubesolo/crash.log",
+    "/run/kubesolo/prepare.log", "/run/kubesolo/audit.log",
+    "/run/kubesolo/settle.log", "/run/kubesolo/crash.log",
     "/run/kubesolo/network/dhcpcd.conf", "/run/kubesolo/network/state.json", "/run/resolv.conf",
     "/proc/cmdline", "/proc/version", "/proc/cpuinfo", "/proc/meminfo", "/proc/interrupts",
     "/proc/partitions",
@@ -81,6 +84,7 @@ def parts_of(node: Node, load: Callable[[], Config]) -> Iterator[Part]:
     for fields in reversed(look("logs", lambda: index.list_boots(paths)[-1 - BOOTS_BEFORE :])):
         boot = BootLog(*fields)
         yield Part(f"logs/boot-{boot.number}.txt", partial(_log, boot), 40.0)
+    yield Part("logs/audit.txt", partial(_audit, paths))
     # What lies in memory is there whatever the disk does.
     for name, there in (("files", _on_disk), ("files in memory", lambda path: not _on_disk(path))):
         wanted = [path for path in FILES if there(path)]
@@ -158,6 +162,12 @@ def _log(boot: BootLog) -> bytes:
         f"{line.time or '-'} {line.service}: {line.text}\n"
         for line in lines.boot_lines(boot.folder)
     )
+
+
+def _audit(paths: Paths) -> bytes:
+    """Of all boots."""
+    found = audit_lines(f"{paths.own_logs}/{AUDIT}")
+    return _last(f"{line.time} {line.text}\n" for line in found)
 
 
 def _pod(pods: str, name: str) -> bytes:

@@ -43,7 +43,8 @@ def test_the_files_of_every_key() -> None:
     body = (
         "hostname: edge-07\nnetwork: {address: 10.0.0.5/24}\nkubesolo: {debug: true}\n"
         f"updates:\n  server: https://updates.example.org/\n  pubkey: {indented(PUBLIC)}"
-        "timezone: Europe/Berlin\nntp: {servers: [a, b:1123], pools: [c, a]}\n"
+        "security: {audit: no}\ntimezone: Europe/Berlin\n"
+        "ntp: {servers: [a, b:1123], pools: [c, a]}\n"
         f"ca_certs:\n  trusted:\n    - {indented(CERTIFICATE)}"
         f"ssh_authorized_keys: ['{ED25519}', '{ED25519}']\nfinal_message: ready\n"
         "write_files: [{path: /etc/kubesolo/own, content: x}]\nkubeconfig: to-seed\n"

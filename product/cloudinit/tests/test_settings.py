@@ -38,6 +38,10 @@ VALUES: dict[str, tuple[str, Setting]] = {
     "metrics-bind-address": ("0.0.0.0:9105", "0.0.0.0:9105"),
     "pki-ca-cert": ("/etc/kubesolo/ca.crt", "/etc/kubesolo/ca.crt"),
     "pki-ca-key": ("/etc/kubesolo/ca.key", "/etc/kubesolo/ca.key"),
+    "api-access": ("[10.0.0.0/8, 192.168.7.1]", ["10.0.0.0/8", "192.168.7.1"]),
+    "audit-log": ("no", False),
+    "pod-security": ("restricted", "restricted"),
+    "secrets-encryption": ("yes", True),
 }  # fmt: skip
 PAIRS = {
     "portainer-edge-id": "portainer-edge-key",
@@ -68,6 +72,8 @@ def test_a_setting_under_its_flag_and_under_its_place_in_kubesolos_file(name: st
     other = PAIRS.get(name)
     rest = f"  {other}: {VALUES[other][0]}\n" if other else ""
     assert settings(f"  {name}: {text}\n{rest}")[name] == value
+    if not SETTINGS[name].place:
+        return
     *groups, last = SETTINGS[name].place.split(".")
     nested = "".join("  " * depth + f"{group}:\n" for depth, group in enumerate(groups, start=1))
     nested += "  " * (len(groups) + 1) + f"{last}: {text}\n"
@@ -127,6 +133,10 @@ def test_defaults_of_kubesolos_own_file_are_accepted() -> None:
         ("node-ip: 255.255.255.255", "node-ip", "is not an address that Kubernetes takes"),
         ("load-balancer-ip: 'fe80::1'", "load-balancer-ip", "address that Kubernetes takes"),
         ("node-name: 10.0.0.1", "node-name", "is an address, not a name"),
+        ("api-access: office", "api-access", "is neither all, node, an address nor a network"),
+        ("api-access: [node, 10.0.0.1]", "api-access", "is neither all, node, an address"),
+        ("api-access: 10.0.0.7/8", "api-access", "has host bits set"),
+        ("pod-security: strict", "pod-security", "is none of privileged, baseline, restricted"),
         ("apiserver-extra-sans: [a_b]", "apiserver-extra-sans", "a name has a-z"),
         ("apiserver-extra-sans: [[a]]", "apiserver-extra-sans", "needs text"),
         ("cpu-manager-policy: statc", "cpu-manager-policy", "is none of none, static"),

@@ -162,6 +162,7 @@ def test_a_misnamed_file_on_ksoloefi_is_said(node: FakeNode) -> None:
 
 def test_what_the_node_wrote_itself_is_no_configuration(node: FakeNode) -> None:
     write(node.esp / "kubesolo", {"kubesolo-result.txt": "x", "kubeconfig": "{}"})
+    write(node.esp / "kubesolo", {"encryption": "key=tpm"})
     assert found(node) == []
 
 

@@ -33,7 +33,7 @@ from product.image.payload.kubesolo_release import (
 from product.image.recipe import Arch, Recipe
 from product.image.tools import HostTools
 from product.image.tree import Tree
-from product.node.settings import KINDS
+from product.node.settings import OF_KUBESOLO
 
 LOCK_NAME = "kubesolo-release.json"
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
@@ -239,7 +239,7 @@ class KubesoloPayload:
             "containerd": endpoint or f"{STATE}/containerd/containerd.sock",
             "datastore": {"path": f"{STATE}/kine/db", "service": "kubesolo"},
             "images": IMAGES_FOLDER,
-            "settings": sorted(KINDS),
+            "settings": sorted(OF_KUBESOLO),
             **({"drift": drift} if drift else {}),
         }
 

@@ -16,6 +16,7 @@ from product.disk.block import write_all
 from product.disk.gpt import UNMADE, read_table
 from product.disk.prepare import open_disk
 from product.disk.uses import in_use
+from product.encryption import wish
 from product.image import cli, target
 from product.image import flash as flashing
 from product.image.errors import ImageError
@@ -419,3 +420,18 @@ def test_the_command_checks_the_configuration_first(
     assert run(monkeypatch, image, disk, "--config", config, "--meta-data", meta) == 0
     out = capsys.readouterr().out
     assert f"{disk} holds {image} with user-data, meta-data: " in out
+
+
+def test_the_command_leaves_a_wish_for_encryption(
+    image: Path,
+    tmp_path: Path,
+    host_tools: HostTools,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    disk = tmp_path / "disk"
+    assert run(monkeypatch, image, disk, "--encrypt", "tpm") == 0
+    assert wish.parse(config_of(disk, host_tools, "kubesolo/encryption")) is wish.Kind.TPM
+    assert run(monkeypatch, image, tmp_path / "other", "--encrypt", "disk") != 0
+    assert "Traceback" not in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

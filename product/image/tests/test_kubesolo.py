@@ -38,7 +38,7 @@ from product.image.tests.test_kubesolo_release import (
     tar_gz,
 )
 from product.image.tools import IMAGES, HostTools, host_arch
-from product.node.settings import KINDS
+from product.node.settings import OF_KUBESOLO
 
 RECIPE = IMAGES / "kubesolo.toml"
 
@@ -136,7 +136,7 @@ def test_the_tree_of_an_archive(archive: Path, cache: Cache, tools: HostTools) -
         "containerd": "/var/lib/kubesolo/containerd/containerd.sock",
         "datastore": {"path": "/var/lib/kubesolo/kine/db", "service": "kubesolo"},
         "images": "/usr/lib/kubesolo/images",
-        "settings": sorted(KINDS),
+        "settings": sorted(OF_KUBESOLO),
     }
     for name in described["services"]:
         run = tree / "usr/lib/kubesolo/services" / name / "run"

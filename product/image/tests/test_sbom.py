@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 from spdx_tools.spdx.parser.json.json_parser import parse_from_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from product.image import sbom
+from product.image import own_code, rootfs, sbom
 from product.image.build import Builder
 from product.image.cache import Cache, file_sha256
 from product.image.cli import main
@@ -143,9 +145,45 @@ def test_an_image_has_its_list_beside_it(
     [image] = [row for row in document["packages"] if row["SPDXID"] == "SPDXRef-Image"]
     assert image["checksums"][0]["checksumValue"] == file_sha256(output)
     builder = Builder(Arch.X86_64, cache=cache, tools=host_tools)
-    digests = {row["checksums"][0]["checksumValue"] for row in document["packages"][2:]}
+    [agent] = [row for row in document["packages"] if row["name"] == "kubesolo-update"]
+    others = [row for row in document["packages"][2:] if row is not agent]
+    digests = {row["checksums"][0]["checksumValue"] for row in others}
     assert digests == {package.sha256 for package in builder.packages}
-    assert "http" not in (tmp_path / "disk.img.spdx.json").read_text()
+    assert "://" not in (tmp_path / "disk.img.spdx.json").read_text()
+    _tells_of_the_agent(document, agent)
+
+
+def _tells_of_the_agent(document: dict[str, Any], agent: dict[str, Any]) -> None:
+    """Its files by digest, and what it depends on."""
+    files = {
+        row["fileName"]: {sum["algorithm"]: sum["checksumValue"] for sum in row["checksums"]}
+        for row in document["files"]
+    }
+    client = "./usr/lib/kubesolo/python/product/agent/trust/client.py"
+    assert files[client]["SHA256"] == file_sha256(rootfs.PRODUCT / "agent/trust/client.py")
+    assert not [name for name in files if "/tests/" in name]
+    joined = "".join(sorted(row["SHA1"] for row in files.values())).encode()
+    code = agent["packageVerificationCode"]["packageVerificationCodeValue"]
+    assert code == hashlib.sha1(joined, usedforsecurity=False).hexdigest()
+    names = {row["SPDXID"]: row["name"] for row in document["packages"]}
+    needs = {
+        names[row["relatedSpdxElement"]]
+        for row in document["relationships"]
+        if (row["spdxElementId"], row["relationshipType"]) == ("SPDXRef-Agent", "DEPENDS_ON")
+    }
+    assert needs == {own_code.INTERPRETER, *own_code.PACKAGES.values()}
+
+
+def test_the_agent_depends_on_what_its_code_imports() -> None:
+    imported = set()
+    for path in own_code.sources():
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    foreign = imported - sys.stdlib_module_names - {"product", "_typeshed", "_sha2"}
+    assert foreign == own_code.PACKAGES.keys()
 
 
 def test_nothing_is_imported_for_it_before_one_is_written() -> None:

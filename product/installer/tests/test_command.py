@@ -90,8 +90,10 @@ def test_a_person_chooses_at_the_console(root: Path) -> None:
 
 def test_a_seed_orders_once(root: Path) -> None:
     seed(root, "install: {disk: {serial: serial-vda}, then: poweroff}\n")
+    (root / "seed/encryption").write_text("key=tpm\n")
     assert run(root, "--auto").returncode == 0
     assert holds_the_image(root, "vda")
+    assert json.loads((root / "esp").read_text())["encryption"] == "key=tpm\n"
     assert (root / "restarted").read_text() == "poweroff"
     kept = json.loads((root / "esp").read_text())
     assert "hostname: edge-7" in kept["user-data"]

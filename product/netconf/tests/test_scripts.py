@@ -44,7 +44,7 @@ class Machine:
         self.write("lib/lib.sh", self.script("lib.sh") + said)
         self.write("lib/dhcpcd.conf", "allowinterfaces eth*\n")
         self.write("lib/ntp.sources", "pool pool.example iburst\n")
-        for name in ("name-servers", "time-servers"):
+        for name in ("name-servers", "time-servers", "confine"):
             self.write(f"lib/{name}", self.script(name)).chmod(0o755)
         self.program("ip", f'echo "ip $*" >> {self.log}')
         self.program("chpst", '[ "$1:$2" = -n:19 ] && shift 2 && exec "$@"')
@@ -100,7 +100,8 @@ class Machine:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        path = f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {"PATH": path, "KUBESOLO_CONFINED": "1"}
 
     @property
     def lines(self) -> list[str]:
@@ -112,7 +113,7 @@ class Machine:
 
     @property
     def resolver(self) -> str:
-        return (self.root / "run/resolv.conf").read_text()
+        return (self.root / "run/kubesolo/network/resolv.conf").read_text()
 
     @property
     def sources(self) -> list[str]:

@@ -15,23 +15,43 @@ from product.node.errors import PayloadError
 from product.node.machine import read_machine
 from product.node.paths import NodePaths
 from product.node.pki import Identity
-from product.node.settings import KINDS, OF_UPSTREAM, known_settings, read_settings
+from product.node.settings import KINDS, OF_KUBESOLO, OF_UPSTREAM, known_settings, read_settings
 from product.node.tests.conftest import NodeWorld
 
 EVERY: dict[str, object] = {
-    "debug": True, "pprof-server": True, "node-ip": "10.0.0.5", "mtu": 1400, "disable-ipv6": True,
-    "load-balancer": True, "load-balancer-ip": "10.0.0.6", "container-mode": "false",
-    "node-name": "edge-7", "apiserver-extra-sans": ["edge.example.com", "192.168.7.1"],
-    "startup-timeout": 900, "cpu-manager-policy": "static",
-    "cpu-manager-policy-options": {"full-pcpus-only": "true"}, "reserved-cpus": "0-1",
-    "system-reserved": {"cpu": "250m", "memory": "200Mi"}, "local-storage": True,
-    "local-storage-shared-path": "/var/lib/kubesolo/shared", "db-wal-repair": True,
+    "debug": True,
+    "pprof-server": True,
+    "node-ip": "10.0.0.5",
+    "mtu": 1400,
+    "disable-ipv6": True,
+    "load-balancer": True,
+    "load-balancer-ip": "10.0.0.6",
+    "container-mode": "false",
+    "node-name": "edge-7",
+    "apiserver-extra-sans": ["edge.example.com", "192.168.7.1"],
+    "startup-timeout": 900,
+    "cpu-manager-policy": "static",
+    "cpu-manager-policy-options": {"full-pcpus-only": "true"},
+    "reserved-cpus": "0-1",
+    "system-reserved": {"cpu": "250m", "memory": "200Mi"},
+    "local-storage": True,
+    "local-storage-shared-path": "/var/lib/kubesolo/shared",
+    "db-wal-repair": True,
     "portainer-edge-id": "device-1",
     "portainer-edge-key": "aHR0cHM6Ly9wLmV4YW1wbGV8ZS5leGFtcGxlOjgwMDB8YWE6YmJ8Nw",
-    "portainer-edge-async": True, "portainer-edge-image": "docker.io/portainer/agent:lts",
-    "d2k": True, "d2k-namespace": "docker", "metrics-server": True,
-    "metrics-bind-address": "127.0.0.1:9105", "pki-ca-cert": "/var/lib/kubesolo/ca.crt",
+    "portainer-edge-async": True,
+    "portainer-edge-image": "docker.io/portainer/agent:lts",
+    "d2k": True,
+    "d2k-namespace": "docker",
+    "metrics-server": True,
+    "metrics-bind-address": "127.0.0.1:9105",
+    "pki-ca-cert": "/var/lib/kubesolo/ca.crt",
     "pki-ca-key": "/var/lib/kubesolo/ca.key",
+}
+# Those that KubeSolo has no place for.
+OURS: dict[str, object] = {
+    "api-access": ["10.0.0.0/8", "fd00::/8"], "audit-log": True, "pod-security": "baseline",
+    "secrets-encryption": True,
 }  # fmt: skip
 
 
@@ -47,7 +67,8 @@ def plan_of(world: NodeWorld, component: str) -> str:
 
 
 def test_every_setting_is_known_and_fits_kubesolos_file(world: NodeWorld) -> None:
-    assert EVERY.keys() == KINDS.keys()
+    assert EVERY.keys() | OURS.keys() == KINDS.keys()
+    assert set(OF_KUBESOLO) == EVERY.keys()
     base, target = str(world.root / "base.yaml"), str(world.root / "target.yaml")
     world.write(
         base, "apiVersion: kubesolo.io/v1alpha1\nkind: Config\nStorage:\n  dbWALRepair: no\n"
@@ -223,6 +244,26 @@ def test_an_address_that_no_card_has_is_said(
     assert configure(world.paths, world.payload, world.reporter).address == "10.0.2.15"
     (problem,) = world.problems
     assert "node-ip is 10.0.0.5, which no network card of this node has" in problem
+
+
+def test_kubesolo_is_told_nothing_that_it_has_no_place_for(world: NodeWorld) -> None:
+    base, target = str(world.root / "base.yaml"), str(world.root / "target.yaml")
+    world.write(base, "kind: Config\n")
+    tell(world, **OURS)
+    assert main(["settings", base, target], world.paths) == 0
+    assert json.loads(Path(target).read_text()) == {"kind": "Config"}
+    assert len(world.problems) == len(OURS)
+    assert "this image's Kubernetes has no pod-security" in "".join(world.problems)
+
+
+@pytest.mark.parametrize(
+    "value", [[], "", "office", ["node", "10.0.0.1"], ["10.0.0.0/33"], ["fd00::/129"], [7], True]
+)
+def test_an_access_that_is_none_is_left_out(world: NodeWorld, value: object) -> None:
+    tell(world, api_access=value)
+    found = read_settings(world.paths.settings)
+    assert found.values == {}
+    assert "api-access: " in found.problems[0]
 
 
 def test_the_payload_knows_no_setting_that_is_none() -> None:

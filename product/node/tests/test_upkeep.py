@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = (
-    Path(__file__).resolve().parents[3]
-    / "images/payload/upstream/usr/lib/kubesolo/services/upkeep/run"
-).read_text()
+IMAGES = Path(__file__).resolve().parents[3] / "images"
+CONFINE = IMAGES / "overlay/usr/lib/kubesolo/confine"
+SCRIPT = (IMAGES / "payload/upstream/usr/lib/kubesolo/services/upkeep/run").read_text()
 
 # The last sleep fails, as one that is killed does: that ends the loop.
 PRELUDE = """
@@ -90,6 +89,7 @@ class Node:
         each_minute: str = ":",
     ) -> list[str]:
         script = SCRIPT.replace("/run/kubesolo/", f"{self.root}/run/kubesolo/")
+        script = script.replace("/usr/lib/kubesolo/confine", str(CONFINE))
         script = script.replace("/proc/uptime", f"{self.root}/uptime")
         # What is written to a console stays on it.
         script = script.replace("> /dev/console", f">> {self.console}")
@@ -104,7 +104,10 @@ class Node:
             check=False,
             timeout=60,
             stdout=subprocess.DEVNULL,
-            env={"PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            env={
+                "PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "KUBESOLO_CONFINED": "1",
+            },
         )
         # Nothing else has ended it.
         assert (self.root / "ended").read_text() == f"{minutes}\n"

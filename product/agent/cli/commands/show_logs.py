@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from product.agent.errors import EXIT_DONE, AgentError, UsageError
 from product.agent.logs import boots as index
 from product.agent.logs import lines
+from product.agent.logs.audit import SERVICE as AUDIT
+from product.agent.logs.audit import audit_lines
 from product.agent.logs.boots import BootLog, Crash
 from product.agent.logs.follow import Follower
 from product.agent.logs.lines import Line
@@ -32,7 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The flags of logs."""
     parser.add_argument("--boot", type=_boot, default=0, metavar="N", help=_boot.__doc__)
     parser.add_argument(
-        "--service", metavar="NAME", help="one service alone; boot, kernel, or a pod: NAMESPACE/POD"
+        "--service",
+        metavar="NAME",
+        help="one alone: a service, boot, kernel, audit, NAMESPACE/POD",
     )
     parser.add_argument("--lines", type=_lines, metavar="N", help="the last N lines alone")
     parser.add_argument(
@@ -118,6 +122,8 @@ def _found(node: Node, boot: BootLog, service: str | None) -> Iterable[Line]:
                 hint=f"pods that have one: {', '.join(known) or 'none'}",
             )
         return lines.pod_lines(pods, service)
+    if service == AUDIT:
+        return audit_lines(f"{node.paths.own_logs}/{AUDIT}")
     known = lines.services_of(boot.folder)
     if service is not None and service not in (*known, lines.BOOT):
         raise NoSuchServiceError(

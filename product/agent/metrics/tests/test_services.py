@@ -54,9 +54,11 @@ class Shell:
         for place in MOVED:
             text = text.replace(place, f"{self.root}{place}")
         text = text.replace("/usr/lib/kubesolo/lib.sh", f"{self.root}/lib.sh")
+        text = text.replace("/usr/lib/kubesolo/confine", f"{SERVICES.parent}/confine")
         done = subprocess.run(
             ["/bin/sh", "-c", text, script, *arguments], check=False, timeout=60,
-            capture_output=True, text=True, env={"PATH": f"{self.root}/bin:/usr/bin:/bin"},
+            capture_output=True, text=True,
+            env={"PATH": f"{self.root}/bin:/usr/bin:/bin", "KUBESOLO_CONFINED": "1"},
         )  # fmt: skip
         assert done.stdout == ""
         return self.log.read_text().splitlines()
@@ -132,11 +134,12 @@ def test_the_server_starts_where_there_is_an_address_and_without_roots_rights(
     shell: Shell,
 ) -> None:
     folder = shell.at("run/kubesolo/metrics")
+    folder.mkdir()
     shell.program("chpst", f'echo "chpst $*" >> {shell.log}')
     shell.sleeping((2, f"echo > {folder}/listen"), (4, f"echo '9100 127.0.0.1' > {folder}/listen"))
     lines = shell.run("metrics-server")
     assert lines[:4] == ["sleep 5"] * 4
-    assert lines[4].startswith("chpst -u _metrics ")
+    assert lines[4].startswith("chpst -o 64 ")
     assert lines[-1].endswith(f" {folder}/listen {folder}/kubesolo.prom")
 
 

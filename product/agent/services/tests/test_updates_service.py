@@ -27,12 +27,12 @@ def watch(root: Path, answer: str) -> list[str]:
         program = root / "bin" / name
         program.write_text(f"#!/bin/sh\n{text}")
         program.chmod(0o755)
-    text = RUN.read_text()
+    text = RUN.read_text().replace("/usr/lib/kubesolo/confine", f"{RUN.parents[2]}/confine")
     for place in MOVED:
         text = text.replace(place, f"{root}{place}")
     subprocess.run(
         ["/bin/sh", "-c", text], check=False, timeout=20, capture_output=True,
-        env={"PATH": f"{root}/bin:/usr/bin:/bin"},
+        env={"PATH": f"{root}/bin:/usr/bin:/bin", "KUBESOLO_CONFINED": "1"},
     )  # fmt: skip
     return log.read_text().splitlines()
 

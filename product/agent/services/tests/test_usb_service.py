@@ -50,13 +50,13 @@ if [ -e {root}/steps/$n ]; then . {root}/steps/$n; fi
         for number, step in enumerate((*steps, ":")):
             (self.root / "steps" / str(number)).write_text(f"cd {self.root}/sys\n{step}\n")
         (self.root / "count").unlink(missing_ok=True)
-        text = RUN.read_text()
+        text = RUN.read_text().replace("/usr/lib/kubesolo/confine", f"{RUN.parents[2]}/confine")
         for place in MOVED:
             text = text.replace(place, f"{self.root}{place}")
         before = len(self.log.read_text().splitlines())
         subprocess.run(
             ["/bin/sh", "-c", text], check=False, timeout=20, capture_output=True,
-            env={"PATH": f"{self.root}/bin:/usr/bin:/bin"},
+            env={"PATH": f"{self.root}/bin:/usr/bin:/bin", "KUBESOLO_CONFINED": "1"},
         )  # fmt: skip
         return self.log.read_text().splitlines()[before:]
 

@@ -4,8 +4,12 @@
 # The console is the last of these; a person may be looking at another one. The kernel's log keeps what
 # is said; as a debug message (7) it comes to no console a second time.
 say() {
-    echo "kubesolo: $*" > /dev/console
+    show "$@"
     echo "<7>kubesolo: $*" > /dev/kmsg
+}
+# The same for what no log may keep.
+show() {
+    echo "kubesolo: $*" > /dev/console
     read -r consoles < /sys/class/tty/console/active
     case $consoles in
         *'tty0 '*) echo "kubesolo: $*" > /dev/tty0 ;;
@@ -19,6 +23,26 @@ problem() {
 # it, and CR behind it.
 first_line() {
     tr '\r' '\n' < "$1" | sed -n "1s/^$(printf '\357\273\277')//; s/^[[:blank:]]*//; s/[[:blank:]]*\$//; /./{p;q;}"
+}
+# Prints what /etc/kubesolo/security.conf says of a key: security_setting KEY DEFAULT. The last line of a
+# key counts.
+security_setting() {
+    value=''
+    if [ -r /etc/kubesolo/security.conf ]; then
+        value=$(tr -d '\r' < /etc/kubesolo/security.conf |
+            sed -n "s/^[[:blank:]]*$1[[:blank:]]*=[[:blank:]]*//p" | sed -n '$s/[[:blank:]]*$//p')
+    fi
+    printf '%s\n' "${value:-$2}"
+}
+# Sets the kernel parameters of the file $1, as sysctl.conf(5) has them. One that the kernel does not take is
+# a problem of $2, and keeps back no other.
+set_kernel() {
+    if sysctl -q -p "$1" 2> /dev/null; then return; fi
+    sed 's/^[[:blank:]]*//; s/[[:blank:]]*=[[:blank:]]*/=/; /^[#;]/d; /^$/d' "$1" | while IFS= read -r line; do
+        if ! why=$(sysctl -q -w "$line" 2>&1); then
+            problem "$2: sysctl $line does not count: ${why#sysctl: }"
+        fi
+    done
 }
 # Whether the kernel was given an argument.
 has_argument() {
@@ -48,7 +72,8 @@ find_watchdog() {
         break
     done
 }
-# Run a command that may rightly take longer than the watchdog waits, half an hour at most.
+# Run a command that may rightly take longer than the watchdog waits, half an hour at most. Who reads its
+# output is not held up by the last sleep.
 patiently() {
     (
         fed=0
@@ -62,7 +87,7 @@ patiently() {
                 dmesg -n 4
             fi
         done
-    ) &
+    ) > /dev/null &
     feeder=$!
     "$@"
     set -- $?
