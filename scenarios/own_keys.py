@@ -55,9 +55,9 @@ def trusting(arch: Arch, owner: Owner, cache: Cache, tools: HostTools) -> Path:
 
 
 def with_mok(arch: Arch, owner: Owner, cache: Cache, tools: HostTools) -> Path:
-    """UEFI's variables as PCs are sold, with the certificate of ``owner`` enrolled by MokManager."""
+    """UEFI's variables as of PCs that are sold, and the certificate of ``owner`` as MOK."""
     template = tools.path(arch.firmware_files(secure_boot=True).variables)
-    options = ["--add-mok", _GUID, owner.folder / "db.crt"]
+    options: list[str | Path] = ["--add-mok", _GUID, owner.folder / "db.crt"]
     return _variables(arch, owner, template, cache, options)
 
 

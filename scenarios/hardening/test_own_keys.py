@@ -26,8 +26,21 @@ from scenarios.steps import Update, failed_for, on_slot
 Serve = Callable[..., Update]
 Factory = Callable[..., Node]
 
-EFI = "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
-END = " && umount /run/look && sync"
+SHELL = "kubesolo.shell"
+GRUB_CFG = "/run/look/EFI/debian/grub.cfg"
+
+
+def _on_efi(command: str) -> str:
+    """The command with the EFI partition at /run/look."""
+    return (
+        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        f"{command} && umount /run/look && sync"
+    )
+
+
+def _edit(file: str, expression: str, word: str) -> str:
+    """The command by which sed puts ``word`` into the file; it fails where it did not."""
+    return f"sed -i '{expression}' {file} && grep -qa '{word}' {file}"
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +137,8 @@ def _changed(releases: Releases, owner: Owner, stranger: Owner, what: str) -> di
         foreign = Signing((stranger.signer,))
         changed = foreign.program(program)
         return {UNIFIED_NAME: changed, UNIFIED_SIGNATURE_NAME: foreign.detached(changed, 0)}
+    if what == "Debian's kernel":
+        return {UNIFIED_NAME: releases.slot(GOOD).kernel.read_bytes()}
     # GRUB's own signature is there, the firmware's is not.
     bare = authenticode.strip(program)
     signature = Signing((owner.signer,)).detached(bare, 0)
@@ -135,6 +150,7 @@ def _changed(releases: Releases, owner: Owner, stranger: Owner, what: str) -> di
     [
         ("a byte of the command line", "error: bad signature"),
         ("signed by a stranger", r"error: public key \w+ not found"),
+        ("Debian's kernel", "error: bad signature"),
         ("without the firmware's signature", "error: cannot load image"),
     ],
 )
@@ -165,12 +181,12 @@ def test_a_release_of_others_spends_its_tries(
 @scenario(secure_boot=True)
 def test_what_the_disk_says_to_grub_has_no_effect(node: Node, images: Images, arch: Arch) -> None:
     node.boot()
-    shell = 'set local_arguments="kubesolo.shell"'
-    node.succeed(
-        f"{EFI} echo '{shell}' > /run/look/boot/local.cfg && "
-        "sed -i 's/^set local_arguments=$/set local_arguments=kubesolo.shell/' "
-        f"/run/look/EFI/debian/grub.cfg && grep -q kubesolo.shell /run/look/EFI/debian/grub.cfg{END}"
-    )
+    local = f"echo 'set local_arguments={SHELL}' > /run/look/boot/local.cfg"
+    changed = _edit(GRUB_CFG, f"s/^set local_arguments=$/&{SHELL}/", SHELL)
+    node.succeed(_on_efi(f"{local} && {changed}"))
+    # The command line of every other image.
+    line = _edit("/run/look/kernel.env", f"s/panic=1/{SHELL}/", SHELL)
+    node.succeed(on_slot("A", line))
     node.reboot()
     ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)
@@ -181,12 +197,12 @@ def test_what_the_disk_says_to_grub_has_no_effect(node: Node, images: Images, ar
 def test_debians_boot_loader_does_not_start(
     node: Node, cache: Cache, host_tools: HostTools, arch: Arch
 ) -> None:
-    """It would start Debian's kernel with any initramfs: Microsoft's key is not in this firmware."""
+    """It would start Debian's kernel with any initramfs; this firmware lacks Microsoft's key."""
     node.boot()
     plain = Images(cache, host_tools).builder(arch.value).loader() / IN_ROOT / "EFI/BOOT"
     for path in plain.iterdir():
         node.put(path.read_bytes(), f"/run/{path.name}")
-        node.succeed(f"{EFI} cp /run/{path.name} /run/look/EFI/BOOT/{path.name}{END}")
+        node.succeed(_on_efi(f"cp /run/{path.name} /run/look/EFI/BOOT/{path.name}"))
     since = node.journal.cursor
     with node.expect_boots(0) as boots:
         node.reboot()
@@ -249,11 +265,8 @@ def test_by_way_of_the_shim_the_command_line_is_the_signed_one(
     node.power_on()
     ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)
-    node.succeed(
-        f"{EFI} sed -i 's/chainloader .linux.efi/& kubesolo.shell kubesolo.slot=B/' "
-        f"/run/look/EFI/debian/grub.cfg && grep -q 'efi kubesolo.shell' /run/look/EFI/debian/grub.cfg"
-        f"{END}"
-    )
+    words = f"{SHELL} kubesolo.slot=B"
+    node.succeed(_on_efi(_edit(GRUB_CFG, f"s/chainloader .linux.efi/& {words}/", f"efi {words}")))
     node.reboot()
     ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)
