@@ -11,7 +11,7 @@ from conftest import Images
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
-from harness.target.node import Node
+from harness.target.node import Node, State
 from product.disk.boot_files import kernel_arguments
 from product.disk.loader import IN_ROOT
 from product.image.cache import Cache
@@ -23,6 +23,7 @@ from scenarios.own_keys import SMBIOS, Owner, trusting, with_mok
 from scenarios.releases import GOOD, Releases
 from scenarios.steps import Update, failed_for, on_slot
 
+Begin = Callable[..., Update]
 Serve = Callable[..., Update]
 Factory = Callable[..., Node]
 
@@ -86,7 +87,7 @@ def _expected(release_files: Path) -> str:
     return f"{line} no_timer_check"
 
 
-@scenario(secure_boot=True, tier="core", core_arch="x86_64")
+@scenario(secure_boot=True)
 def test_the_owners_key_alone_starts_it(node: Node, images: Images, arch: Arch) -> None:
     node.power_on()
     node.wait_console("kubesolo: boot slot=A", seconds=40, since=0)
@@ -102,7 +103,7 @@ def test_the_owners_key_alone_starts_it(node: Node, images: Images, arch: Arch) 
 
 @scenario(secure_boot=True)
 def test_an_update_is_judged_and_confirmed(node: Node, releases: Releases, serve: Serve) -> None:
-    node.boot()
+    node.at(State.READY, slot="A")
     update = serve(releases.good)
     with node.expect_boots(1) as boots:
         ready = update.install()
@@ -112,10 +113,8 @@ def test_an_update_is_judged_and_confirmed(node: Node, releases: Releases, serve
 
 
 @scenario(secure_boot=True)
-def test_three_failed_boots_roll_back(node: Node, releases: Releases, serve: Serve) -> None:
-    node.boot()
-    update = serve(releases.panicking_init)
-    update.stage()
+def test_three_failed_boots_roll_back(node: Node, releases: Releases, begin_after: Begin) -> None:
+    update = begin_after(Update.stage, releases.panicking_init)
     with node.expecting(Pattern.INIT_EXITED, times=3), node.expect_boots(4) as boots:
         node.reboot()
     ready = node.wait_ready()
@@ -158,15 +157,13 @@ def _changed(releases: Releases, owner: Owner, stranger: Owner, what: str) -> di
 def test_a_release_of_others_spends_its_tries(
     node: Node,
     releases: Releases,
-    serve: Serve,
+    begin_after: Begin,
     owner: Owner,
     stranger: Owner,
     what: str,
     said: str,
 ) -> None:
-    node.boot()
-    update = serve(releases.good)
-    update.stage()
+    begin_after(Update.stage, releases.good)
     for name, content in _changed(releases, owner, stranger, what).items():
         node.put(content, f"/run/{name}")
         node.succeed(on_slot("B", f"cp /run/{name} /run/look/{name}"), seconds=60)
@@ -180,7 +177,7 @@ def test_a_release_of_others_spends_its_tries(
 
 @scenario(secure_boot=True)
 def test_what_the_disk_says_to_grub_has_no_effect(node: Node, images: Images, arch: Arch) -> None:
-    node.boot()
+    node.at(State.READY, slot="A")
     local = f"echo 'set local_arguments={SHELL}' > /run/look/boot/local.cfg"
     changed = _edit(GRUB_CFG, f"s/^set local_arguments=$/&{SHELL}/", SHELL)
     node.succeed(_on_efi(f"{local} && {changed}"))
@@ -198,7 +195,7 @@ def test_debians_boot_loader_does_not_start(
     node: Node, cache: Cache, host_tools: HostTools, arch: Arch
 ) -> None:
     """It would start Debian's kernel with any initramfs; this firmware lacks Microsoft's key."""
-    node.boot()
+    node.at(State.READY, slot="A")
     plain = Images(cache, host_tools).builder(arch.value).loader() / IN_ROOT / "EFI/BOOT"
     for path in plain.iterdir():
         node.put(path.read_bytes(), f"/run/{path.name}")
