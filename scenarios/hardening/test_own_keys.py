@@ -93,9 +93,8 @@ def test_the_owners_key_alone_starts_it(node: Node, images: Images, arch: Arch) 
     node.wait_console("kubesolo: boot slot=A", seconds=40, since=0)
     ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)
-    status = node.status()
-    assert status.secure_boot == "on"
-    assert status.problems == []
+    assert node.status().secure_boot == "on"
+    assert node.status().problems == []
     assert "Kernel is locked down from EFI Secure Boot" in node.succeed("dmesg").text
     # The signed one, to the letter; no word of GRUB's.
     assert _command_line(node) == _expected(images[arch].slot.folder)
@@ -107,7 +106,8 @@ def test_an_update_is_judged_and_confirmed(node: Node, releases: Releases, serve
     update = serve(releases.good)
     with node.expect_boots(1) as boots:
         ready = update.install()
-    assert (boots.slots, boots.counters) == (["B"], [2])
+    assert boots.slots == ["B"]
+    assert boots.counters == [2]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     assert node.status().environment.boot_success is True
 
@@ -126,17 +126,19 @@ def test_three_failed_boots_roll_back(node: Node, releases: Releases, begin_afte
 
 
 def _changed(releases: Releases, owner: Owner, stranger: Owner, what: str) -> dict[str, bytes]:
-    """Files of the good release that an attacker would have to replace."""
+    """Files of the good release that somebody with the disk replaces: with a changed ``byte`` of
+    the command line, signed by a ``stranger``, Debian's ``kernel``, or ``bare`` of the signature
+    that the firmware looks at."""
     program = (releases.slot(GOOD).folder / UNIFIED_NAME).read_bytes()
-    if what == "a byte of the command line":
+    if what == "byte":
         changed = program.replace(b"panic=1", b"panic=2", 1)
         assert changed != program
         return {UNIFIED_NAME: changed}
-    if what == "signed by a stranger":
+    if what == "stranger":
         foreign = Signing((stranger.signer,))
         changed = foreign.program(program)
         return {UNIFIED_NAME: changed, UNIFIED_SIGNATURE_NAME: foreign.detached(changed, 0)}
-    if what == "Debian's kernel":
+    if what == "kernel":
         return {UNIFIED_NAME: releases.slot(GOOD).kernel.read_bytes()}
     # GRUB's own signature is there, the firmware's is not.
     bare = authenticode.strip(program)
@@ -147,10 +149,10 @@ def _changed(releases: Releases, owner: Owner, stranger: Owner, what: str) -> di
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        ("a byte of the command line", "error: bad signature"),
-        ("signed by a stranger", r"error: public key \w+ not found"),
-        ("Debian's kernel", "error: bad signature"),
-        ("without the firmware's signature", "error: cannot load image"),
+        pytest.param("byte", "error: bad signature", id="byte"),
+        pytest.param("stranger", r"error: public key \w+ not found", id="stranger"),
+        pytest.param("kernel", "error: bad signature", id="kernel"),
+        pytest.param("bare", "error: cannot load image", id="bare"),
     ],
 )
 @scenario(secure_boot=True)
@@ -201,7 +203,7 @@ def test_debians_boot_loader_does_not_start(
         node.put(path.read_bytes(), f"/run/{path.name}")
         node.succeed(_on_efi(f"cp /run/{path.name} /run/look/EFI/BOOT/{path.name}"))
     since = node.journal.cursor
-    with node.expect_boots(0) as boots:
+    with node.tolerating(Pattern.FIRMWARE), node.expect_boots(0) as boots:
         node.reboot()
         node.wait_console("BdsDxe: failed to load .*: Access Denied", seconds=60, since=since)
     assert boots.slots == []
@@ -224,6 +226,7 @@ def test_a_release_of_both_keys_starts_with_either(
         "node", image=both[arch].disk, variables=firmware, smbios=SMBIOS
     )  # fmt: skip
     node.power_on()
+    node.wait_console("kubesolo: boot slot=A", seconds=40, since=0)
     ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)
     assert node.status().secure_boot == "on"
@@ -240,7 +243,7 @@ def test_after_the_change_a_release_of_the_old_key_is_refused(
     """The image under test has the old key alone; the firmware has the new one."""
     firmware = trusting(arch, successor, cache, host_tools)
     node = machine_factory("node", variables=firmware, smbios=SMBIOS)
-    with node.expect_boots(0) as boots:
+    with node.tolerating(Pattern.FIRMWARE), node.expect_boots(0) as boots:
         node.power_on()
         node.wait_console("BdsDxe: failed to load .*: Access Denied", seconds=60, since=0)
     assert boots.slots == []
