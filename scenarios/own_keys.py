@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from harness.qemu.arch import Arch
 from harness.qemu.spec import CHANNEL_OFFER, NO_TIME_SERVER
 from product.image.cache import Cache, digest_of
@@ -44,13 +42,19 @@ class Owner:
         return keys.load(self.folder / "db.key", self.folder / "db.crt")
 
 
-def trusting(arch: Arch, owner: Owner, cache: Cache, tools: HostTools) -> Path:
-    """UEFI's variables with Secure Boot on and the keys of ``owner`` alone."""
+def trusting(
+    arch: Arch, owner: Owner, cache: Cache, tools: HostTools, successor: Owner | None = None
+) -> Path:
+    """UEFI's variables with Secure Boot on and the keys of ``owner`` alone, or those of a
+    ``successor`` beside them."""
     template = tools.path(arch.firmware_files(secure_boot=False).variables)
+    more: list[str | Path] = []
+    if successor is not None:
+        more = ["--add-db", _GUID, successor.folder / "db.crt"]
     return _variables(
-        arch, owner, template, cache,
+        arch, (owner, *((successor,) if successor else ())), template, cache,
         ["--set-pk", _GUID, owner.folder / "pk.crt", "--add-kek", _GUID, owner.folder / "kek.crt",
-         "--add-db", _GUID, owner.folder / "db.crt", "--sb"],
+         *more, "--add-db", _GUID, owner.folder / "db.crt", "--sb"],
     )  # fmt: skip
 
 
@@ -58,16 +62,17 @@ def with_mok(arch: Arch, owner: Owner, cache: Cache, tools: HostTools) -> Path:
     """UEFI's variables as of PCs that are sold, and the certificate of ``owner`` as MOK."""
     template = tools.path(arch.firmware_files(secure_boot=True).variables)
     options: list[str | Path] = ["--add-mok", _GUID, owner.folder / "db.crt"]
-    return _variables(arch, owner, template, cache, options)
+    return _variables(arch, (owner,), template, cache, options)
 
 
 def _variables(
-    arch: Arch, owner: Owner, template: Path, cache: Cache, options: Sequence[str | Path]
-) -> Path:
+    arch: Arch, owners: tuple[Owner, ...], template: Path, cache: Cache,
+    options: Sequence[str | Path],
+) -> Path:  # fmt: skip
     programs = HostTools.prepare(cache, _TOOLS)
-    content = owner.signer.certificate.public_bytes(Encoding.DER).hex()
-    words = [str(option) for option in options if isinstance(option, str)]
-    key = digest_of(programs.digest, str(template), content, words, str(owner.folder), arch.value)
+    keys = [owner.signer.sha256 for owner in owners]
+    words = [option if isinstance(option, str) else option.name for option in options]
+    key = digest_of(programs.digest, str(template), keys, words, arch.value)
 
     def build(tree: Path) -> None:
         programs.run(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Images
+from harness.faults.http import WebServer
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
@@ -21,7 +22,7 @@ from product.image.tools import HostTools
 from product.manifest import ARGUMENTS_NAME, UNIFIED_NAME, UNIFIED_SIGNATURE_NAME
 from scenarios.own_keys import SMBIOS, Owner, trusting, with_mok
 from scenarios.releases import GOOD, Releases
-from scenarios.steps import Update, failed_for, on_slot
+from scenarios.steps import Update, failed_for, offer, on_slot
 
 Begin = Callable[..., Update]
 Serve = Callable[..., Update]
@@ -207,6 +208,43 @@ def test_debians_boot_loader_does_not_start(
         node.reboot()
         node.wait_console("BdsDxe: failed to load .*: Access Denied", seconds=60, since=since)
     assert boots.slots == []
+
+
+@scenario(secure_boot=True)
+def test_a_key_is_replaced_by_updates(
+    machine_factory: Factory,
+    webserver: Callable[[Path], WebServer],
+    releases_of: Callable[[Images], Releases],
+    arch: Arch,
+    owner: Owner,
+    successor: Owner,
+    cache: Cache,
+    host_tools: HostTools,
+) -> None:
+    """By a release of both keys, whose boot loader then starts one of the new key alone."""
+    firmware = trusting(arch, owner, cache, host_tools, successor)
+    node = machine_factory("node", variables=firmware, smbios=SMBIOS)
+    node.at(State.READY, slot="A")
+    both, new = (
+        releases_of(Images(cache, host_tools, signing=Signing(signers)))
+        for signers in ((owner.signer, successor.signer), (successor.signer,))
+    )
+    first = both.sign("of-both-keys", both.good.slot)
+    server = webserver(first.repository)
+    offer(node, first, server)
+    since = node.journal.cursor
+    ready = Update(node, first, server).install()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    node.wait_console("kubesolo-update: boot loader of 0.2.0 installed", since=since)
+    second = both.publish_next(first, new.newer.slot)
+    since = node.journal.cursor
+    ready = Update(node, second, server).install()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.3.0", "A", True)
+    node.wait_console("kubesolo-update: boot loader of 0.3.0 installed", since=since)
+    node.reboot()
+    ready = node.wait_ready()
+    assert (ready.version, ready.slot, ready.confirmed) == ("0.3.0", "A", True)
+    assert node.status().problems == []
 
 
 @pytest.mark.parametrize("trusted", ["owner", "successor"])
