@@ -281,8 +281,8 @@ def test_after_the_change_a_release_of_the_old_key_is_refused(
     """The image under test has the old key alone; the firmware has the new one."""
     firmware = trusting(arch, successor, cache, host_tools)
     node = machine_factory("node", variables=firmware, smbios=SMBIOS)
+    node.power_on()
     with node.tolerating(Pattern.FIRMWARE), node.expect_boots(0) as boots:
-        node.power_on()
         node.wait_console("BdsDxe: failed to load .*: Access Denied", seconds=60, since=0)
     assert boots.slots == []
 
