@@ -13,6 +13,7 @@ from product.image import drift
 from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
+from product.image.secure_boot.keys import Signing
 from product.image.tools import IMAGES, HostTools
 
 pytest_plugins = ["harness.pytest_plugin", "product.agent.tests.fixtures"]
@@ -98,18 +99,20 @@ class Images(Mapping[str, Image]):
         *,
         recipe: Path = DEFAULT_RECIPE,
         hardware: str | None = None,
+        signing: Signing | None = None,
     ) -> None:
         self._cache = cache
         self._tools = tools
         self._version = version
         self._recipe = recipe
         self._hardware = hardware
+        self._signing = signing
 
     def builder(self, arch: str) -> Builder:
         """The builder for one architecture."""
         return Builder(
             Arch(arch), cache=self._cache, tools=self._tools, recipe=self._recipe,
-            hardware=self._hardware,
+            hardware=self._hardware, signing=self._signing,
         )  # fmt: skip
 
     def __getitem__(self, arch: str) -> Image:

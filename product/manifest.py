@@ -31,6 +31,10 @@ INITRAMFS_NAME = "initramfs.img"
 ROOT_NAME = "root.squashfs"
 # The kernel's command line, as a block that GRUB's load_env reads.
 ARGUMENTS_NAME = "kernel.env"
+# Kernel, initramfs and command line in one program for UEFI, signed by the image's owner, and the
+# signature that the owner's GRUB checks; only images with an owner's keys have them.
+UNIFIED_NAME = "linux.efi"
+UNIFIED_SIGNATURE_NAME = f"{UNIFIED_NAME}.sig"
 ARTIFACT_NAMES = (KERNEL_NAME, INITRAMFS_NAME, ARGUMENTS_NAME, ROOT_NAME)
 ARCHITECTURES = ("x86_64", "aarch64")
 

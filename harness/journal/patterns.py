@@ -27,7 +27,8 @@ class Pattern(enum.Enum):
     GRUB = (
         r"^(?:error: (?:\.\./|file `|no such (?:device|partition|disk)|unknown filesystem|"
         r"invalid (?:magic|signature|arch|environment)|you need to load the kernel|out of memory|"
-        r"premature end|failure (?:reading|writing)|attempt to read|bad shim signature)|"
+        r"premature end|failure (?:reading|writing)|attempt to read|bad shim signature|"
+        r"bad signature|public key \w+ not found|cannot load image|verification requested)|"
         r".*grub rescue>)"
     )
     FIRMWARE = r"No bootable device|UEFI Interactive Shell|BdsDxe: No bootable option"

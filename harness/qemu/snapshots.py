@@ -72,7 +72,7 @@ class Key:
     def digest(self) -> str:
         """32 hex digits."""
         # No file's path is part of it: its content is.
-        files = {"image", "kernel", "initrd", "seed", "cdrom", "device_tree"}
+        files = {"image", "kernel", "initrd", "seed", "cdrom", "device_tree", "variables"}
         if self.spec.kernel is None:
             spec = self.spec.model_dump(mode="json", exclude={*files, "append"})
         else:
@@ -83,6 +83,8 @@ class Key:
             spec["cdrom"] = _content(self.spec.cdrom)
         if self.spec.seed is not None:
             spec["seed"] = _content(self.spec.seed)
+        if self.spec.variables is not None:
+            spec["variables"] = _content(self.spec.variables)
         parts = [VERSION, self.image, spec, self.command, self.name, self.inputs]
         if self.processor:
             parts.append(self.processor)

@@ -28,7 +28,8 @@ class MachineSpec(BaseModel):
     and its command line ``append`` in place of what the disk would boot, and may go without a disk.
     ``smbios`` are OEM strings (SMBIOS type 11), the guest's credentials; the offer of the command
     channel is one of them, that there is no time server another. ``secure_boot`` has UEFI refuse a
-    boot loader that neither Microsoft nor a shim's vendor signed. ``raspberry`` has a model of that
+    boot loader that neither Microsoft nor a shim's vendor signed; ``variables`` are UEFI's in place
+    of the firmware's own, with the keys of somebody else, say. ``raspberry`` has a model of that
     firmware choose kernel and command line from the disk, at each boot. ``rtc`` is what the
     hardware clock shows at the start: "utc" or a date like 2020-01-01T00:00:00. With ``log_writes``
     every write of the disk is kept in order, for ``harness.crash``. ``seed`` is a second disk on
@@ -55,6 +56,7 @@ class MachineSpec(BaseModel):
     disk_size_mib: Annotated[int, Field(ge=64)] = 2560
     firmware: Firmware = Firmware.UEFI
     secure_boot: bool = False
+    variables: Path | None = None
     disk_bus: DiskBus = DiskBus.VIRTIO
     log_writes: bool = False
     network: bool = True
@@ -77,6 +79,8 @@ class MachineSpec(BaseModel):
             raise ValueError(f"{self.arch} machines have no {self.firmware} firmware")
         if self.secure_boot and self.firmware is not Firmware.UEFI:
             raise ValueError(f"secure_boot needs UEFI: {self.firmware} firmware has no Secure Boot")
+        if self.variables is not None and self.firmware is not Firmware.UEFI:
+            raise ValueError(f"variables are UEFI's: {self.firmware} firmware has none")
         if self.tpm and self.arch is not Arch.X86_64:
             raise ValueError(
                 f"{self.arch} machines have no TPM: Debian's kernel has no driver for QEMU's"

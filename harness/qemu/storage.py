@@ -40,6 +40,7 @@ def fresh(
         ("device tree", spec.device_tree),
         ("seed disk", spec.seed),
         ("CD", spec.cdrom),
+        ("file of variables", spec.variables),
     ):
         if file is not None and not file.is_file():
             raise LaunchError(f"there is no {what} {file}")
@@ -58,7 +59,7 @@ def fresh(
     if spec.firmware is Firmware.UEFI and spec.board is Board.VIRTUAL:
         # Raw variables could not be part of a snapshot's forks.
         variables = directory / "variables.qcow2"
-        template = tools.path(spec.firmware_files.variables)
+        template = spec.variables or tools.path(spec.firmware_files.variables)
         commands.append(_create(tools, template, "raw", variables))
     _run(commands)
     return Storage(disk, variables, _copy(spec.seed, directory))

@@ -100,15 +100,21 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 _TAKEN = frozenset({RECORD, COMMAND_LINE, KERNEL_NAME, INITRAMFS_NAME})
 
 
-def command_line(block: bytes, slot: str, boot_guid: str | None) -> bytes:
-    """cmdline.txt: the words that GRUB gives elsewhere, and the release's own. Raises DiskError."""
+def kernel_arguments(block: bytes, whose: str) -> str:
+    """What kernel.env says. Raises DiskError."""
     found = re.search(rb"^kernel_arguments=(.*)$", block, re.M)
     if not block.startswith(b"# GRUB Environment Block\n") or found is None:
-        raise DiskError(f"{ARGUMENTS_NAME} of slot {slot} has no kernel_arguments")
+        raise DiskError(f"{ARGUMENTS_NAME} of {whose} has no kernel_arguments")
+    return re.sub(rb"\\(.)", rb"\1", found[1]).decode("latin-1")
+
+
+def command_line(block: bytes, slot: str, boot_guid: str | None) -> bytes:
+    """cmdline.txt: the words that GRUB gives elsewhere, and the release's own. Raises DiskError."""
+    arguments = kernel_arguments(block, f"slot {slot}")
     words = [f"kubesolo.slot={slot}", "kubesolo.loader=tryboot"]
     if boot_guid:
         words.append(f"kubesolo.boot={boot_guid.lower()}")
-    line = " ".join([*words, re.sub(rb"\\(.)", rb"\1", found[1]).decode("latin-1")])
+    line = " ".join([*words, arguments])
     if len(line) > _MAX_LINE:
         raise DiskError(
             f"the command line of slot {slot} has {len(line)} of {_MAX_LINE} characters"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from product.disk.boot_files import BOARD_NAME
+from product.disk.boot_files import BOARD_NAME, kernel_arguments
 from product.disk.loader import IN_ROOT
 from product.image import (
     board,
@@ -35,6 +35,8 @@ from product.image.packages import fetch, unpack_all
 from product.image.payload import Linked, Packaged
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe, Tryboot
+from product.image.secure_boot import own_grub, unified
+from product.image.secure_boot.keys import LoaderKind, Signing
 from product.image.tools import IMAGES, HostTools
 from product.manifest import (
     ARGUMENTS_NAME,
@@ -43,6 +45,8 @@ from product.manifest import (
     KERNEL_NAME,
     MANIFEST_NAME,
     ROOT_NAME,
+    UNIFIED_NAME,
+    UNIFIED_SIGNATURE_NAME,
     Artifact,
     Manifest,
 )
@@ -138,24 +142,37 @@ class Builder:
         recipe: Path = DEFAULT_RECIPE,
         hardware: str | None = None,
         payload: Mapping[str, object] | None = None,
+        signing: Signing | None = None,
     ) -> None:
-        """``hardware`` and ``payload`` go before what the recipe says."""
+        """``hardware`` and ``payload`` go before what the recipe says; with ``signing`` the image
+        is its owner's (product.image.secure_boot)."""
         self.arch = arch
         self.cache = cache or Cache()
         self.recipe = Recipe.load(recipe, hardware=hardware)
         self.recipe.require(arch)
+        if signing is not None and self.recipe.tryboot is not None:
+            raise RecipeError(
+                f"recipe {self.recipe.name}: hardware {self.recipe.hardware} has no Secure Boot",
+                hint="leave out --secure-boot-key",
+            )
         self.payload = payload_of(self.recipe, payload)
+        self.signing = signing
         self.lock, drift = settle(self.recipe, arch, self.cache)
         self.tools = tools or HostTools.prepare(self.cache)
         self.licences = Licences(arch, self.cache)
+        self._grub: tuple[Package, ...] = ()
+        grub_drift: tuple[str, ...] = ()
+        if signing is not None and signing.loader is LoaderKind.OWN:
+            modules, grub_drift = settle(Recipe.load(own_grub.RECIPE), arch, self.cache)
+            self._grub = modules.packages
         # What is not as locked, one line a package; a payload adds its own.
-        self.drift = (*drift, *self.tools.drift, *self.licences.drift)
+        self.drift = (*drift, *self.tools.drift, *self.licences.drift, *grub_drift)
 
     @property
     def packages(self) -> tuple[Package, ...]:
         """Every package of which the image holds something. Raises ImageError."""
         more = self.payload.packages(self.arch) if isinstance(self.payload, Packaged) else ()
-        return (*self.lock.packages, *more)
+        return (*self.lock.packages, *self._grub, *more)
 
     def licences_tree(self) -> Path:
         """The licence texts of all packages, to lay over the root. Raises LockError."""
@@ -201,7 +218,14 @@ class Builder:
             tree_digest(self.recipe.folder / "boot"),
             self._code_digest(),
             self.payload and self.payload.digest(self.arch),
+            *self._signed_with(),
         )
+
+    def _signed_with(self) -> tuple[str, ...]:
+        """What an owner's keys add to a digest."""
+        if self.signing is None:
+            return ()
+        return (self.signing.digest, *(package.sha256 for package in self._grub))
 
     def image(self, version: str, overlays: tuple[Path, ...] = ()) -> Image:
         """Build the disk image whose slot A holds ``version``."""
@@ -258,12 +282,31 @@ class Builder:
         if self.recipe.tryboot is not None:
             names = (*names, BOARD_NAME)
             self._write_board(self.recipe.tryboot, prepared, tree / BOARD_NAME)
+        if self.signing is not None:
+            names = (*names, UNIFIED_NAME, UNIFIED_SIGNATURE_NAME)
+            self._write_unified(self.signing, prepared.release, version, tree)
         artifacts = tuple(
             Artifact(name, (tree / name).stat().st_size, file_sha256(tree / name)) for name in names
         )
         drift = tuple(sorted({*self.drift, *brought.drift}))
         manifest = Manifest(version, self.arch.value, artifacts, brought.kubernetes, drift)
         (tree / MANIFEST_NAME).write_bytes(manifest.to_bytes())
+
+    def _write_unified(self, signing: Signing, release: str, version: str, tree: Path) -> None:
+        """Of what ``tree`` has by now; the command line is that of kernel.env, to the letter."""
+        arguments = kernel_arguments((tree / ARGUMENTS_NAME).read_bytes(), "the release")
+        packages = self.lock.group("boot")
+        tools = HostTools.prepare(self.cache, unified.TOOLS)
+        with progress.step("sign the unified kernel image"), self.cache.scratch("unified") as work:
+            unpack_all(list(fetch(packages, self.cache).values()), work / "packages")
+            parts = unified.Parts(
+                work / "packages", tree / KERNEL_NAME, tree / INITRAMFS_NAME, arguments, release,
+                version,
+            )  # fmt: skip
+            program = signing.program(unified.build(parts, self.arch, tools, work))
+        (tree / UNIFIED_NAME).write_bytes(program)
+        signature = signing.detached(program, self.recipe.source_date)
+        (tree / UNIFIED_SIGNATURE_NAME).write_bytes(signature)
 
     def _write_board(self, board: Tryboot, prepared: kernel.Kernel, target: Path) -> None:
         packages = self.lock.group("boot")
@@ -320,17 +363,30 @@ class Builder:
             [package.sha256 for package in packages], hashlib.sha256(config).hexdigest(),
             self.tools.digest, BUILDER_DIGEST, self.arch,
             *([own.model_dump(), self.lock.group("kernel")[0].sha256] if own else []),
+            *self._signed_with(),
         )  # fmt: skip
 
         def build(tree: Path) -> None:
             with self.cache.scratch("boot") as work:
                 unpack_all(list(fetch(packages, self.cache).values()), work / "packages")
-                grub.write_loader(work / "packages", self.arch, config, self.tools, tree / IN_ROOT)
+                grub.write_loader(
+                    work / "packages", self.arch, config, self.tools, tree / IN_ROOT,
+                    own=self._own_grub(config, work),
+                )  # fmt: skip
                 if own is not None:
                     kernels = kernel.prepare(self.lock, self.arch, self.cache, self.tools)
                     board.write(own, (work / "packages", kernels.tree), tree / IN_ROOT)
 
         return self.cache.tree(f"loader-{self.arch}", key, build)
+
+    def _own_grub(self, config: bytes, work: Path) -> bytes | None:
+        """The owner's GRUB, where the image has one; ``work`` holds the unpacked boot packages."""
+        if self.signing is None or not self._grub:
+            return None
+        unpack_all(list(fetch(self._grub, self.cache).values()), work / "modules")
+        return own_grub.build(
+            work / "modules", work / "packages", config, self.signing, self.arch, self.tools, work
+        )
 
     def _build_disk(self, slot: Slot, digest: str, tree: Path) -> None:
         with self.cache.scratch("disk") as work:

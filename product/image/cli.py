@@ -28,11 +28,14 @@ from product.image.options import (
     ArchiveOption,
     ArchOption,
     BinaryOption,
+    CertificateOption,
     DriftOption,
     HardwareOption,
+    LoaderOption,
     OverlayOption,
     RecipeOption,
     Sha256Option,
+    SigningKeyOption,
     payload_options,
     recipe_path,
     warn_of_drift,
@@ -41,6 +44,8 @@ from product.image.payload import Relockable
 from product.image.payload.table import payload_of
 from product.image.recipe import Arch, Recipe
 from product.image.relock import Change, outdated, relock
+from product.image.secure_boot.command import secure_boot_keys
+from product.image.secure_boot.keys import LoaderKind, load_signing
 from product.image.tools import IMAGES, UNPACKED, HostTools, host_arch
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -56,6 +61,9 @@ def build(
     payload_binary: BinaryOption = None,
     payload_archive: ArchiveOption = None,
     payload_sha256: Sha256Option = None,
+    secure_boot_key: SigningKeyOption = None,
+    secure_boot_certificate: CertificateOption = None,
+    secure_boot_loader: LoaderOption = LoaderKind.OWN,
     allow_drift: DriftOption = False,
     output: Annotated[
         Path | None,
@@ -68,9 +76,13 @@ def build(
     """
     with drift.allowing(allow_drift):
         payload = payload_options(payload_binary, payload_archive, payload_sha256)
-        builder = Builder(
-            arch or host_arch(), recipe=recipe_path(recipe), hardware=hardware, payload=payload
+        signing = load_signing(
+            secure_boot_key or (), secure_boot_certificate or (), secure_boot_loader
         )
+        builder = Builder(
+            arch or host_arch(), recipe=recipe_path(recipe), hardware=hardware, payload=payload,
+            signing=signing,
+        )  # fmt: skip
         image = builder.image(version, tuple(overlay or ()))
     path = image.disk
     if output is not None:
@@ -92,14 +104,21 @@ def slot(
     payload_binary: BinaryOption = None,
     payload_archive: ArchiveOption = None,
     payload_sha256: Sha256Option = None,
+    secure_boot_key: SigningKeyOption = None,
+    secure_boot_certificate: CertificateOption = None,
+    secure_boot_loader: LoaderOption = LoaderKind.OWN,
     allow_drift: DriftOption = False,
 ) -> None:
     """Build the files of one slot, as a release is published from; print their directory."""
     with drift.allowing(allow_drift):
         payload = payload_options(payload_binary, payload_archive, payload_sha256)
-        builder = Builder(
-            arch or host_arch(), recipe=recipe_path(recipe), hardware=hardware, payload=payload
+        signing = load_signing(
+            secure_boot_key or (), secure_boot_certificate or (), secure_boot_loader
         )
+        builder = Builder(
+            arch or host_arch(), recipe=recipe_path(recipe), hardware=hardware, payload=payload,
+            signing=signing,
+        )  # fmt: skip
         built = builder.slot(version, tuple(overlay or ()))
     print(built.folder)
     warn_of_drift(built)
@@ -166,6 +185,7 @@ def check_outdated(recipe: Annotated[list[Path] | None, typer.Argument()] = None
 app.command()(flash)
 app.command()(media)
 app.command("from-oci")(from_oci)
+app.command()(secure_boot_keys)
 
 
 def _locks(recipes: list[Path] | None) -> list[tuple[Path, Arch]]:

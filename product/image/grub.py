@@ -105,15 +105,24 @@ def core_image(packages: Path, tools: HostTools, target: Path) -> None:
     )  # fmt: skip
 
 
-def write_loader(packages: Path, arch: Arch, config: bytes, tools: HostTools, target: Path) -> None:
+def write_loader(
+    packages: Path, arch: Arch, config: bytes, tools: HostTools, target: Path,
+    *, own: bytes | None = None,
+) -> None:  # fmt: skip
     """Make the boot loader's folder (see product.disk.loader) in ``target``, without its record.
 
+    With ``own`` that program is what UEFI starts, in place of shim and Debian's signed GRUB.
     Raises ImageError where ``packages``, the unpacked boot packages, lack a file.
     """
     folder = target / CONFIG_FOLDER
     folder.mkdir(parents=True)
     (folder / "grub.cfg").write_bytes(config)
     copies = SIGNED[arch]
+    if own is not None:
+        first = target / copies[0].target
+        first.parent.mkdir(parents=True)
+        first.write_bytes(own)
+        copies = ()
     if arch is Arch.X86_64:
         copies = (*copies, Copied(f"usr/lib/grub/{_BIOS}/boot.img", BIOS_BOOT))
     for source, name in copies:

@@ -21,6 +21,8 @@ from product.image.tree import Tree
 
 # What the EFI partition takes; the module of each code page is named by the mount itself.
 _RESCUE = ("vfat", "nls_cp437", "nls_ascii")
+# Where the firmware keeps what systemd-stub says.
+_UNIFIED = ("efivarfs",)
 # What an ISO image takes, of CDs or of sticks.
 _MEDIUM = ("isofs",)
 # The disk in memory that holds the root; its size is a parameter, so that it cannot be built in.
@@ -69,6 +71,7 @@ def build(
         "ram": index.closure((_RAM,)),
         "rescue": index.closure(_RESCUE),
         "medium": index.closure(_MEDIUM),
+        "unified": index.closure(_UNIFIED),
         "verity": index.closure([*_VERITY, *(name for name in _SHA256 if index.has(name))]),
     }
     matchers: dict[str, str] = {}

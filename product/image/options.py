@@ -10,6 +10,7 @@ import typer
 from product.image import progress
 from product.image.build import Slot
 from product.image.recipe import Arch
+from product.image.secure_boot.keys import LoaderKind
 from product.image.tools import IMAGES
 from product.manifest import MANIFEST_NAME
 
@@ -58,6 +59,26 @@ DriftOption = Annotated[
         "--allow-drift",
         help="Take the archive's present version of locked packages that have vanished; "
         "the image is then marked as not the locked one.",
+    ),
+]
+SigningKeyOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--secure-boot-key",
+        help="The image's owner's key (PEM): kernel, initramfs and command line are then one "
+        "signed file. Repeated: the keys that follow it.",
+    ),
+]
+CertificateOption = Annotated[
+    list[Path] | None,
+    typer.Option("--secure-boot-certificate", help="The key's certificate; in the same order."),
+]
+LoaderOption = Annotated[
+    LoaderKind,
+    typer.Option(
+        "--secure-boot-loader",
+        help="What the firmware starts: a GRUB that the key signs, or Microsoft's shim and "
+        "Debian's GRUB, for keys enrolled as MOK.",
     ),
 ]
 

@@ -38,6 +38,10 @@ from product.disk.loader import (
 )
 from product.version import VersionError, parse_version
 
+# What the firmware itself starts; the rest is started, and judged, by that.
+_STARTED = "EFI/BOOT/BOOT"
+_MAX_PROGRAM = 16 << 20
+
 
 def follow_loader(node: Node) -> bool:
     """Install the running release's boot loader unless it is there; whether it was not.
@@ -96,20 +100,33 @@ def _is_older(version: str, other: str) -> bool:
 
 
 def _require_signed(node: Node, wanted: Loader) -> None:
-    """A shim waits for a key where it refuses a boot loader: that would be a van trip."""
+    """A shim waits for a key where it refuses a boot loader, and a firmware starts nothing: that
+    would be a van trip."""
+    from product.agent.update.loader_trust import require_trusted
     from product.disk.pe import is_signed
 
     for name in wanted.files:
         if not name.lower().endswith(".efi"):
             continue
         with open(f"{node.paths.loader}/{name}", "rb") as stream:
-            if not is_signed(stream.read()):
+            content = stream.read()
+            if not is_signed(content):
                 raise AgentError(
                     f"{name} of the boot loader of {wanted.version} carries no signature, and "
                     "Secure Boot is on",
                     hint="the old boot loader stays; build the image with signed ones",
                     code="loader-unsigned",
                 )
+        if name.upper().startswith(_STARTED):
+            require_trusted(node.paths, name, content, _installed_file(node, name))
+
+
+def _installed_file(node: Node, name: str) -> bytes | None:
+    with node.mounted_esp(False) as directory:
+        try:
+            return read_bounded(f"{directory}/{name}", _MAX_PROGRAM)
+        except (OSError, ValueError):
+            return None
 
 
 def _exchange(node: Node, wanted: Loader) -> None:

@@ -14,7 +14,7 @@ from product.agent.errors import AgentError
 from product.agent.status import collect
 from product.agent.system.direct_io import from_disk
 from product.agent.tests.world import DEVICES, World
-from product.agent.update import loader
+from product.agent.update import loader, loader_trust
 from product.agent.update.loader import follow_loader, read_installed
 from product.disk import fat, pe
 from product.disk.bios import PLACES, boot_code, is_installed, place_core
@@ -175,6 +175,8 @@ def test_where_secure_boot_is_on_only_a_signed_one_is_installed(
 ) -> None:
     monkeypatch.setattr(loader, "secure_boot", lambda paths: "on")
     monkeypatch.setattr(pe, "is_signed", lambda content: signed and content.startswith(b"new"))
+    # Who has signed it is judged in test_loader_trust.py.
+    monkeypatch.setattr(loader_trust, "require_trusted", lambda *arguments: None)
     esp.bring("0.2.0", "new")
     if signed:
         assert follow_loader(world.node())
@@ -183,6 +185,17 @@ def test_where_secure_boot_is_on_only_a_signed_one_is_installed(
         with pytest.raises(AgentError, match=r"BOOTX64\.EFI of .* carries no signature"):
             follow_loader(world.node())
         assert (esp.text, esp.bios, esp.exchanges) == ("old", "old", 0)
+
+
+def test_where_the_firmware_would_not_start_it_the_old_one_stays(
+    world: World, esp: Esp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "secure_boot", lambda paths: "on")
+    monkeypatch.setattr(pe, "is_signed", lambda content: True)
+    esp.bring("0.2.0", "new")
+    with pytest.raises(AgentError, match=r"BOOTX64\.EFI of .* no signature that this firmware"):
+        follow_loader(world.node())
+    assert (esp.text, esp.bios, esp.exchanges) == ("old", "old", 0)
 
 
 def test_an_image_without_one_changes_nothing(world: World, esp: Esp) -> None:
