@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.faults.disk import set_disk, set_disk_rate
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.devices import Watchdog
 from harness.target.node import Node
 from scenarios.hardening.node import restart_with
+from scenarios.releases import Releases
+from scenarios.steps import Update
+
+Begin = Callable[..., Update]
 
 # What the watchdogs wait for at most, and the boot after.
 RESET_SECONDS = 150.0
@@ -86,6 +92,17 @@ def test_a_disk_that_is_slow_boots(node: Node) -> None:
         set_disk_rate(node.machine, 0)
         node.wait_ready()
     assert boots.slots == ["A"]
+
+
+@scenario()
+def test_stages_that_are_slow_are_no_hang(releases: Releases, begin_after: Begin) -> None:
+    """Two of them take longer than the watchdog waits, each of them does not."""
+    update = begin_after(Update.stage, releases.broken("slow-stages"))
+    with update.node.expect_boots(1, seconds_each=RESET_SECONDS) as boots:
+        update.node.reboot()
+        ready = update.node.wait_ready()
+    assert boots.slots == ["B"]
+    assert (ready.slot, ready.confirmed) == ("B", True)
 
 
 @scenario()

@@ -67,7 +67,7 @@ def _explained(node: Node, update: Update) -> None:
     assert node.status().update.last_error.startswith("quarantine: ")
 
 
-@scenario(tier="core")
+@scenario(tier="core", core_arch="x86_64")
 def test_kernel_panic(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.panicking_init)
     with node.expecting(Pattern.INIT_EXITED, times=3):

@@ -72,6 +72,14 @@ find_watchdog() {
         break
     done
 }
+# Opened and closed without the magic character it keeps running, which the kernel would print each time.
+feed() {
+    find_watchdog
+    [ -c "$watchdog" ] || return 0
+    echo 1 > /proc/sys/kernel/printk
+    : > "$watchdog"
+    echo 4 > /proc/sys/kernel/printk
+}
 # Run a command that may rightly take longer than the watchdog waits, half an hour at most. Who reads its
 # output is not held up by the last sleep.
 patiently() {
@@ -80,12 +88,7 @@ patiently() {
         while [ $fed -lt 360 ]; do
             fed=$((fed + 1))
             sleep 5
-            find_watchdog
-            if [ -n "$watchdog" ]; then
-                dmesg -n 1
-                : > "$watchdog"
-                dmesg -n 4
-            fi
+            feed
         done
     ) > /dev/null &
     feeder=$!
