@@ -96,7 +96,9 @@ def test_comments_docstrings_layout_and_tier_change_nothing(
         file, '    assert boots.rollbacks == ["A"]\n', "    assert (boots.rollbacks==['A']) # x\n"
     )
     replace(
-        file, '@scenario(tier="core")\ndef test_kernel_panic', "@scenario()\ndef test_kernel_panic"
+        file,
+        '@scenario(tier="core", core_arch="x86_64")\ndef test_kernel_panic',
+        "@scenario()\ndef test_kernel_panic",
     )
     assert stale_after(MUTATIONS, results, root) == []
 
@@ -261,7 +263,9 @@ def test_missing_results_are_renewed_first_and_then_the_oldest(root: Path) -> No
     stale = [case for case in cases if "images/boot/grub.cfg" in of[case.mutation].files]
     oldest_first = sorted(set(stale) - {missing, fresh}, key=lambda case: -ages[case])
     assert [standing.case for standing in found] == [missing, *oldest_first]
-    assert jobs(found)[0] == Job(of[missing.mutation], missing.arch, (missing.scenario,))
+    first = jobs(found)[0]
+    assert (first.mutation, first.arch) == (of[missing.mutation], missing.arch)
+    assert first.scenarios[0] == missing.scenario
 
 
 def test_a_job_is_a_mutation_on_one_architecture(root: Path) -> None:
