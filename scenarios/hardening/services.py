@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,17 @@ def running(node: Node) -> dict[str, Process]:
                 _names(values["CapBnd"]),
                 values["NoNewPrivs"] == "1",
             )
+    return found
+
+
+def settled(node: Node, seconds: int = 60) -> dict[str, Process]:
+    """What runs once each has its rights, or after that time.
+
+    Services begin as root and then give rights up.
+    """
+    end = time.monotonic() + seconds
+    while differences(found := running(node)) and time.monotonic() < end:
+        time.sleep(1)
     return found
 
 

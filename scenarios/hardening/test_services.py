@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
-from scenarios.hardening.services import differences, running
+from scenarios.hardening.services import differences, settled
 
 # Run by everybody's boots: what must be there for the comparison to say something.
 APPLIANCE = {
@@ -31,7 +31,7 @@ MAY = ("touch /run/kubesolo/time/own", "dd if=/dev/zero of=/dev/null count=1")
 @scenario(tier="core", core_arch="x86_64")
 def test_services_have_the_rights_of_their_rows(node: Node) -> None:
     node.at(State.READY)
-    found = running(node)
+    found = settled(node)
     assert found.keys() >= APPLIANCE, sorted(APPLIANCE - found.keys())
     assert differences(found) == []
     # And they work with them.

@@ -6,7 +6,7 @@ import pytest
 
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node
-from scenarios.hardening.services import differences, running
+from scenarios.hardening.services import differences, settled
 from scenarios.kubernetes import MACHINE, begin
 
 WANTED = {"cluster-dns", "containerd", "kubernetes", "pod-logs", "requests", "upkeep"}
@@ -19,7 +19,7 @@ def test_services_of_kubernetes_have_the_rights_of_their_rows(node: Node) -> Non
     cluster = begin(node)
     cluster.create("nginx")
     cluster.rolled_out("web")
-    found = running(node)
+    found = settled(node)
     assert found.keys() >= WANTED, sorted(WANTED - found.keys())
     assert differences(found) == []
     # The DNS answers, at its port below 1024, and its key is for it alone.
