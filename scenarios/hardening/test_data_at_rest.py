@@ -186,7 +186,8 @@ def test_an_update_and_a_rollback_keep_the_data(
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     assert (_early(node)["unlocked"], read_data(node)) == ("tpm", PLANTED)
     since = node.journal.cursor
-    node.machine.channel.start(["kubesolo-update", "rollback"], limit=None)
+    node.succeed(["kubesolo-update", "rollback"])
+    node.reboot()
     node.wait_console("data partition: opened by the TPM", since=since)
     ready = node.wait_ready()
     assert (ready.version, ready.slot) == ("0.1.0", "A")

@@ -19,13 +19,17 @@ SERVICE_KB = 8 * 250
 
 
 def path_with_df(folder: Path, free_kb: int) -> str:
-    """A PATH on which ``df`` sees a data partition with so much free."""
+    """A PATH on which ``df`` sees an encrypted data partition with so much free.
+
+    As busybox's, it begins a new line after a long name unless it is told not to (-P).
+    """
     tools = folder / "tools"
     tools.mkdir(exist_ok=True)
     df = tools / "df"
     df.write_text(
-        "#!/bin/sh\necho 'Filesystem 1K-blocks Used Available Use% Mounted on'\n"
-        f"echo '/dev/vda4 9999999 1 {free_kb} 1% /mnt/data'\n"
+        "#!/bin/sh\ncase $1 in *P*) gap=' ' ;; *) gap='\n' ;; esac\n"
+        "echo 'Filesystem 1K-blocks Used Available Use% Mounted on'\n"
+        f'printf "/dev/mapper/kubesolo-data${{gap}}9999999 1 {free_kb} 1%% /mnt/data\\n"\n'
     )
     df.chmod(0o755)
     return f"{tools}:/usr/sbin:/usr/bin:/sbin:/bin"
