@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,14 @@ from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.secure_boot.keys import Signing
-from product.image.tools import IMAGES, HostTools
+from product.image.tools import HostTools
 
-pytest_plugins = ["harness.pytest_plugin", "product.agent.tests.fixtures"]
+pytest_plugins = [
+    "harness.pytest_plugin",
+    "product.agent.tests.fixtures",
+    "scenarios.live",
+    "scenarios.release_report",
+]
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +34,6 @@ def cache() -> Cache:
 def host_tools(cache: Cache, builds_shown: None) -> HostTools:
     """The locked host programs."""
     return HostTools.prepare(cache)
-
-
-@pytest.fixture(scope="session")
-def tpm_tools(cache: Cache) -> Callable[[], HostTools]:
-    """The locked software TPM, fetched when a machine has one."""
-    return lambda: HostTools.prepare(cache, IMAGES / "hardening-tools.toml")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -129,3 +128,15 @@ class Images(Mapping[str, Image]):
 def images(cache: Cache, host_tools: HostTools) -> Images:
     """The image under test of each architecture, at the version that updates start from."""
     return Images(cache, host_tools)
+
+
+@pytest.fixture
+def harness_images(images: Images) -> Images:
+    """What the harness boots: the nearest ``images``."""
+    return images
+
+
+@pytest.fixture(scope="session")
+def harness_tools(host_tools: HostTools) -> HostTools:
+    """The harness's programs: the locked ones, whose preparation is shown."""
+    return host_tools

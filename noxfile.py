@@ -21,8 +21,9 @@ REQUIREMENTS = HERE / "requirements" / "dev.txt"
 # none of them takes the others.
 TESTED = (
     "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
-    "scenarios/conformance", "scenarios/fuzz", "scenarios/fleet", "scenarios/sources/tests",
-    "scenarios/operation/tests", "scenarios/media/tests", "scenarios/documents",
+    "scenarios/conformance", "scenarios/firmware", "scenarios/fuzz", "scenarios/fleet",
+    "scenarios/sources/tests", "scenarios/operation/tests", "scenarios/media/tests",
+    "scenarios/tests", "scenarios/documents",
 )  # fmt: skip
 SHELL_SCRIPTS = (
     "noxw", ".ci/run", "images/boot/init", "images/overlay/etc/runit/[123]",
@@ -254,7 +255,7 @@ def flash(session: nox.Session) -> None:
 def vm(session: nox.Session) -> None:
     """Boot the image as a developer's VM (-- --recipe upstream --config user-data --data DISK)."""
     allow_drift(session)
-    python(session, "-m", "harness", "vm", *session.posargs)
+    python(session, "-m", "scenarios.vm", *session.posargs)
 
 
 @nox.session

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from product.errors import KubesoloError
 
+class HarnessError(Exception):
+    """Root of the harness's errors: something a user can understand and act on.
 
-class HarnessError(KubesoloError):
-    """Root of the harness's errors."""
+    ``message`` says what was tried and what was found, ``hint`` what to do. Command lines print
+    both and exit with ``exit_code``; they show no traceback for it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
 
 
 class LaunchError(HarnessError):

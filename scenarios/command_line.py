@@ -5,7 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from harness.errors import HarnessError
 from product.errors import KubesoloError
+
+# What is told by its message and hint alone.
+ERRORS = (KubesoloError, HarnessError)
 
 
 def guarded(run: Callable[[], object], *, status: int | None = None) -> int:
@@ -15,7 +19,7 @@ def guarded(run: Callable[[], object], *, status: int | None = None) -> int:
     """
     try:
         run()
-    except KubesoloError as error:
+    except ERRORS as error:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)

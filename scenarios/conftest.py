@@ -15,6 +15,7 @@ import pytest
 from harness.faults.http import WebServer
 from harness.qemu.arch import Arch
 from harness.target.node import Node, State
+from harness.target.session import Session
 from product.image.seed import Kind, seed_image
 from product.image.tools import HostTools
 from product.release.keys import KeyDirectory
@@ -28,6 +29,45 @@ if TYPE_CHECKING:
 
 # Where the only partition of a seed disk begins.
 SEED_AT = 1 << 20
+
+
+# The harness's fixtures by the names that scenarios use.
+
+
+@pytest.fixture(scope="session")
+def arch(harness_arch: Arch) -> Arch:
+    """The architecture that a scenario runs on."""
+    return harness_arch
+
+
+@pytest.fixture
+def session(harness_session: Session) -> Session:
+    """The machines and the evidence of one scenario."""
+    return harness_session
+
+
+@pytest.fixture
+def node(harness_node: Node) -> Node:
+    """One node, off; begin with ``node.at(State.READY)`` or ``node.boot()``."""
+    return harness_node
+
+
+@pytest.fixture
+def machine_factory(harness_machine: Callable[..., Node]) -> Callable[..., Node]:
+    """One node that the test describes: a name, and fields of MachineSpec that differ."""
+    return harness_machine
+
+
+@pytest.fixture
+def nodes(harness_nodes: Callable[..., list[Node]]) -> Callable[..., list[Node]]:
+    """Several nodes at once: their names, or each with fields of its own; fields of all."""
+    return harness_nodes
+
+
+@pytest.fixture
+def webserver(harness_webserver: Callable[..., WebServer]) -> Callable[..., WebServer]:
+    """Web servers that fail on purpose: a directory, and WebServer's options."""
+    return harness_webserver
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from harness.qemu.snapshots import States
 from harness.qemu.spec import MachineSpec
 from harness.target.session import Session
 from product.image.build import Builder, Image
+from scenarios.profile import KUBESOLO
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Bench:
         image = builder.image("0.1.0")
         root = builder.cache.root / "harness"
         found = accel.probe(builder.tools, image.kernel, Arch(builder.arch.value), root)
-        return cls(builder, image, Host(builder.tools, found.name, found.scale, root / "runs"))
+        host = Host(builder.tools, found.name, found.scale, root / "runs", profile=KUBESOLO)
+        return cls(builder, image, host)
 
     @contextmanager
     def session(self, name: str, artefacts: Path, reproduce: str) -> Iterator[Session]:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.qemu.arch import Arch
-from harness.qemu.spec import CHANNEL_OFFER, NO_TIME_SERVER
 from product.image.cache import Cache, digest_of
 from product.image.secure_boot import keys
 from product.image.secure_boot.keys import Signer
 from product.image.tools import IMAGES, HostTools
+from scenarios.profile import CHANNEL_OFFER, NO_TIME_SERVER
 
 _TOOLS = IMAGES / "hardening-tools.toml"
 # Whose an entry of the firmware's lists is; any identifier does.

@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 
 from harness.commands.channel import CompletedCommand
-from harness.console.menu import open_menu
+from harness.console.menu import choose
 from harness.faults.http import WebServer
 from harness.journal.boots import Boots, Ready
 from harness.qemu.arch import Arch
 from harness.target.node import Node
+from scenarios.profile import MENU
 from scenarios.releases import Release
 from scenarios.set_up import set_up
 
@@ -183,16 +184,8 @@ def put_boot_environment(node: Node, data: bytes) -> None:
     write_boot_environment(node, "cat /run/new-environment > $env")
 
 
-# Entries of the boot menu in its order.
-MENU = (
-    "KubeSolo OS",
-    "KubeSolo OS, debug",
-    "KubeSolo OS, emergency shell",
-    "Switch to the other slot by hand",
-)
 # From the reset to the menu on the slowest host.
 MENU_SECONDS = 120.0
-_DOWN = "\x1b[B"
 # What the firmware's terminal takes for F4: OVMF's is an xterm, AAVMF's a VT100.
 _F4 = {Arch.X86_64: "\x1bOS", Arch.AARCH64: "\x1bOx"}
 
@@ -210,7 +203,4 @@ def boot_menu(node: Node, entry: str) -> None:
     terminal = node.expect(seconds=60, since=position)
     # Escape would open the firmware's own menu.
     key = _F4[node.spec.arch]
-    open_menu(terminal, key, MENU[-1], instead="kubesolo: boot slot=", seconds=MENU_SECONDS)
-    for _ in range(MENU.index(entry)):
-        terminal.send(_DOWN)
-    terminal.send("\r")
+    choose(terminal, MENU, entry, key, seconds=MENU_SECONDS)

@@ -11,19 +11,23 @@ import typer
 from pydantic import ValidationError
 
 from harness.cli.terminal import converse
-from harness.cli.vm import vm
 from harness.errors import HarnessError
+from harness.profile import chosen
 from harness.qemu import accel
 from harness.qemu.arch import Arch, Firmware
 from harness.qemu.machine import Host, Machine
-from harness.qemu.spec import CHANNEL_OFFER, MachineSpec
+from harness.qemu.spec import MachineSpec
 from harness.report.html import write_report
-from product.errors import KubesoloError
-from product.image.cache import Cache, default_root
-from product.image.tools import HostTools
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 
+ProfileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:NAME",
+        help="the system's profile [pytest's option harness_profile, else any Linux]",
+    ),
+]
 ArchOption = Annotated[Arch, typer.Option(help="architecture of the guest")]
 
 
@@ -41,10 +45,12 @@ def boot(
     artefacts: Annotated[
         Path | None, typer.Option(help="where the logs go (default: a temporary directory)")
     ] = None,
+    profile: ProfileOption = None,
 ) -> None:
     """Boot IMAGE with its console on this terminal; Ctrl-] pulls the plug."""
     if not image.is_file():
         raise HarnessError(f"there is no disk image {image}", hint="build the image first")
+    known = chosen(profile)
     try:
         spec = MachineSpec(
             arch=arch,
@@ -53,15 +59,16 @@ def boot(
             memory_mib=memory,
             cpus=cpus,
             disk_size_mib=disk,
-            smbios=(CHANNEL_OFFER,) if channel else (),
+            smbios=None if channel else (),
+            fw_cfg=None if channel else (),
         )
     except ValidationError as error:
         reasons = "; ".join(str(problem["msg"]) for problem in error.errors())
         raise HarnessError(f"no machine can be like that: {reasons}") from error
-    tools = HostTools.prepare(Cache())
     # Without a kernel to try KVM with, TCG is what surely works.
-    host = Host(tools, "tcg", 1.0, default_root() / "harness" / "runs")
-    folder = artefacts or Path(tempfile.mkdtemp(prefix="kubesolo-boot-"))
+    runs = known.cache() / "harness" / "runs"
+    host = Host(known.tools("qemu"), "tcg", 1.0, runs, profile=known)
+    folder = artefacts or Path(tempfile.mkdtemp(prefix=f"{known.name}-boot-"))
     with Machine(spec, host, folder) as machine:
         machine.power_on()
         converse(machine)
@@ -72,12 +79,13 @@ def boot(
 def probe(
     kernel: Annotated[Path, typer.Argument(help="kernel to try, such as a slot's vmlinuz")],
     arch: ArchOption,
+    profile: ProfileOption = None,
 ) -> None:
     """Say which accelerator boots KERNEL, and how fast."""
     if not kernel.is_file():
         raise HarnessError(f"there is no kernel {kernel}")
-    tools = HostTools.prepare(Cache())
-    found = accel.probe(tools, kernel.absolute(), arch, default_root() / "harness")
+    known = chosen(profile)
+    found = accel.probe(known.tools("qemu"), kernel.absolute(), arch, known.cache() / "harness")
     typer.echo(
         f"{arch}: {found.name}, {found.seconds:.1f} s to the kernel's end, "
         f"deadlines are scaled by {found.scale:.2f}"
@@ -104,16 +112,17 @@ def report(
         raise HarnessError(f"the report {target} cannot be written: {error}") from error
 
 
-app.command()(vm)
-
-
 def main() -> int:
     """Run the command line; a user's mistake is one message and a hint."""
     try:
         app()
-    except KubesoloError as error:
-        sys.stderr.write(f"error: {error.message}\n")
-        if error.hint:
-            sys.stderr.write(f"hint: {error.hint}\n")
-        return error.exit_code
+    except Exception as error:
+        # The project's own errors, its tools' for instance, look like ours.
+        message = getattr(error, "message", None)
+        if not isinstance(error, HarnessError) and not isinstance(message, str):
+            raise
+        sys.stderr.write(f"error: {message}\n")
+        if hint := getattr(error, "hint", None):
+            sys.stderr.write(f"hint: {hint}\n")
+        return int(getattr(error, "exit_code", 1))
     return 0

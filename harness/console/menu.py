@@ -10,8 +10,10 @@ import pexpect
 from harness.console.expect import ConsoleExpect
 from harness.console.recorder import clean
 from harness.errors import DeadlineError
+from harness.profile import Menu
 
 _SHOWN = 20
+_DOWN = "\x1b[B"
 
 
 def open_menu(
@@ -38,6 +40,16 @@ def open_menu(
         if found == 2:
             raise _missing(terminal, begun, "the console ended")
     raise _missing(terminal, begun, f"it did not come within {seconds:.0f} s")
+
+
+def choose(terminal: ConsoleExpect, menu: Menu, entry: str, key: str, *, seconds: float) -> None:
+    """Open the menu with ``key`` and choose an entry of it. Raises as ``open_menu``, and
+    ValueError for an entry that is none."""
+    place = menu.entries.index(entry)
+    open_menu(terminal, key, menu.entries[-1], instead=menu.instead, seconds=seconds)
+    for _ in range(place):
+        terminal.send(_DOWN)
+    terminal.send("\r")
 
 
 def _missing(terminal: ConsoleExpect, begun: float, why: str) -> DeadlineError:

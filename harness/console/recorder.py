@@ -15,6 +15,7 @@ from typing import BinaryIO, TextIO
 
 from harness.journal.journal import Journal, Source
 from harness.journal.patterns import classify
+from harness.profile import LINUX, Profile
 
 # A boot loader that draws a screen ends no lines; what it drew counts as one at this size.
 _LONGEST_LINE = 8 * 1024
@@ -45,7 +46,8 @@ class Recorder:
     come later (``since``) and handed to those that are subscribed.
     """
 
-    def __init__(self, directory: Path, journal: Journal) -> None:
+    def __init__(self, directory: Path, journal: Journal, profile: Profile = LINUX) -> None:
+        self._profile = profile
         self.raw_path = directory / "console.raw"
         self.log_path = directory / "console.log"
         self._journal = journal
@@ -121,5 +123,5 @@ class Recorder:
         for text in clean(raw):
             self._log.write(f"[{stamp:10.3f}] {text}\n")
             self._journal.append(Source.CONSOLE, "line", text)
-            if (pattern := classify(text)) is not None:
+            if (pattern := classify(text, self._profile)) is not None:
                 self._journal.failure(pattern, text)

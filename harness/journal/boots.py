@@ -1,31 +1,22 @@
-"""What the boot loader and the agent say about boots on the console."""
+"""What the console says about boots, in the words of a profile."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from harness.journal.journal import Event, Source
-
-_BOOT = re.compile(r"kubesolo: boot slot=([AB]) counter=(\d) success=([01])")
-_ROLLBACK = re.compile(r"kubesolo: rollback to slot=([AB])")
-# Who gives a boot up says so: boot loader, early boot, the service health, the agent that tries
-# again or returns, the stop; and the kernel's watchdog where the machine has none.
-_GIVEN_UP = re.compile(
-    r"kubesolo: boot failed|this try is given up|kubesolo-update: unhealthy |"
-    r"kubesolo-update: rolled back .*failed health check|the stop takes too long: forced|"
-    r"softdog: Initiating system reboot"
-)
-_READY = re.compile(r"kubesolo-update: ready version=(\S+) slot=([AB]) confirmed=([01])")
+from harness.profile import Profile, facts
 
 
 @dataclass(frozen=True, slots=True)
 class Boot:
     """One decision of the boot loader, with the values it left in its environment.
 
-    ``time`` is on the host's monotonic clock.
+    ``time`` is on the host's monotonic clock. Where the profile has no boot line it is a start or
+    a reset of the machine, and says nothing of slots.
     """
 
     slot: str
@@ -34,42 +25,53 @@ class Boot:
     time: float
 
     @classmethod
-    def from_event(cls, event: Event) -> Self | None:
-        """The decision that a console line reports, or None."""
+    def from_event(cls, event: Event, profile: Profile) -> Self | None:
+        """The decision that an event reports, or None."""
+        if profile.boot is None:
+            return cls("", 0, True, event.time) if begins(event) else None
         if event.source is not Source.CONSOLE or event.kind != "line":
             return None
-        match = _BOOT.search(event.text)
-        if match is None:
+        found = facts(profile.boot, event.text)
+        if found is None:
             return None
-        return cls(match[1], int(match[2]), match[3] == "1", event.time)
+        return cls(
+            found.get("slot", ""),
+            int(found.get("counter", 0)),
+            found.get("success", "1") == "1",
+            event.time,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The agent's line when it has finished with a boot."""
+    """The system's line when it has finished with a boot.
 
-    version: str
-    slot: str
-    confirmed: bool
+    ``text`` is the line as it came; what it does not say is "", and confirmed.
+    """
+
+    version: str = ""
+    slot: str = ""
+    confirmed: bool = True
+    text: str = field(default="", compare=False)
 
     @classmethod
-    def from_event(cls, event: Event) -> Self | None:
+    def from_event(cls, event: Event, profile: Profile) -> Self | None:
         """What a console line reports, or None."""
         if event.source is not Source.CONSOLE or event.kind != "line":
             return None
-        return cls.parse(event.text)
+        return cls.parse(event.text, profile.ready)
 
     @classmethod
-    def parse(cls, text: str) -> Self | None:
-        """What a line of text reports, or None."""
-        match = _READY.search(text)
-        return None if match is None else cls(match[1], match[2], match[3] == "1")
+    def parse(cls, text: str, expression: str | None) -> Self | None:
+        """What a line of text reports, or None; ``expression`` is the profile's ``ready``."""
+        found = facts(expression, text)
+        if found is None:
+            return None
+        confirmed = found.get("confirmed", "1") == "1"
+        return cls(found.get("version", ""), found.get("slot", ""), confirmed, text)
 
     def __str__(self) -> str:
-        return (
-            f"kubesolo-update: ready version={self.version} slot={self.slot} "
-            f"confirmed={int(self.confirmed)}"
-        )
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +82,20 @@ class Boots:
     """
 
     events: Callable[[], Iterable[Event]]
+    profile: Profile
 
     @property
     def all(self) -> list[Boot]:
         """The boot loader's decisions."""
-        return [boot for event in self.events() if (boot := Boot.from_event(event)) is not None]
+        found = (Boot.from_event(event, self.profile) for event in self.events())
+        return [boot for boot in found if boot is not None]
 
     @property
     def rollbacks(self) -> list[str]:
         """The slots that the boot loader went back to."""
         lines = (event for event in self.events() if event.source is Source.CONSOLE)
-        matches = (_ROLLBACK.search(event.text) for event in lines if event.kind == "line")
-        return [match[1] for match in matches if match]
+        found = (facts(self.profile.rollback, e.text) for e in lines if e.kind == "line")
+        return [values.get("slot", "") for values in found if values is not None]
 
     @property
     def slots(self) -> list[str]:
@@ -114,7 +118,10 @@ class Boots:
 
         Failures count wherever they were expected. A boot that did not fail has none.
         """
-        return [[text for event in events if (text := _cause(event))] for events in self._each]
+        return [
+            [text for event in events if (text := _cause(event, self.profile))]
+            for events in self._each
+        ]
 
     def saying(self, expression: str) -> list[bool]:
         """Whether a console line of each boot, from the decision on, matches."""
@@ -129,7 +136,7 @@ class Boots:
         """Each boot's events, up to the next one's decision."""
         found: list[list[Event]] = []
         for event in self.events():
-            if Boot.from_event(event) is not None:
+            if Boot.from_event(event, self.profile) is not None:
                 found.append([])
             if found:
                 found[-1].append(event)
@@ -139,11 +146,18 @@ class Boots:
         return len(self.all)
 
 
-def _cause(event: Event) -> str | None:
+def begins(event: Event) -> bool:
+    """After this event the machine runs another boot than before."""
+    return (event.source is Source.HARNESS and event.kind in ("start", "restored")) or (
+        event.source is Source.QMP and event.text == "RESET"
+    )
+
+
+def _cause(event: Event, profile: Profile) -> str | None:
     """What an event tells of why a boot failed, or None."""
     if event.source is Source.QMP and (event.kind, event.text) == ("event", "WATCHDOG"):
         return event.text
     if event.source is not Source.CONSOLE:
         return None
-    given_up = event.kind == "line" and _GIVEN_UP.search(event.text)
+    given_up = event.kind == "line" and facts(profile.given_up, event.text) is not None
     return event.text if given_up or event.kind == "failure" else None

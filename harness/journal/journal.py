@@ -3,9 +3,11 @@
 Written out, the journal is ``timeline.json``::
 
     {"schema": 1, "machine": "node", "arch": "x86_64", "started": "2026-01-31T12:00:00+00:00",
+     "words": {...},
      "events": [{"time": 1.234, "source": "console", "kind": "line", "text": "...", "data": {}}]}
 
-``time`` is in seconds since ``started``, measured on the host's monotonic clock. Sources and kinds:
+``time`` is in seconds since ``started``, measured on the host's monotonic clock. ``words`` are
+those of the system's profile (harness.profile.Profile.words). Sources and kinds:
 
 =========  ================================================================================
 console    line; failure (data: pattern, allowed)
@@ -44,7 +46,7 @@ from harness.errors import (
     ObserverError,
     WaitError,
 )
-from harness.journal.patterns import Pattern
+from harness.journal.patterns import Named
 
 SCHEMA = 1
 CONSOLE_TAIL = 20
@@ -87,15 +89,18 @@ class Journal:
     while nobody waited ends the next wait, or the scenario (``check``).
     """
 
-    def __init__(self, machine: str = "node", arch: str = "") -> None:
+    def __init__(
+        self, machine: str = "node", arch: str = "", words: Mapping[str, Any] | None = None
+    ) -> None:
         self.machine = machine
+        self._words = words or {}
         self.arch = arch
         self.reproduce = ""  # one command that runs the scenario again
         self._started = time.monotonic()
         self._date = datetime.datetime.now(datetime.UTC)
         self._condition = threading.Condition()
         self._events: list[Event] = []
-        self._allowed: list[frozenset[Pattern]] = []
+        self._allowed: list[frozenset[Named]] = []
         self._failures: list[Event] = []  # not yet reported to anybody
         self._exit: Event | None = None
         self._broken: Event | None = None
@@ -115,7 +120,7 @@ class Journal:
             self._condition.notify_all()
             return event
 
-    def failure(self, pattern: Pattern, line: str) -> Event:
+    def failure(self, pattern: Named, line: str) -> Event:
         """Record a failure on the console; an unexpected one ends the present or next wait."""
         with self._condition:
             allowed = any(pattern in patterns for patterns in self._allowed)
@@ -135,7 +140,7 @@ class Journal:
             self._broken = self._broken or event
 
     @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern, times: int = 1) -> Iterator[None]:
+    def expecting(self, *patterns: Named, times: int = 1) -> Iterator[None]:
         """Within this scope each of the given failures comes, at least so many times.
 
         Raises MissingFailureError at the scope's end, so that it has to last until they have come.
@@ -146,7 +151,7 @@ class Journal:
         self._require(patterns, times, since)
 
     @contextlib.contextmanager
-    def tolerating(self, *patterns: Pattern) -> Iterator[None]:
+    def tolerating(self, *patterns: Named) -> Iterator[None]:
         """Within this scope the given failures may come or not."""
         entry = frozenset(patterns)
         with self._condition:
@@ -247,7 +252,7 @@ class Journal:
         with self._condition:
             self._raise_broken(what, time.monotonic(), None)
 
-    def _require(self, patterns: Sequence[Pattern], times: int, since: int) -> None:
+    def _require(self, patterns: Sequence[Named], times: int, since: int) -> None:
         """Raise MissingFailureError unless each pattern came ``times`` times after ``since``."""
         with self._condition:
             failures = [event for event in self._events[since:] if event.kind == "failure"]
@@ -327,6 +332,7 @@ class Journal:
             "machine": self.machine,
             "arch": self.arch,
             "started": self._date.isoformat(timespec="milliseconds"),
+            "words": dict(self._words),
             "events": [
                 {
                     "time": round(event.time - self._started, 6),

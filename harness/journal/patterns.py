@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import enum
 import re
+from typing import Protocol
+
+from harness.profile import LINUX, Profile
+
+
+class Named(Protocol):
+    """A failure that the console shows: a Pattern, or a Failure of a profile."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the journal."""
+        ...
 
 
 class Pattern(enum.Enum):
@@ -37,9 +49,9 @@ class Pattern(enum.Enum):
 _TABLE = tuple((pattern, re.compile(pattern.value)) for pattern in Pattern)
 
 
-def classify(line: str) -> Pattern | None:
-    """The failure that ``line`` reports, or None."""
+def classify(line: str, profile: Profile = LINUX) -> Named | None:
+    """The failure that ``line`` reports, of any Linux or of the profile's system, or None."""
     for pattern, expression in _TABLE:
         if expression.search(line):
             return pattern
-    return None
+    return profile.failure_in(line)

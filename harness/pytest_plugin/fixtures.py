@@ -1,7 +1,6 @@
 """Fixtures: nodes for scenarios, on each selected architecture.
 
-Fixtures ``images`` (architecture to an image with ``disk``, ``kernel``, ``digest``) and
-``host_tools`` (a HostTools) come from whoever uses the plugin.
+The fixture ``harness_images`` comes from the project; everything else has a default.
 """
 
 from __future__ import annotations
@@ -11,14 +10,17 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from harness.faults.http import WebServer
 from harness.journal.journal import Source
+from harness.profile import Profile
+from harness.pytest_plugin.image import ImageUnderTest, fields_of
+from harness.pytest_plugin.options import profile_of
 from harness.pytest_plugin.run import RUN
-from harness.pytest_plugin.summary import FAILURE, RESULT
+from harness.pytest_plugin.summary import FAILURE, RESULT, SESSION
 from harness.qemu import accel
 from harness.qemu.arch import Arch, Firmware
 from harness.qemu.machine import Host
@@ -29,90 +31,98 @@ from harness.qemu.tools import HostTools
 from harness.report.data import RUN_MARK
 from harness.target.node import Node
 from harness.target.session import Session, directory_name
-from product.image.cache import default_root
-
-
-class ImageUnderTest(Protocol):
-    """A built image, as the ``images`` fixture gives it."""
-
-    @property
-    def disk(self) -> Path:
-        """The raw disk image."""
-        ...
-
-    @property
-    def kernel(self) -> Path:
-        """Its kernel, for the accelerator's probe."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """The name of its exact content."""
-        ...
 
 
 @pytest.fixture(scope="session")
-def arch() -> Arch:
+def harness_profile(request: pytest.FixtureRequest) -> Profile:
+    """The profile that the ini option ``harness_profile`` names."""
+    return profile_of(request.config)
+
+
+@pytest.fixture(scope="session")
+def harness_arch() -> Arch:
     """The architecture that a test runs on; pytest_generate_tests gives its values."""
     raise pytest.UsageError("no architecture is selected for this test")
 
 
 @pytest.fixture(scope="session")
-def harness_cache() -> Path:
+def harness_cache(harness_profile: Profile) -> Path:
     """The harness's part of the user's cache."""
-    return default_root() / "harness"
+    return harness_profile.cache() / "harness"
 
 
 @pytest.fixture(scope="session")
-def pool(harness_cache: Path) -> Pool:
+def harness_pool(harness_cache: Path) -> Pool:
     """The budget of cores and memory that all workers on this host share."""
     return Pool(harness_cache / "pool")
 
 
 @pytest.fixture(scope="session")
-def states(harness_cache: Path) -> States:
+def harness_states(harness_cache: Path) -> States:
     """The snapshots that all workers share."""
     return States(harness_cache / "states")
 
 
 @pytest.fixture(scope="session")
-def tpm_tools() -> Callable[[], HostTools] | None:
-    """Prepares the programs of a software TPM, for machines that have one."""
-    return None
+def harness_tools(harness_profile: Profile) -> HostTools:
+    """QEMU, as the profile has it."""
+    return harness_profile.tools("qemu")
 
 
 @pytest.fixture(scope="session")
-def machine_host(
-    arch: Arch,
-    images: Mapping[str, ImageUnderTest],
-    host_tools: HostTools,
-    harness_cache: Path,
-    tpm_tools: Callable[[], HostTools] | None,
-) -> Host:
-    """Programs, accelerator and speed for ``arch``."""
-    found = accel.probe(host_tools, images[arch].kernel, arch, harness_cache)
-    return Host(host_tools, found.name, found.scale, harness_cache / "runs", tpm_tools)
-
-
-def reproduce(identity: str, arch: Arch) -> str:
-    """The command that runs one test again, for a shell in the project's folder."""
-    return f"./noxw -s scenarios -- {shlex.quote(identity)} --arch {arch}"
+def harness_tpm_tools(harness_profile: Profile) -> Callable[[], HostTools]:
+    """Prepares the programs of a software TPM, for machines that have one."""
+    return lambda: harness_profile.tools("tpm")
 
 
 @pytest.fixture
-def session(
+def harness_images() -> Mapping[str, ImageUnderTest]:
+    """Architecture to the image under test, which a project's own fixture of this name gives."""
+    raise pytest.UsageError(
+        "there is no image to boot: write a fixture harness_images in conftest.py, a mapping of "
+        "an architecture (x86_64, aarch64) to its image (harness.pytest_plugin.image)"
+    )
+
+
+@pytest.fixture
+def harness_host(
+    harness_arch: Arch,
+    harness_images: Mapping[str, ImageUnderTest],
+    harness_tools: HostTools,
+    harness_cache: Path,
+    harness_tpm_tools: Callable[[], HostTools],
+    harness_profile: Profile,
+) -> Host:
+    """Programs, accelerator and speed for an architecture."""
+    kernel = harness_images[harness_arch].kernel
+    found = accel.probe(harness_tools, kernel, harness_arch, harness_cache)
+    runs = harness_cache / "runs"
+    return Host(
+        harness_tools, found.name, found.scale, runs, harness_tpm_tools, profile=harness_profile
+    )
+
+
+def reproduce(profile: Profile, identity: str, arch: Arch) -> str:
+    """The command that runs one test again, for a shell in the project's folder."""
+    return profile.rerun.format(test=shlex.quote(identity), arch=arch)
+
+
+@pytest.fixture
+def harness_session(
     request: pytest.FixtureRequest,
-    arch: Arch,
-    images: Mapping[str, ImageUnderTest],
-    machine_host: Host,
-    states: States,
-    pool: Pool,
+    harness_arch: Arch,
+    harness_images: Mapping[str, ImageUnderTest],
+    harness_host: Host,
+    harness_states: States,
+    harness_pool: Pool,
 ) -> Iterator[Session]:
     """The machines and the evidence of one test."""
     config = request.config
     item = request.node
-    image = images[arch]
-    fields: dict[str, Any] = {"arch": arch, "image": image.disk, "firmware": Firmware.UEFI}
+    image = harness_images[harness_arch]
+    fields: dict[str, Any] = {
+        "arch": harness_arch, "firmware": Firmware.UEFI, **fields_of(image)
+    }  # fmt: skip
     for mark in reversed(list(item.iter_markers("machine"))):
         fields.update(mark.kwargs)
     artefacts = config.rootpath / config.getoption("--artefacts") / directory_name(item.nodeid)
@@ -123,45 +133,46 @@ def session(
     made = Session(
         item.nodeid,
         MachineSpec.model_validate(fields),
-        machine_host,
+        harness_host,
         image=image.digest,
-        states=states,
-        pool=pool,
+        states=harness_states,
+        pool=harness_pool,
         artefacts=artefacts,
-        reproduce=reproduce(item.nodeid, arch),
+        reproduce=reproduce(harness_host.profile, item.nodeid, harness_arch),
     )
+    item.stash[SESSION] = made
     yield made
     result = made.close(item.stash.get(FAILURE, None))
     item.user_properties.append((RESULT, {**result, "artefacts": str(artefacts)}))
 
 
 @pytest.fixture
-def node(session: Session) -> Node:
-    """One node, off; begin with ``node.at(State.READY)`` or ``node.boot()``."""
-    return session.node()
+def harness_node(harness_session: Session) -> Node:
+    """One node, off; begin with ``harness_node.at(State.READY)`` or ``harness_node.boot()``."""
+    return harness_session.node()
 
 
 @pytest.fixture
-def machine_factory(session: Session) -> Callable[..., Node]:
+def harness_machine(harness_session: Session) -> Callable[..., Node]:
     """One node that the test describes: a name, and fields of MachineSpec that differ."""
-    return session.node
+    return harness_session.node
 
 
 @pytest.fixture
-def nodes(session: Session) -> Callable[..., list[Node]]:
+def harness_nodes(harness_session: Session) -> Callable[..., list[Node]]:
     """Several nodes at once: their names, or each with fields of its own; fields of all."""
-    return session.nodes_at_once
+    return harness_session.nodes_at_once
 
 
 @pytest.fixture
-def webserver(session: Session) -> Iterator[Callable[..., WebServer]]:
+def harness_webserver(harness_session: Session) -> Iterator[Callable[..., WebServer]]:
     """Web servers that fail on purpose: a directory, and WebServer's options.
 
     What a fault does is in the timeline of each node that has begun.
     """
 
     def record(what: str) -> None:
-        for node in session.nodes:
+        for node in harness_session.nodes:
             if node.started:
                 node.journal.append(Source.FAULT, "fired", what)
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.profile import INI, LINUX, Profile, ProfileError, load
+from harness.pytest_plugin import hooks
 from harness.qemu.arch import Arch
 
+_PROFILE = pytest.StashKey[Profile]()
 _MARKERS = (
     "scenario(backend, tier, core_arch): a test of a whole node",
     "arch(name): runs on this architecture alone",
@@ -31,6 +34,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=Path("out/scenarios"),
         help="where scenarios leave their evidence (default: out/scenarios)",
     )
+    parser.addini(INI, "the profile of the system under test, as module:attribute")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """What a project may implement."""
+    pluginmanager.add_hookspecs(hooks)
+
+
+def profile_of(config: pytest.Config) -> Profile:
+    """The profile of the run. Raises UsageError where the option names none."""
+    if _PROFILE not in config.stash:
+        try:
+            named = str(config.getini(INI) or "")
+            config.stash[_PROFILE] = load(named) if named else LINUX
+        except ProfileError as error:
+            hint = f"; {error.hint}" if error.hint else ""
+            raise pytest.UsageError(f"{INI}: {error.message}{hint}") from None
+    return config.stash[_PROFILE]
 
 
 def pytest_configure(config: pytest.Config) -> None:

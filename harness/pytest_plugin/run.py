@@ -8,22 +8,20 @@ that run alone: evidence carries the run's id.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import secrets
 import subprocess
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from product.publish.matrix import REPORT
-
 RUN_FILE = "run.json"
 RUN = pytest.StashKey["Run"]()
 # What workers are told by the process that started them.
-_ID, _COMMIT, _STARTED = "harness_run_id", "harness_run_commit", "harness_run_started"
+_ID, _STARTED = "harness_run_id", "harness_run_started"
 
 
 class Run:
@@ -34,14 +32,18 @@ class Run:
         now = datetime.datetime.now(datetime.UTC)
         if told is None:
             self.id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-            self.commit = _commit(config.rootpath)
             self.started = now.isoformat(timespec="seconds")
         else:
-            self.id, self.commit, self.started = told[_ID], told[_COMMIT], told[_STARTED]
+            self.id, self.started = told[_ID], told[_STARTED]
         # The first worker collects what all the others do.
         self.writes = told is None or told.get("workerid") == "gw0"
         self.left_out: dict[str, str] = {}
         self._config = config
+
+    @cached_property
+    def commit(self) -> str | None:
+        """The project's commit, looked up when it is first asked for."""
+        return _commit(self._config.rootpath)
 
     @property
     def file(self) -> Path:
@@ -69,9 +71,7 @@ class Run:
             "left_out": self.left_out,
             "skipped": {},
         }
-        # Until this run ends there is none that a release could be made by.
-        with contextlib.suppress(OSError):
-            self.file.with_name(REPORT).unlink(missing_ok=True)
+        self._config.hook.pytest_harness_run_begins(config=self._config, folder=self.file.parent)
         _write(self.file, document)
 
     def end(self, skipped: dict[str, str]) -> dict[str, Any] | None:
@@ -120,7 +120,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """Hand the identity to a worker of pytest-xdist."""
     run = node.config.stash[RUN]
-    node.workerinput.update({_ID: run.id, _COMMIT: run.commit, _STARTED: run.started})
+    node.workerinput.update({_ID: run.id, _STARTED: run.started})
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

@@ -9,13 +9,13 @@ from harness.qemu.arch import Arch
 from harness.qemu.devices import Watchdog
 
 BACKEND = "qemu"
-# Where the fixture lies that has no value of its own.
-_FIXTURES = "harness.pytest_plugin.fixtures"
+# The fixture that is run once for each architecture.
+ARCH = "harness_arch"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what has an architecture once for each that is selected and possible."""
-    if "arch" not in metafunc.fixturenames or _has_own_arch(metafunc):
+    if ARCH not in metafunc.fixturenames:
         return
     option = metafunc.config.getoption("--arch")
     selected = list(Arch) if option == "all" else [Arch(option)]
@@ -23,23 +23,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         Arch(name) for mark in metafunc.definition.iter_markers("arch") for name in mark.args
     }
     chosen = [arch for arch in selected if not allowed or arch in allowed]
-    metafunc.parametrize("arch", chosen, ids=[arch.value for arch in chosen], scope="session")
-
-
-def _has_own_arch(metafunc: pytest.Metafunc) -> bool:
-    """Whether the test gives itself an argument or a fixture of that name."""
-    for mark in metafunc.definition.iter_markers("parametrize"):
-        names = mark.args[0] if mark.args else mark.kwargs["argnames"]
-        if "arch" in ([n.strip() for n in names.split(",")] if isinstance(names, str) else names):
-            return True
-    definitions = metafunc.definition._fixtureinfo.name2fixturedefs.get("arch", ())
-    return any(definition.func.__module__ != _FIXTURES for definition in definitions)
+    metafunc.parametrize(ARCH, chosen, ids=[arch.value for arch in chosen], scope="session")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Machines with several processors first: they take turns, and all others fit beside them."""
-    items.sort(key=lambda item: _processors(item) == 1)
+    """Scenarios with several processors before the others: they take turns, and all others fit
+    beside them. What is no scenario keeps its place."""
+    places = [place for place, item in enumerate(items) if item.get_closest_marker("scenario")]
+    ordered = sorted((items[place] for place in places), key=lambda item: _processors(item) == 1)
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
 
 
 def _processors(item: pytest.Item) -> int:
@@ -50,13 +44,15 @@ def _processors(item: pytest.Item) -> int:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, with the reason, what the backend or the machine cannot do."""
+    """Skip scenarios, with the reason, that the backend or the machine cannot do."""
+    if item.get_closest_marker("scenario") is None:
+        return
     for mark in item.iter_markers("scenario"):
         backends = mark.kwargs.get("backend", BACKENDS)
         if BACKEND not in backends:
             pytest.skip(f"needs one of {sorted(backends)}, this is {BACKEND}")
     # Only parametrized functions have a callspec; pytest's types name it for none.
-    arch = getattr(item, "callspec", None) and item.callspec.params.get("arch")  # type: ignore[attr-defined]
+    arch = getattr(item, "callspec", None) and item.callspec.params.get(ARCH)  # type: ignore[attr-defined]
     if not isinstance(arch, Arch):
         return
     abilities = {firmware.value for firmware in arch.firmwares}

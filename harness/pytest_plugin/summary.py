@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from harness.pytest_plugin.release_report import write_release_report
+from harness.errors import HarnessError
+from harness.pytest_plugin.options import profile_of
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.tier import record
 from harness.report.html import write_report
 from harness.target.session import Session
-from product.errors import KubesoloError
 
 _HERE = Path(__file__).resolve().parents[1]
 FAILURE = pytest.StashKey[str]()
+SESSION = pytest.StashKey[Session]()  # of a test that has machines
 RESULT = "scenario"  # the user property that carries a scenario's result to the controller
 
 
@@ -28,7 +29,7 @@ def pytest_runtest_makereport(
 
     Where the harness explains the failure, only the test's own frames are shown.
     """
-    if call.excinfo is not None and isinstance(call.excinfo.value, KubesoloError):
+    if call.excinfo is not None and _told(item.config, call.excinfo.value):
         frames = call.excinfo.traceback
         own = frames.filter(
             lambda entry: item.path == Path(entry.path) or _HERE not in Path(entry.path).parents
@@ -44,12 +45,20 @@ def pytest_runtest_makereport(
     return report
 
 
+def _told(config: pytest.Config, error: BaseException) -> bool:
+    """Whether an error says all there is to say."""
+    if isinstance(error, HarnessError):
+        return True
+    # A foreign test's error is no reason to look for a profile.
+    return bool(config.getini("harness_profile")) and isinstance(error, profile_of(config).errors)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """A failure on a console after the last wait fails the test, too."""
     result = yield
-    session = pyfuncitem.funcargs.get("session")
-    if isinstance(session, Session):
+    session = pyfuncitem.stash.get(SESSION, None)
+    if session is not None:
         session.end()
     return result
 
@@ -65,11 +74,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     config = terminalreporter.config
     run = config.stash[RUN]
     if document := run.end(_skipped(terminalreporter)):
-        write_release_report(config, document, terminalreporter.stats)
+        config.hook.pytest_harness_run_ends(
+            config=config, run=document, stats=terminalreporter.stats
+        )
     if not results:
         return
+    commit = document.get("commit") if document else run.commit
     terminalreporter.section("scenarios")
-    terminalreporter.write_line(f"run {run.id} of commit {run.commit or 'unknown'}")
+    terminalreporter.write_line(f"run {run.id} of commit {commit or 'unknown'}")
     for line in summary(list(results.values())):
         terminalreporter.write_line(line)
     for result in results.values():

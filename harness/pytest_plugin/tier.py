@@ -48,7 +48,7 @@ def in_core(item: pytest.Item) -> bool:
     wanted = mark.kwargs.get("core_arch", ANY)
     # Only parametrized functions have a callspec; pytest's types name it for none.
     params = getattr(getattr(item, "callspec", None), "params", {})
-    return bool(wanted == ANY or str(params.get("arch")) == wanted)
+    return bool(wanted == ANY or str(params.get("harness_arch")) == wanted)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -110,8 +110,10 @@ def build(
         arguments += ["-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0"]
     if spec.watchdog:
         arguments += [*spec.watchdog_device.arguments, "-action", "watchdog=reset"]
-    for text in spec.smbios:
+    for text in spec.smbios or ():
         arguments += ["-smbios", f"type=11,value={text}"]
+    for name, text in spec.fw_cfg or ():
+        arguments += ["-fw_cfg", f"name={name},string={text}"]
     if incoming:
         arguments += ["-incoming", "defer"]
     return tools.argv(arch.qemu, *arguments, *spec.extra)

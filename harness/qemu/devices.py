@@ -97,8 +97,8 @@ class NetworkCard(enum.StrEnum):
 
 
 class Raspberry(enum.StrEnum):
-    """Releases of a Raspberry Pi's firmware that harness.firmware plays: one that knows tryboot,
-    one that ignores its flag, one that leaves nothing in the device tree."""
+    """Releases of a Raspberry Pi's firmware that a profile's ``raspberry`` plays: one that knows
+    tryboot, one that ignores its flag, one that leaves nothing in the device tree."""
 
     CURRENT = "current"
     IGNORES_FLAG = "ignores-flag"

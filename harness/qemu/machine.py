@@ -21,6 +21,7 @@ from harness.console.recorder import Recorder
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LaunchError, UnsupportedError
 from harness.journal.journal import Event, Journal, Source
+from harness.profile import LINUX, Profile
 from harness.qemu import argv, storage
 from harness.qemu.argv import Storage, Streams
 from harness.qemu.board import Board
@@ -45,7 +46,8 @@ class Host:
 
     ``scale`` multiplies every deadline; 1.0 is the machine that the figures were chosen on.
     ``runs`` is where run directories are made; a disk's overlay needs room there. ``tpm_tools``
-    prepares the programs of a software TPM, for the machines that have one.
+    prepares the programs of a software TPM, for the machines that have one. ``profile`` is the
+    system that runs on them.
     """
 
     tools: HostTools
@@ -53,6 +55,7 @@ class Host:
     scale: float
     runs: Path
     tpm_tools: Callable[[], HostTools] | None = None
+    profile: Profile = LINUX
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +84,14 @@ class Machine:
     ) -> None:
         """Prepare a machine that is off; its disk is fresh, or lies over ``base``, or is the qcow2
         file ``own_disk``, which keeps what it writes."""
-        self.spec = spec
+        self.spec = spec = spec.handing(host.profile)
         self.host = host
         self.name = name
         self.base = base
         self.artefacts = artefacts
         artefacts.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(name, spec.arch.value)
-        self.console = Recorder(artefacts, self.journal)
+        self.journal = Journal(name, spec.arch.value, host.profile.words())
+        self.console = Recorder(artefacts, self.journal, host.profile)
         self.process = Process(host.runs, self.journal, self._drain)
         self._pump = Pump(name, self.journal)
         self._ended: list[threading.Event] = []
@@ -167,7 +170,7 @@ class Machine:
         try:
             self._qmp.connect(qmp_socket, deadline)
             if self.spec.board is not Board.VIRTUAL and self.spec.network:
-                self._card = UsbCard(self.qmp, self.journal)
+                self._card = UsbCard(self.qmp, self.journal, self.host.profile.boot_text)
             if saved is not None:
                 self._restore(saved)
             self.qmp("cont")

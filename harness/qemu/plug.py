@@ -2,7 +2,7 @@
 
 U-Boot looks for devices on USB and so takes note of each that is there. QEMU's controller does not
 tell of it a second time, because it takes no reset: Linux then sees nothing on the bus. So the card
-is plugged in when U-Boot is done, which GRUB's first words say.
+is plugged in when U-Boot is done, which the boot loader's first words say.
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ from collections.abc import Callable
 from harness.errors import HarnessError
 from harness.journal.journal import Journal, Source
 
-_SIGN = b"kubesolo: boot slot="
 _CARD = "nic0"
 
 
 class UsbCard:
-    """Plugs the card in whenever GRUB has decided; ``feed`` takes the console's bytes.
+    """Plugs the card in whenever the boot loader has decided; ``feed`` takes the console's bytes.
 
-    ``qmp`` executes a command, as Machine.qmp does. What goes wrong fails whoever waits for the
-    machine next.
+    ``qmp`` executes a command, as Machine.qmp does. ``sign`` is the profile's ``boot_text``. What
+    goes wrong fails whoever waits for the machine next. Raises HarnessError without a sign.
     """
 
-    def __init__(self, qmp: Callable[..., object], journal: Journal) -> None:
+    def __init__(self, qmp: Callable[..., object], journal: Journal, sign: str) -> None:
+        if not sign:
+            raise HarnessError(
+                "a board's network card is plugged in once its boot loader has decided, and the "
+                "profile does not say what the console shows then",
+                hint="set boot_text in the profile, or network=False for the machine",
+            )
+        self._sign = sign.encode()
         self._qmp = qmp
         self._journal = journal
         self._tail = b""
@@ -36,9 +42,9 @@ class UsbCard:
     def feed(self, data: bytes) -> None:
         """Take the console's next bytes."""
         seen = self._tail + data
-        for _ in range(seen.count(_SIGN)):
+        for _ in range(seen.count(self._sign)):
             self._boots.put(True)
-        self._tail = b"" if seen.endswith(_SIGN) else seen[-(len(_SIGN) - 1) :]
+        self._tail = b"" if seen.endswith(self._sign) else seen[-(len(self._sign) - 1) :]
 
     def close(self) -> None:
         """Plug in nothing more; returns when nothing is under way."""

@@ -59,6 +59,7 @@ class Key:
     @classmethod
     def on(cls, host: Host, spec: MachineSpec, image: str, name: str, inputs: str) -> Key:
         """The key on this host of what is prepared as ``name`` from ``inputs``."""
+        spec = spec.handing(host.profile)
         # QEMU lies in a folder that is named by its packages' digests.
         storage = Storage(Path("disk"), Path("variables"), spec.seed)
         words = argv.build(spec, host.tools, host.accelerator, storage, Streams(3, 4, 5))

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from harness.profile import Profile
 from harness.qemu.arch import Arch, Firmware, FirmwareFiles
 from harness.qemu.board import Board
 from harness.qemu.devices import DiskBus, MediumBus, NetworkCard, Raspberry, SeedBus, Watchdog
@@ -15,10 +16,6 @@ from harness.qemu.devices import DiskBus, MediumBus, NetworkCard, Raspberry, See
 # most on x86_64).
 OVERHEAD_MIB = 200
 
-CHANNEL_OFFER = "io.kubesolo.channel=virtio"
-# What a scenario's clock shows is the scenario's own matter.
-NO_TIME_SERVER = "io.kubesolo.ntp=none"
-
 
 class MachineSpec(BaseModel):
     """A virtual machine; two equal specs behave alike.
@@ -26,11 +23,12 @@ class MachineSpec(BaseModel):
     ``image`` is a disk image, raw or as qcow2, VMDK or VHDX, and is never written: the machine
     writes into an overlay of ``disk_size_mib``. With ``kernel`` QEMU loads that one, its ``initrd``
     and its command line ``append`` in place of what the disk would boot, and may go without a disk.
-    ``smbios`` are OEM strings (SMBIOS type 11), the guest's credentials; the offer of the command
-    channel is one of them, that there is no time server another. ``secure_boot`` has UEFI refuse a
-    boot loader that neither Microsoft nor a shim's vendor signed; ``variables`` are UEFI's in place
-    of the firmware's own, with the keys of somebody else, say. ``raspberry`` has a model of that
-    firmware choose kernel and command line from the disk, at each boot. ``rtc`` is what the
+    ``smbios`` are OEM strings (SMBIOS type 11) and ``fw_cfg`` names below ``opt/`` with texts, the
+    guest's credentials; None for what the system's profile hands to every machine. ``secure_boot``
+    has UEFI refuse a boot loader that neither Microsoft nor a shim's vendor signed; ``variables``
+    are UEFI's in place of the firmware's own, with the keys of somebody else, say. ``raspberry``
+    has a model of that firmware choose kernel and command line from the disk, at each boot.
+    ``rtc`` is what the
     hardware clock shows at the start: "utc" or a date like 2020-01-01T00:00:00. With ``log_writes``
     every write of the disk is kept in order, for ``harness.crash``. ``seed`` is a second disk on
     ``seed_bus``; the machine has its own copy, read-only where it is an ISO image. ``cdrom`` is an
@@ -64,7 +62,8 @@ class MachineSpec(BaseModel):
     raspberry: Raspberry | None = None
     watchdog: bool = True
     watchdog_device: Watchdog = Watchdog.I6300ESB
-    smbios: tuple[str, ...] = (CHANNEL_OFFER, NO_TIME_SERVER)
+    smbios: tuple[str, ...] | None = None
+    fw_cfg: tuple[tuple[str, str], ...] | None = None
     rtc: Annotated[str, Field(pattern=r"^(utc|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)$")] = "utc"
     seed: Path | None = None
     seed_bus: SeedBus = SeedBus.VIRTIO
@@ -95,9 +94,12 @@ class MachineSpec(BaseModel):
             raise ValueError("a machine needs an image, a kernel or a CD to boot from")
         if self.kernel is None and (self.initrd is not None or self.append):
             raise ValueError("initrd and append need a kernel that they are for")
-        for text in self.smbios:
+        for text in self.smbios or ():
             if "," in text or "\n" in text:
                 raise ValueError(f"an SMBIOS string cannot hold commas or line ends: {text!r}")
+        for name, text in self.fw_cfg or ():
+            if not name.startswith("opt/") or "," in name + text:
+                raise ValueError(f"fw_cfg has names below opt/, and no commas: {name}={text!r}")
         return self
 
     @model_validator(mode="after")
@@ -120,6 +122,15 @@ class MachineSpec(BaseModel):
         if self.network and self.network_card is not NetworkCard.USB:
             raise ValueError(f"a {board} has its network on USB, or none")
         return self
+
+    def handing(self, profile: Profile) -> Self:
+        """With the credentials of ``profile`` where it does not say its own."""
+        missing = {
+            name: getattr(profile, name)
+            for name in ("smbios", "fw_cfg")
+            if getattr(self, name) is None
+        }
+        return self.model_copy(update=missing) if missing else self
 
     @property
     def firmware_files(self) -> FirmwareFiles:

@@ -1,18 +1,7 @@
-"""The host programs that the harness runs, wherever they come from."""
+"""The host programs that machines are run with; see ``harness.tools``."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Protocol
+from harness.tools import HostTools
 
-
-class HostTools(Protocol):
-    """QEMU and its firmware; ``product.image.tools`` has the project's own."""
-
-    def argv(self, program: str, *args: str) -> list[str]:
-        """The command line that runs ``program`` with ``args``; its first item is absolute."""
-        ...
-
-    def path(self, relative: str) -> Path:
-        """A file below the tools' root, such as ``usr/share/OVMF/OVMF_CODE_4M.fd``."""
-        ...
+__all__ = ["HostTools"]

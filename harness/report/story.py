@@ -17,8 +17,8 @@ from typing import Any, Self
 
 from harness.journal.boots import Ready
 from harness.journal.journal import Source
+from harness.profile import facts
 
-_BOOT = re.compile(r"kubesolo: boot slot=([AB]) counter=(\d) success=([01])")
 # Failures of one kind this close together are one: a panic prints several lines.
 _SAME_FAILURE = 2.0
 # A watchdog's event comes this long before the reset that it causes, at most.
@@ -42,16 +42,8 @@ class Phase(enum.StrEnum):
     STOPPING = "stopping"
 
 
-# The console line that begins each phase; firmware begins with the machine.
-_BEGINS = (
-    (Phase.STOPPING, re.compile(r"kubesolo: stage stop$")),
-    (Phase.UP, re.compile(r"kubesolo-update: (?:ready|unhealthy) ")),
-    (Phase.AGENT, re.compile(r"runit: enter stage: /etc/runit/2")),
-    (Phase.STAGES, re.compile(r"kubesolo: stage switch_root")),
-    (Phase.INITRAMFS, re.compile(r"kubesolo: stage initramfs")),
-    (Phase.KERNEL, _BOOT),
-    (Phase.LOADER, re.compile(r"BdsDxe: starting |Booting from Hard Disk|Welcome to GRUB")),
-)
+# The boot loader of any machine; the other phases begin with lines that the profile names.
+_LOADER = (Phase.LOADER, r"BdsDxe: starting |Booting from Hard Disk|Welcome to GRUB")
 _ORDER = list(Phase)
 
 
@@ -73,6 +65,35 @@ class Mark:
     label: str
     tone: Tone
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How the system says what it does: expressions of its profile, as the timeline has them.
+
+    ``phases`` are from the last to the first. What cannot be read of them is left out.
+    """
+
+    ready: str | None
+    boot: str | None
+    phases: Sequence[tuple[Phase, str]]
+    moments: Sequence[tuple[str, str, Tone]]
+
+    @classmethod
+    def of(cls, document: object) -> Self:
+        """``words`` of a timeline document."""
+        known = document if isinstance(document, dict) else {}
+        ready, boot = (w if isinstance(w := known.get(n), str) else None for n in ("ready", "boot"))
+        phases = [(Phase(name), text) for name, text in _rows(known.get("phases"), 2, Phase)]
+        if ready is not None:
+            phases.append((Phase.UP, ready))
+        if boot is not None:
+            phases.append((Phase.KERNEL, boot))
+        phases.append(_LOADER)
+        phases.sort(key=lambda phase: -_ORDER.index(phase[0]))
+        rows = _rows(known.get("moments"), 3, Tone)
+        moments = [(text, label, Tone(tone)) for text, label, tone in rows]
+        return cls(ready, boot, phases, moments)
 
 
 @dataclass
@@ -140,15 +161,16 @@ class Story:
     def of(cls, timeline: Mapping[str, Any]) -> Self:
         """The story of a timeline document."""
         events = [event for event in timeline.get("events", []) if isinstance(event, dict)]
+        words = Words.of(timeline.get("words"))
         seconds = max((_time(event) for event in events), default=0.0)
         return cls(
             machine=str(timeline.get("machine", "")),
             arch=str(timeline.get("arch", "")),
             started=str(timeline.get("started", "")),
             seconds=seconds,
-            boots=list(_boots(events, seconds)),
+            boots=list(_boots(events, seconds, words)),
             commands=_commands(events, seconds),
-            decisions=list(_decisions(events)),
+            decisions=list(_decisions(events, words)),
             faults=list(_faults(events)),
             console=[_text(event) for event in events if _is(event, Source.CONSOLE, "line")],
             step_ends=[
@@ -179,6 +201,16 @@ class Story:
                 if title == step:
                     return Mark(time, f"gave up after {waited[1]} s", Tone.FAILURE, failure)
         return None
+
+
+def _rows(found: object, length: int, kind: type[enum.StrEnum]) -> Iterator[Any]:
+    """Rows of texts, of which the first or the last of three is a ``kind``; garbage is left out."""
+    for row in found if isinstance(found, list) else ():
+        if not isinstance(row, list) or len(row) != length:
+            continue
+        known = (row[0] if length == 2 else row[-1]) in list(kind)
+        if known and all(isinstance(cell, str) for cell in row):
+            yield row
 
 
 def short_name(command: str) -> str:
@@ -218,7 +250,7 @@ def _is(event: Mapping[str, Any], source: Source, kind: str, text: str | None = 
     )
 
 
-def _boots(events: Iterable[Mapping[str, Any]], last: float) -> Iterator[Boot]:
+def _boots(events: Iterable[Mapping[str, Any]], last: float, words: Words) -> Iterator[Boot]:
     boot: Boot | None = None
     for event in events:
         time = _time(event)
@@ -235,10 +267,10 @@ def _boots(events: Iterable[Mapping[str, Any]], last: float) -> Iterator[Boot]:
             boot.restored, boot.decided = True, time
             boot.phases = [(Phase.UP, time)]
         elif _is(event, Source.HARNESS, "note") and boot.restored:
-            if (ready := Ready.parse(_text(event))) is not None:
+            if (ready := Ready.parse(_text(event), words.ready)) is not None:
                 boot.slot, boot.confirmed = ready.slot, ready.confirmed
         elif _is(event, Source.CONSOLE, "line"):
-            decision = _BOOT.search(_text(event))
+            decision = facts(words.boot, _text(event))
             if decision is not None and boot.decided is not None:
                 # The boot loader came again without a reset: its kernel did not start.
                 boot.end = time
@@ -246,17 +278,17 @@ def _boots(events: Iterable[Mapping[str, Any]], last: float) -> Iterator[Boot]:
                 boot = Boot(time, last)
             if decision is not None:
                 boot.restored, boot.decided = False, time
-                boot.slot, boot.counter = decision[1], int(decision[2])
-                boot.confirmed = decision[3] == "1"
-            _enter(boot, _text(event), time)
+                boot.slot, boot.counter = decision.get("slot", ""), int(decision.get("counter", 0))
+                boot.confirmed = decision.get("success", "1") == "1"
+            _enter(boot, _text(event), time, words)
     if boot is not None:
         yield boot
 
 
-def _enter(boot: Boot, line: str, time: float) -> None:
+def _enter(boot: Boot, line: str, time: float, words: Words) -> None:
     """Go on to the phase that the line begins; nothing goes back."""
-    for phase, begins in _BEGINS:
-        if begins.search(line):
+    for phase, begins in words.phases:
+        if re.search(begins, line):
             if not boot.phases or _ORDER.index(phase) > _ORDER.index(boot.phases[-1][0]):
                 boot.phases.append((phase, time))
             return
@@ -291,30 +323,12 @@ def _commands(events: Iterable[Mapping[str, Any]], last: float) -> list[Command]
     return every
 
 
-# The boot loader's and the agent's words, and what to make of them.
-_DECISIONS = (
-    (r"kubesolo: rollback to slot=([AB])", "rollback to {0}", Tone.WARNING),
-    (r"kubesolo: switched to slot=([AB])", "switched to {0} by hand", Tone.NEUTRAL),
-    (r"kubesolo: environment unreadable", "environment unreadable", Tone.WARNING),
-    (r"kubesolo: cannot save the environment", "environment not saved", Tone.WARNING),
-    (r"kubesolo: boot failed slot=([AB])", "slot {0} does not boot", Tone.WARNING),
-    (r"kubesolo: no slot boots", "no slot boots", Tone.WARNING),
-    (r"kubesolo-update: ready version=(\S+) slot=([AB]) confirmed=1", "{0} in {1} ok", Tone.GOOD),
-    (r"kubesolo-update: ready version=(\S+) slot=([AB])", "{0} in {1} unconfirmed", Tone.WARNING),
-    (r"kubesolo-update: unhealthy version=(\S+)", "{0} unhealthy", Tone.WARNING),
-    (r"kubesolo-update: unhealthy", "unhealthy", Tone.WARNING),
-    (r"kubesolo-update: rolled back version=(\S+)", "{0} rolled back", Tone.WARNING),
-    (r"kubesolo-update: rolled back", "rolled back", Tone.WARNING),
-)
-_DECISION_TABLE = tuple((re.compile(line), label, tone) for line, label, tone in _DECISIONS)
-
-
-def _decisions(events: Iterable[Mapping[str, Any]]) -> Iterator[Mark]:
+def _decisions(events: Iterable[Mapping[str, Any]], words: Words) -> Iterator[Mark]:
     for event in events:
         if not _is(event, Source.CONSOLE, "line"):
             continue
-        for expression, label, tone in _DECISION_TABLE:
-            if match := expression.search(_text(event)):
+        for expression, label, tone in words.moments:
+            if match := re.search(expression, _text(event)):
                 yield Mark(_time(event), label.format(*match.groups()), tone, _text(event))
                 break
 

@@ -19,9 +19,9 @@ import bcrypt
 from harness.deadline import Deadline
 from harness.errors import LaunchError
 from harness.journal.journal import Journal
+from harness.profile import chosen
 from harness.qemu.process import Process
-from product.image.cache import Cache
-from product.image.tools import IMAGES, HostTools
+from harness.tools import HostTools
 
 GUEST_ADDRESS = "10.0.2.2"
 _START_SECONDS = 60.0
@@ -62,7 +62,8 @@ class Access(NamedTuple):
 class Registry:
     """An empty registry while the context lasts; ``stop`` and ``start`` keep its content.
 
-    ``port`` 0 takes a free one, which a later ``start`` takes again.
+    ``port`` 0 takes a free one, which a later ``start`` takes again. ``tools`` have the programs
+    and ``runs`` is where its content lies, by default those of the project's profile.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Registry:
         runs: Path | None = None,
     ) -> None:
         self._tools = tools
-        self._runs = runs or Cache().root / "runs"
+        self._runs = runs or chosen().cache() / "runs"
         self._login = login
         self._tls = tls
         self._process: Process | None = None
@@ -115,7 +116,7 @@ class Registry:
 
     def __enter__(self) -> Self:
         if self._tools is None:
-            self._tools = HostTools.prepare(Cache(), IMAGES / "registry-tools.toml")
+            self._tools = chosen().tools("registry")
         self._process = Process(self._runs, Journal("registry"), lambda: None, "docker-registry")
         try:
             self.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from harness.commands.channel import CompletedCommand, PendingCommand
 from harness.console.expect import ConsoleExpect
-from harness.errors import CommandError, HarnessError, StateError
-from harness.firmware.machines import machine_of
-from harness.journal.boots import Boot, Boots, Ready
-from harness.journal.journal import Event, Journal, Source
-from harness.journal.patterns import Pattern
+from harness.errors import CommandError, HarnessError, StateError, UnsupportedError
+from harness.journal.boots import Boot, Boots, Ready, begins
+from harness.journal.journal import Journal, Source
+from harness.journal.patterns import Named
+from harness.profile import Profile
 from harness.qemu import snapshots
 from harness.qemu.board import Board
 from harness.qemu.machine import Host, Machine
@@ -40,7 +41,7 @@ _END = 30.0
 class State(enum.StrEnum):
     """Where a scenario can begin without a boot."""
 
-    READY = "ready"  # a fresh image, booted, its agent finished with the boot
+    READY = "ready"  # a fresh image, booted, with the profile's ready line
 
 
 class Node:
@@ -94,14 +95,22 @@ class Node:
         """Everything that happened to it."""
         return self.machine.journal
 
-    def at(self, state: State, *, slot: str = "A") -> Ready:
-        """Begin in ``state``, forked from a snapshot, which is made if there is none yet."""
+    @property
+    def profile(self) -> Profile:
+        """The system that runs on it."""
+        return self._host.profile
+
+    def at(self, state: State, *, slot: str | None = None) -> Ready:
+        """Begin in ``state``, forked from a snapshot, which is made if there is none yet.
+
+        Raises StateError where that runs another slot than ``slot``, if one is given.
+        """
 
         def prepare(node: Node) -> None:
             node.boot()
 
         ready = self.prepared(state.value, prepare)
-        if ready.slot != slot:
+        if slot is not None and ready.slot != slot:
             raise StateError(f"state {state} of this image runs slot {ready.slot}, not {slot}")
         return ready
 
@@ -143,7 +152,8 @@ class Node:
 
         key = Key.on(self._host, self.spec, self._image, name, inputs)
         state, machine = self._forked(key, make)
-        ready = Ready.parse(state.facts["ready"])
+        text = state.facts["ready"]
+        ready = Ready() if self.profile.ready is None else Ready.parse(text, self.profile.ready)
         self._adopt(machine)
         if ready is None:
             raise StateError(f"state {name} was saved without a ready line: {state.facts}")
@@ -184,7 +194,7 @@ class Node:
     def power_on(self) -> None:
         """Plug it in: the first time with a fresh disk, later with the one it has."""
         if self._machine is None:
-            self._adopt(machine_of(self.spec, self._host, self._artefacts, name=self.name))
+            self._adopt(_machine_of(self.spec, self._host, self._artefacts, self.name))
         self._ready = None
         self.machine.power_on()
 
@@ -220,8 +230,9 @@ class Node:
         with self.journal.step("reboot"):
             since = self.journal.cursor
             # No reply is awaited: the system that would give it is going down.
-            self.machine.channel.start(["/sbin/reboot"], limit=None)
-            self.machine.wait_reset("/sbin/reboot", self.machine.deadline(seconds), since)
+            self.machine.channel.start(self.profile.reboot, limit=None)
+            what = shlex.join(self.profile.reboot)
+            self.machine.wait_reset(what, self.machine.deadline(seconds), since)
 
     # Boots
 
@@ -229,24 +240,27 @@ class Node:
     def boots_begun(self) -> int:
         """How many boots of it have begun so far; a restored one counts as one."""
         # Whoever is restored has been started, too.
-        return sum(_begins(e) and e.kind != "restored" for e in self.journal.events())
+        return sum(begins(e) and e.kind != "restored" for e in self.journal.events())
 
     def wait_ready(self, *, seconds: float = _READY) -> Ready:
-        """Return what the agent of this boot says when it is done; commands work afterwards."""
+        """Return what the system says when this boot is done; commands work afterwards."""
         with self.journal.step("wait until ready"):
             deadline = self.machine.deadline(seconds)
-            begun = self.journal.last(_begins)
-            if begun is None or begun.kind != "restored":
+            begun = self.journal.last(begins)
+            if self.profile.ready is None:
+                self._ready = Ready()
+            elif begun is None or begun.kind != "restored":
                 since = 0 if begun is None else begun.index
                 event = self.journal.wait(
-                    lambda event: Ready.from_event(event) is not None,
-                    "the agent's ready line",
+                    lambda event: Ready.from_event(event, self.profile) is not None,
+                    "the ready line",
                     deadline,
                     since=since,
                 )
-                self._ready = Ready.from_event(event)
-            self.machine.channel.wait_up(deadline)
-            self.machine.channel.ping(deadline)
+                self._ready = Ready.from_event(event, self.profile)
+            if self.profile.channel:
+                self.machine.channel.wait_up(deadline)
+                self.machine.channel.ping(deadline)
         if self._ready is None:
             raise StateError(f"{self.name} was restored without its ready line")
         return self._ready
@@ -259,12 +273,12 @@ class Node:
         later: a boot too many does not go unseen.
         """
         since = self.journal.cursor if self.started else 0
-        yield Boots(lambda: self.journal.events(since))
+        yield Boots(lambda: self.journal.events(since), self.profile)
         with self.journal.step(f"wait for {count} boots"):
             position = since
             for number in range(1, count + 1):
                 event = self.journal.wait(
-                    lambda event: Boot.from_event(event) is not None,
+                    lambda event: Boot.from_event(event, self.profile) is not None,
                     f"boot {number} of {count}",
                     self.machine.deadline(seconds_each),
                     since=position,
@@ -272,7 +286,7 @@ class Node:
                 position = event.index + 1
 
     @contextlib.contextmanager
-    def expecting(self, *patterns: Pattern, times: int = 1) -> Iterator[None]:
+    def expecting(self, *patterns: Named, times: int = 1) -> Iterator[None]:
         """Within this scope each of the failures comes on the console, at least so many times.
 
         Raises MissingFailureError at its end.
@@ -281,7 +295,7 @@ class Node:
             yield
 
     @contextlib.contextmanager
-    def tolerating(self, *patterns: Pattern) -> Iterator[None]:
+    def tolerating(self, *patterns: Named) -> Iterator[None]:
         """Within this scope the given failures on the console may come or not."""
         with self.journal.tolerating(*patterns):
             yield
@@ -335,8 +349,10 @@ class Node:
         return self.machine.channel.start(_argv(command), limit=limit)
 
     def status(self) -> View:
-        """What ``kubesolo-update status --json`` prints."""
-        done = self.succeed(["kubesolo-update", "status", "--json"])
+        """What the profile's status command prints. Raises UnsupportedError where it has none."""
+        if not self.profile.status:
+            raise UnsupportedError(f"the profile {self.profile.name} has no status command")
+        done = self.succeed(self.profile.status)
         try:
             return View.parse(done.stdout)
         except ValueError as error:
@@ -410,12 +426,16 @@ class Node:
         return f"<Node {self.name} {self.spec.arch}>"
 
 
+def _machine_of(spec: MachineSpec, host: Host, artefacts: Path, name: str) -> Machine:
+    """The machine that a specification asks for, off, with a fresh disk."""
+    if spec.raspberry is None:
+        return Machine(spec, host, artefacts, name=name)
+    if host.profile.raspberry is None:
+        raise UnsupportedError(f"the profile {host.profile.name} has no Raspberry Pi's firmware")
+    made = host.profile.raspberry(spec, host, artefacts, name=name)
+    assert isinstance(made, Machine)
+    return made
+
+
 def _argv(command: str | Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-
-
-def _begins(event: Event) -> bool:
-    """After this event the machine runs another boot than before."""
-    return (event.source is Source.HARNESS and event.kind in ("start", "restored")) or (
-        event.source is Source.QMP and event.text == "RESET"
-    )

@@ -17,20 +17,11 @@ from harness.qemu.pool import Need, Pool
 from harness.qemu.snapshots import States
 from harness.qemu.spec import MachineSpec
 from harness.target.node import Node
-from product.errors import KubesoloError
 
 # A machine waits for its turn at most so long: every other one's scenario has deadlines of its own.
 _TURN = 3600.0
 
 _EVIDENCE = 10.0
-_EVIDENCE_COMMANDS = (
-    "kubesolo-update status",
-    "dmesg | tail -n 50",
-    "ps",
-    "tail -n 40 /var/log/health/current /var/log/kubernetes/current /var/log/containerd/current",
-    "mount",
-    "df",
-)
 
 
 def directory_name(identity: str) -> str:
@@ -145,9 +136,14 @@ class Session:
             if not isinstance(reason, Exception):
                 raise reason  # The user's interrupt, say.
         if errors:
-            told = "; ".join(f"{name}: {_named(reason)}" for name, reason in errors)
+            told = "; ".join(f"{name}: {self._named(reason)}" for name, reason in errors)
             raise HarnessError(f"the scenario's end failed: {told}") from errors[0][1]
         return result
+
+    def _named(self, error: BaseException) -> str:
+        """An error's words, with its kind where they are not meant for a user."""
+        told: tuple[type[Exception], ...] = (HarnessError, *self._host.profile.errors)
+        return str(error) if isinstance(error, told) else f"{type(error).__name__}: {error}"
 
     def _result(self, failure: str | None) -> dict[str, Any]:
         seconds = time.monotonic() - self._begun
@@ -174,23 +170,18 @@ class Session:
         }
 
 
-def _named(error: BaseException) -> str:
-    """An error's words, with its kind where they are not ours."""
-    return str(error) if isinstance(error, KubesoloError) else f"{type(error).__name__}: {error}"
-
-
 def _collect(node: Node) -> None:
     """Evidence of a failure, before the node is gone: what it can still say, then its disk."""
     machine = node.machine
     lines: list[str] = []
     if machine.running and machine.channel.up:
-        with contextlib.suppress(KubesoloError):
-            for command in _EVIDENCE_COMMANDS:
+        with contextlib.suppress(HarnessError):
+            for command in node.profile.evidence:
                 deadline = machine.deadline(_EVIDENCE)
                 done = machine.channel.exec(["/bin/sh", "-c", command], deadline)
                 lines.append(f"{done}\n")
     if lines:
         (machine.artefacts / "evidence.txt").write_text("\n".join(lines))
-    with contextlib.suppress(KubesoloError):
+    with contextlib.suppress(HarnessError):
         machine.quit()
     machine.keep_disk()

@@ -12,7 +12,7 @@ import pytest
 from harness.crash.log import Write, read_log
 from harness.crash.replay import Cut, Replay
 from harness.faults.http import WebServer
-from harness.pytest_plugin.fixtures import ImageUnderTest
+from harness.pytest_plugin.image import ImageUnderTest
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
 from harness.qemu.tools import HostTools

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from harness.faults.http import WebServer
-from harness.pytest_plugin.fixtures import ImageUnderTest
+from harness.pytest_plugin.image import ImageUnderTest
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
 from harness.target.node import Node

@@ -27,6 +27,7 @@ from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.tools import HostTools, host_arch
 from scenarios import kubectl
+from scenarios.command_line import ERRORS
 from scenarios.demo import appliance, kubernetes
 from scenarios.demo.estimate import Estimate
 from scenarios.demo.story import Story, show_in_readme
@@ -197,7 +198,7 @@ def command() -> NoReturn:
     except Interrupted as error:
         print(f"\n{error.message}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KubesoloError as error:
+    except ERRORS as error:
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)

@@ -6,7 +6,8 @@ from harness.console.expect import ConsoleExpect
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
 from product.cloudinit.boot_password import hashed
-from scenarios.steps import MENU, boot_menu
+from scenarios.profile import MENU
+from scenarios.steps import boot_menu
 
 PASSWORD = "Four-Words-And-7"
 _DOWN = "\x1b[B"
@@ -33,7 +34,7 @@ def is_refused(terminal: ConsoleExpect, name: str, password: str) -> None:
     log_in(terminal, name, password)
     terminal.expect("access denied")
     # It returns to the menu, whose last line this is.
-    terminal.expect(MENU[-1])
+    terminal.expect(MENU.entries[-1])
 
 
 @scenario()

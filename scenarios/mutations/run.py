@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from product.errors import KubesoloError
 from product.image.cache import Cache
 from product.image.recipe import Arch
+from scenarios.command_line import ERRORS
 from scenarios.mutations.copies import (
     Copies,
     Workspace,
@@ -87,7 +87,7 @@ class Bench:
                     return
                 try:
                     workspace = waiting.pop().result()
-                except KubesoloError as error:
+                except ERRORS as error:
                     yield Ran(job, (), dict.fromkeys(job.scenarios, f"did not run: {error}"))
                     workspace = None
                 # A folder that was not written to for hours is swept.

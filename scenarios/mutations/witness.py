@@ -47,7 +47,7 @@ def name_of(item: pytest.Item) -> str:
     callspec = getattr(item, "callspec", None)
     if callspec is None:
         return name
-    arch = str(callspec.params.get("arch"))
+    arch = str(callspec.params.get("harness_arch"))
     others = [part for part in callspec.id.split("-") if part != arch]
     return f"{name}[{'-'.join(others)}]" if others else name
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.pytest_plugin.scenario import scenario
-from harness.qemu.spec import CHANNEL_OFFER
 from harness.target.node import Node, State
 from scenarios.network.site import IP, PEER, lan, meet_peer, pull, serve_leases
+from scenarios.profile import CHANNEL_OFFER
 
 # libslirp names neither a router nor a name server to such a guest.
 ISOLATED = (

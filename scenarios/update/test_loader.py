@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.crash.log import Write, read_log
 from harness.crash.replay import Cut, Replay
-from harness.pytest_plugin.fixtures import ImageUnderTest
+from harness.pytest_plugin.image import ImageUnderTest
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch, Firmware
 from harness.target.node import Node, State

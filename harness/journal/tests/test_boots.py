@@ -7,8 +7,10 @@ import pytest
 from harness.journal.boots import Boots, Ready
 from harness.journal.journal import Journal, Source
 from harness.journal.patterns import Pattern
+from harness.profile import LINUX
 from harness.target.session import directory_name
 from harness.target.view import View
+from scenarios.profile import KUBESOLO
 
 
 def test_boots_and_rollbacks_are_read_in_order() -> None:
@@ -23,7 +25,7 @@ def test_boots_and_rollbacks_are_read_in_order() -> None:
     ):
         journal.append(Source.CONSOLE, "line", text)
     journal.append(Source.HARNESS, "note", "kubesolo: boot slot=A counter=0 success=1")
-    boots = Boots(journal.events)
+    boots = Boots(journal.events, KUBESOLO)
     assert boots.slots == ["B", "B", "A"]
     assert boots.counters == [2, 1, 0]
     assert boots.successes == [False, False, True]
@@ -35,7 +37,7 @@ def test_boots_and_rollbacks_are_read_in_order() -> None:
 
 def test_each_boot_has_the_causes_of_its_own_failure() -> None:
     journal = Journal()
-    boots = Boots(journal.events)
+    boots = Boots(journal.events, KUBESOLO)
     journal.append(Source.CONSOLE, "line", "kubesolo: boot failed: before the first decision")
     with journal.tolerating(Pattern.INIT_EXITED):
         journal.append(Source.CONSOLE, "line", "kubesolo: boot slot=B counter=2 success=0")
@@ -84,8 +86,27 @@ def test_each_boot_has_the_causes_of_its_own_failure() -> None:
     ],
 )
 def test_the_ready_line(text: str, ready: Ready | None) -> None:
-    assert Ready.parse(text) == ready
-    assert ready is None or Ready.parse(str(ready)) == ready
+    found = Ready.parse(text, KUBESOLO.ready)
+    assert found == ready
+    assert found is None or Ready.parse(str(found), KUBESOLO.ready) == ready
+
+
+def test_without_a_boot_line_each_start_and_reset_is_a_boot() -> None:
+    journal = Journal()
+    boots = Boots(journal.events, LINUX)
+    journal.append(Source.HARNESS, "start")
+    journal.append(Source.CONSOLE, "line", "kubesolo: boot slot=B counter=2 success=0")
+    journal.append(Source.QMP, "event", "RESET", guest=True)
+    journal.append(Source.HARNESS, "restored")
+    assert len(boots) == 3
+    assert boots.slots == ["", "", ""]
+    assert boots.successes == [True, True, True]
+
+
+def test_what_a_ready_line_does_not_say_is_empty() -> None:
+    assert Ready.parse("up", "^up$") == Ready("", "", True)
+    assert Ready.parse("up at last", "^up$") is None
+    assert Ready.parse("up", None) is None
 
 
 def test_a_document_reads_like_a_sentence() -> None:

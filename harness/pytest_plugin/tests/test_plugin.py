@@ -16,27 +16,24 @@ import pytest
 from harness.qemu.arch import Arch
 from harness.pytest_plugin.scenario import scenario
 
-@pytest.fixture
-def images():
-    return {}
-
-@pytest.fixture
-def host_tools():
-    return None
-
-def test_everywhere(arch): assert isinstance(arch, Arch)
+def test_everywhere(harness_arch): assert isinstance(harness_arch, Arch)
 
 @pytest.mark.arch("aarch64")
-def test_arm(arch): assert arch == "aarch64"
+def test_arm(harness_arch): assert harness_arch == "aarch64"
 
 @scenario(arch="x86_64")
-def test_decorated(arch): assert arch == "x86_64"
+def test_decorated(harness_arch): assert harness_arch == "x86_64"
 
 @pytest.mark.needs("itco")
-def test_watchdog(arch): pass
+@scenario()
+def test_watchdog(harness_arch): pass
 
 @pytest.mark.needs("bios", "uefi")
-def test_firmware(arch): pass
+@scenario()
+def test_firmware(harness_arch): pass
+
+@pytest.mark.needs("itco")
+def test_no_scenario(harness_arch): pass
 
 @scenario(backend={"lab"})
 def test_lab(): pass
@@ -50,6 +47,9 @@ def test_own_of_two(one, arch): assert arch == "mine"
 def test_none(): pass
 
 @pytest.mark.machine(cpus=2)
+def test_no_machine(): pass
+
+@scenario(cpus=2)
 def test_several(): pass
 """
 
@@ -99,10 +99,16 @@ def test_all_architectures(tmp_path: Path) -> None:
         "test_lab": "SKIPPED",
         "test_own[mine]": "PASSED",
         "test_own_of_two[1-mine]": "PASSED",
+        "test_no_scenario[x86_64]": "PASSED",
+        "test_no_scenario[aarch64]": "PASSED",
         "test_none": "PASSED",
+        "test_no_machine": "PASSED",
         "test_several": "PASSED",
     }
-    assert next(iter(outcomes(lines))) == "test_several"
+    order = list(outcomes(lines))
+    assert order.index("test_several") < order.index("test_lab")
+    # Many processors are no reason to move what is no scenario.
+    assert order.index("test_none") < order.index("test_no_machine")
     text = "\n".join(lines)
     assert "aarch64 machines have no itco" in text
     assert "aarch64 machines have no bios" in text

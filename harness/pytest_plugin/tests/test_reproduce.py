@@ -10,6 +10,7 @@ import pytest
 
 from harness.pytest_plugin.fixtures import reproduce
 from harness.qemu.arch import Arch
+from scenarios.profile import KUBESOLO
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,7 +37,7 @@ def test_the_printed_command_runs_that_test_and_no_other(folder: str) -> None:
         for rest in rest.split("\ndef test_")[1:2]
     ]
     identity = named[0]
-    command = reproduce(identity, Arch.X86_64)
+    command = reproduce(KUBESOLO, identity, Arch.X86_64)
     assert command == f"./noxw -s scenarios -- '{identity}' --arch x86_64"
     lines = shell(f"{command} --collect-only -q -p no:cacheprovider")
     assert [line for line in lines if "::" in line] == [identity]
@@ -44,5 +45,5 @@ def test_the_printed_command_runs_that_test_and_no_other(folder: str) -> None:
 
 def test_what_a_shell_would_take_apart_is_quoted() -> None:
     identity = "scenarios/test_x.py::test_y[it's $HOME-x86_64]"
-    arguments = reproduce(identity, Arch.X86_64).partition(" -- ")[2]
+    arguments = reproduce(KUBESOLO, identity, Arch.X86_64).partition(" -- ")[2]
     assert shell(f"printf '%s\\n' {arguments}") == [identity, "--arch", "x86_64"]

@@ -10,6 +10,7 @@ from pathlib import Path
 CONFTEST = """
 import pytest
 from harness.journal.journal import Journal
+from harness.pytest_plugin.summary import SESSION
 from harness.target.node import Node
 from harness.target.session import Session
 
@@ -31,12 +32,13 @@ class Alone(Session):
         self.nodes = [One()]
 
 @pytest.fixture
-def session():
-    return Alone()
+def harness_session(request):
+    request.node.stash[SESSION] = Alone()
+    return request.node.stash[SESSION]
 
 @pytest.fixture
-def node(session):
-    return session.nodes[0]
+def harness_node(harness_session):
+    return harness_session.nodes[0]
 """
 
 PANICS = """
@@ -47,15 +49,15 @@ def panic(node):
     node.journal.append(Source.CONSOLE, "line", "the last line")
     node.journal.failure(Pattern.PANIC, "Kernel panic - not syncing: VFS")
 
-def test_well(node):
-    with node.journal.expecting(Pattern.PANIC):
-        panic(node)
+def test_well(harness_node):
+    with harness_node.journal.expecting(Pattern.PANIC):
+        panic(harness_node)
 
-def test_panics(node):
-    panic(node)
+def test_panics(harness_node):
+    panic(harness_node)
 
-def test_fails_itself(node):
-    panic(node)
+def test_fails_itself(harness_node):
+    panic(harness_node)
     raise KeyError("its own error")
 """
 
@@ -63,14 +65,14 @@ FAULTS = """
 import urllib.error, urllib.request
 from harness.journal.journal import Source
 
-def test_faults(node, webserver, tmp_path):
-    server = webserver(tmp_path)
+def test_faults(harness_node, harness_webserver, tmp_path):
+    server = harness_webserver(tmp_path)
     server.fail("/a", 503)
     try:
         urllib.request.urlopen(f"{server.host_url}/a")
     except urllib.error.HTTPError as error:
         assert error.code == 503
-    fired = [event.text for event in node.journal.events() if event.source is Source.FAULT]
+    fired = [event.text for event in harness_node.journal.events() if event.source is Source.FAULT]
     assert fired == ["status 503 for /a"]
 """
 

@@ -16,22 +16,22 @@ import pytest
 from harness.pytest_plugin.scenario import scenario
 
 @pytest.fixture(autouse=True)
-def result(request, arch):
+def result(request, harness_arch):
     cost = 30.0 if "dear" in request.node.name else 10.0
     request.node.user_properties.append(("scenario", {
         "test": request.node.nodeid, "outcome": "passed", "cpu_seconds": cost, "seconds": 1.0,
-        "guest_seconds": 1.0, "overhead_seconds": 0.1, "arch": str(arch), "accelerator": "tcg",
-        "host_scale": 1.0, "artefacts": "x",
+        "guest_seconds": 1.0, "overhead_seconds": 0.1, "arch": str(harness_arch),
+        "accelerator": "tcg", "host_scale": 1.0, "artefacts": "x",
     }))
 
 @scenario(tier="core")
-def test_both(arch): pass
+def test_both(harness_arch): pass
 
 @scenario(tier="core", core_arch="aarch64")
-def test_dear(arch): pass
+def test_dear(harness_arch): pass
 
 @scenario()
-def test_full(arch): pass
+def test_full(harness_arch): pass
 """
 BOTH = ("test_both[x86_64]", "test_both[aarch64]")
 ALL = (

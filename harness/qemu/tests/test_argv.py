@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from harness.profile import Profile
 from harness.qemu.arch import Arch
 from harness.qemu.argv import Storage, Streams, build
 from harness.qemu.devices import DiskBus, NetworkCard, SeedBus
-from harness.qemu.spec import CHANNEL_OFFER, MachineSpec
+from harness.qemu.spec import MachineSpec
 
 STREAMS = Streams(qmp=10, console=11, channel=12)
 
@@ -147,11 +148,21 @@ def test_what_is_switched_off_is_not_there() -> None:
 
 
 def test_the_offer_of_the_channel_is_an_smbios_string() -> None:
-    argv = command(spec(smbios=(CHANNEL_OFFER, "io.example=1")))
+    argv = command(spec(smbios=("io.example.channel=virtio", "io.example=1")))
     assert values(argv, "-smbios") == [
-        "type=11,value=io.kubesolo.channel=virtio",
+        "type=11,value=io.example.channel=virtio",
         "type=11,value=io.example=1",
     ]
+
+
+def test_credentials_of_the_profile_are_handed_over_unless_the_machine_has_its_own() -> None:
+    profile = Profile(smbios=("io.example=1",), fw_cfg=(("opt/io.example.offer", "virtio"),))
+    argv = command(spec().handing(profile))
+    assert values(argv, "-smbios") == ["type=11,value=io.example=1"]
+    assert values(argv, "-fw_cfg") == ["name=opt/io.example.offer,string=virtio"]
+    assert values(command(spec(smbios=()).handing(profile)), "-smbios") == []
+    with pytest.raises(ValueError, match="below opt/"):
+        spec(fw_cfg=(("etc/x", "1"),))
 
 
 def test_sizes_clock_and_extras_are_passed_on() -> None:

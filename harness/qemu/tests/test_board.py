@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.deadline import Deadline
-from harness.errors import ObserverError, QmpError
+from harness.errors import HarnessError, ObserverError, QmpError
 from harness.journal.journal import Journal
 from harness.qemu.argv import Storage, Streams, build
 from harness.qemu.plug import UsbCard
@@ -79,9 +79,17 @@ class Qmp:
         return {}
 
 
+SIGN = "kubesolo: boot slot="
+
+
+def test_the_card_needs_to_know_when_it_is_plugged_in() -> None:
+    with pytest.raises(HarnessError, match="does not say what the console shows"):
+        UsbCard(Qmp(), Journal(), "")
+
+
 def test_the_card_is_plugged_in_anew_at_each_boot() -> None:
     qmp, journal = Qmp(), Journal()
-    card = UsbCard(qmp, journal)
+    card = UsbCard(qmp, journal, SIGN)
     for piece in (b"noise kubesolo: boot sl", b"ot=A counter=3\r\nkubesolo: bo", b"ot failed"):
         card.feed(piece)
     card.feed(b"kubesolo: boot slot=")
@@ -92,7 +100,7 @@ def test_the_card_is_plugged_in_anew_at_each_boot() -> None:
 
 def test_a_card_that_cannot_be_plugged_in_fails_the_next_wait() -> None:
     journal = Journal()
-    card = UsbCard(Qmp("device_add"), journal)
+    card = UsbCard(Qmp("device_add"), journal, SIGN)
     card.feed(b"kubesolo: boot slot=A")
     card.close()
     with pytest.raises(ObserverError, match="refused device_add"):

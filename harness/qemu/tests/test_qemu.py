@@ -28,6 +28,7 @@ from harness.qemu.process import alive
 from harness.qemu.spec import MachineSpec
 from harness.qemu.tools import HostTools
 from harness.target.protocols import Target
+from scenarios.profile import KUBESOLO
 
 LIMIT = 60.0
 
@@ -54,7 +55,7 @@ def empty(tmp_path: Path) -> MachineSpec:
 
 @pytest.fixture
 def host(host_tools: HostTools, tmp_path: Path) -> Host:
-    return Host(host_tools, "tcg", 1.0, tmp_path / "runs")
+    return Host(host_tools, "tcg", 1.0, tmp_path / "runs", profile=KUBESOLO)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from harness.qemu.machine import Host, Machine, Saved
 from harness.qemu.snapshots import ROOM, Key, SavedState, States
 from harness.qemu.spec import MachineSpec
 from harness.qemu.tools import HostTools
+from scenarios.profile import KUBESOLO
 
 LIMIT = 20.0
 
@@ -125,7 +126,7 @@ def test_a_kernels_content_matters_and_not_its_place(tmp_path: Path) -> None:
 def test_a_seeds_content_matters_and_not_its_place(
     host_tools: HostTools, image: Path, tmp_path: Path
 ) -> None:
-    host = Host(host_tools, "tcg", 1.0, tmp_path / "runs")
+    host = Host(host_tools, "tcg", 1.0, tmp_path / "runs", profile=KUBESOLO)
     digests = []
     for name, content in (("one", b"a"), ("two", b"a"), ("three", b"b")):
         seed = tmp_path / name

@@ -13,6 +13,7 @@ import pytest
 from harness.report.layout import LEFT, Rows, shorten, tick_step
 from harness.report.story import Phase, Story, Tone, short_name
 from harness.report.timeline import WIDTH, svg
+from scenarios.profile import KUBESOLO
 
 TIMELINES = Path(__file__).parents[3] / "fixtures" / "timelines"
 _NS = "{http://www.w3.org/2000/svg}"
@@ -58,6 +59,7 @@ class Made:
             "machine": "node",
             "arch": "aarch64",
             "started": "2026-01-31T12:00:00+00:00",
+            "words": KUBESOLO.words(),
             "events": self.events,
         }
 

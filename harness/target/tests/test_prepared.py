@@ -19,6 +19,7 @@ from harness.qemu.spec import MachineSpec
 from harness.qemu.tests.test_argv import Tools
 from harness.qemu.tests.test_snapshots import FakeMachine
 from harness.target.node import Node
+from scenarios.profile import KUBESOLO
 
 READY = "kubesolo-update: ready version=0.1.0 slot=A confirmed=1"
 
@@ -58,7 +59,7 @@ class World:
 
     def node(self, accelerator: str = "tcg") -> Node:
         spec = MachineSpec.model_validate({"arch": "x86_64", "image": self.root / "disk.img"})
-        host = Host(Tools(), accelerator, 1.0, self.root / "runs")
+        host = Host(Tools(), accelerator, 1.0, self.root / "runs", profile=KUBESOLO)
         return Node(spec, host, self.root / "node", image="digest", states=self.states)
 
     def begin(self, accelerator: str = "tcg") -> Node:

@@ -23,14 +23,14 @@ def host_tools():
     return None
 
 @scenario()
-def test_good(arch, record_property):
+def test_good(harness_arch, record_property):
     record_property("upgraded_from", "0.1.0")
 
 @scenario(backend={"lab"})
 def test_lab(): pass
 
 @scenario(arch="x86_64")
-def test_bad(arch): assert arch == "another"
+def test_bad(harness_arch): assert harness_arch == "another"
 
 @pytest.fixture
 def breaks():
@@ -38,7 +38,7 @@ def breaks():
     raise RuntimeError("cannot be taken down")
 
 @scenario(arch="x86_64")
-def test_end(arch, breaks): pass
+def test_end(harness_arch, breaks): pass
 
 def test_no_scenario(): pass
 """
@@ -67,8 +67,9 @@ def run(checkout: Path, *options: str) -> MatrixReport:
     path = checkout / "out/scenarios/report.json"
     result = subprocess.run(
         [
-            sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin", "-p",
-            "no:cacheprovider", "--rootdir", str(checkout), *options,
+            sys.executable, "-m", "pytest", "-p", "harness.pytest_plugin",
+            "-p", "scenarios.release_report", "-p", "no:cacheprovider",
+            "--rootdir", str(checkout), *options,
         ],
         capture_output=True, text=True, check=False, cwd=checkout,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
@@ -120,7 +121,7 @@ def test_a_changed_checkout_is_dirty(checkout: Path, name: str) -> None:
 def test_a_commit_during_the_run_is_noticed(checkout: Path) -> None:
     with (checkout / FILE).open("a") as stream:
         stream.write(
-            "\nimport subprocess\n@scenario(arch='x86_64')\ndef test_commits(arch):\n"
+            "\nimport subprocess\n@scenario(arch='x86_64')\ndef test_commits(harness_arch):\n"
             "    subprocess.run(['git', '-c', 'user.name=a', '-c', 'user.email=a@b', 'commit',"
             " '-q', '--allow-empty', '-m', 'x'], check=True)\n"
         )
@@ -141,7 +142,7 @@ def test_a_run_that_is_killed_leaves_no_report_of_the_one_before(checkout: Path)
     with (checkout / FILE).open("a") as stream:
         stream.write(
             "\nimport os\n@scenario(arch='x86_64')\n"
-            "def test_killed(arch):\n    os.kill(os.getpid(), 9)\n"
+            "def test_killed(harness_arch):\n    os.kill(os.getpid(), 9)\n"
         )
     with pytest.raises(AssertionError):
         run(checkout, "scenarios")

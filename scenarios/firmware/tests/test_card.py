@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.firmware.card import Card
-from harness.firmware.raspberry import RaspberryFirmware
 from product.disk.fat import FAT32_CLUSTERS
 from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
+from scenarios.firmware.card import Card
+from scenarios.firmware.raspberry import RaspberryFirmware
 
 
 @pytest.fixture(scope="module")

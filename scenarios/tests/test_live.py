@@ -37,7 +37,7 @@ def test_a_long_build_under_pytest_is_seen_before_it_ends(
 ) -> None:
     seen = tmp_path / "seen"
     (tmp_path / "test_build.py").write_text(TEST % str(seen))
-    plugins = ["-p", "harness.pytest_plugin", "-p", "no:cacheprovider"]
+    plugins = ["-p", "scenarios.live", "-p", "no:cacheprovider"]
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", *plugins, *options, "--rootdir", tmp_path, tmp_path],
         stdin=subprocess.DEVNULL,

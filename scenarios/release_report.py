@@ -5,6 +5,7 @@ Its format is ``product.publish.matrix.MatrixReport``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -19,6 +20,19 @@ from product.publish.matrix import REPORT, MatrixReport
 
 _DIRTY = "-dirty"
 _MOST = 300
+
+
+def pytest_harness_run_begins(config: pytest.Config, folder: Path) -> None:
+    """Until a run ends there is none that a release could be made by."""
+    with contextlib.suppress(OSError):
+        (folder / REPORT).unlink(missing_ok=True)
+
+
+def pytest_harness_run_ends(
+    config: pytest.Config, run: Mapping[str, Any], stats: Mapping[str, Iterable[Any]]
+) -> None:
+    """Write it down."""
+    write_release_report(config, run, stats)
 
 
 def write_release_report(

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.firmware.raspberry import RaspberryFirmware, Traits
-from harness.firmware.tests.world import TrybootWorld
 from product.agent.tests import test_power_cuts as cuts
 from product.agent.tests.test_power_cuts import (  # noqa: F401 # they run here, too
     test_activate_and_the_update_is_good,
@@ -21,6 +19,8 @@ from product.agent.tests.test_power_cuts import (  # noqa: F401 # they run here,
     test_what_changes_no_slot,
 )
 from product.agent.tests.world import FakeRelease
+from scenarios.firmware.raspberry import RaspberryFirmware, Traits
+from scenarios.firmware.tests.world import TrybootWorld
 
 GOOD = FakeRelease("0.2.0")
 

@@ -16,9 +16,8 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, WaitError
-from harness.firmware.card import Card
-from harness.firmware.raspberry import Boot, RaspberryFirmware, Traits, UnbootableError
 from harness.journal.journal import Event, Source
+from harness.profile import facts
 from harness.qemu.argv import Storage
 from harness.qemu.device_tree import DeviceTree
 from harness.qemu.devices import Raspberry
@@ -27,6 +26,8 @@ from harness.qemu.spec import MachineSpec
 from product.disk.autoboot import NAME
 from product.image.cache import Cache
 from product.image.tools import IMAGES, HostTools
+from scenarios.firmware.card import Card
+from scenarios.firmware.raspberry import Boot, RaspberryFirmware, Traits, UnbootableError
 
 TRAITS = {
     Raspberry.CURRENT: Traits(),
@@ -132,8 +133,8 @@ class BoardMachine(Machine):
     def _say(self, boot: Boot, autoboot: bytes, append: str) -> None:
         """The line that GRUB prints elsewhere, with the slot as it is and the counter as it was."""
         values = {name.decode(): value.decode() for name, value in _WORD.findall(autoboot)}
-        slot = re.search(r"kubesolo\.slot=([AB])", append)
-        name = slot[1] if slot else "?"
+        slot = facts(self.host.profile.slot_parameter, append)
+        name = slot["slot"] if slot else "?"
         tries = values.get("active_slot") == name and values.get("boot_success") == "0"
         text = (
             f"kubesolo: boot slot={name} counter={values.get('boot_counter', 0)} "

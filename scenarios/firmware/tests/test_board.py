@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from harness.deadline import Deadline
 from harness.errors import MachineExitedError
-from harness.firmware.board import BoardMachine
 from harness.journal.journal import Event, Source
 from harness.qemu.devices import Raspberry
 from harness.qemu.machine import Host
@@ -18,6 +17,8 @@ from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
+from scenarios.firmware.board import BoardMachine
+from scenarios.profile import KUBESOLO
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def image(cache: Cache, host_tools: HostTools) -> Image:
 @pytest.fixture
 def host(host_tools: HostTools, tmp_path: Path) -> Host:
     """TCG, slow."""
-    return Host(host_tools, "tcg", 5.0, tmp_path / "runs")
+    return Host(host_tools, "tcg", 5.0, tmp_path / "runs", profile=KUBESOLO)
 
 
 def spec(image: Image) -> MachineSpec:

@@ -1,4 +1,4 @@
-"""``vm``: the project's image as a virtual machine of a developer's, configured as a node is."""
+"""``./noxw -s vm``: the project's image as a developer's virtual machine, configured as one."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ from product.image.options import recipe_path
 from product.image.recipe import Arch as ImageArch
 from product.image.seed import seed_image
 from product.image.tools import host_arch
+from scenarios.command_line import guarded
+from scenarios.profile import KUBESOLO
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 API_PORT = 6443
 # What Kubernetes needs (MiB, processors), and what the image alone does.
@@ -60,6 +64,7 @@ class Forward:
         return cls(ports[0], ports[-1])
 
 
+@app.command()
 def vm(
     arch: Annotated[Arch | None, typer.Option(help="The host's if absent.")] = None,
     recipe: Annotated[Path, typer.Option(help="Recipe file or name: debian, kubesolo.")] = Path(
@@ -120,7 +125,7 @@ def vm(
     with progress.step("see what accelerates the machine"):
         found = accel.probe(builder.tools, built.kernel, own, root)
     progress.note(f"{found.name}, deadlines are scaled by {found.scale:.2f}")
-    host = Host(builder.tools, found.name, found.scale, root / "runs")
+    host = Host(builder.tools, found.name, found.scale, root / "runs", profile=KUBESOLO)
     folder = Path(tempfile.mkdtemp(prefix="kubesolo-vm-"))
     seed = None
     if files:
@@ -221,3 +226,7 @@ def _say(text: str) -> None:
     # The terminal is raw while the console is on it.
     sys.stderr.write(f"\r\n{text}\r\n")
     sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(app))

@@ -13,12 +13,12 @@ import pexpect
 import pytest
 import typer
 
-from harness.cli.main import app as vm_app
-from harness.cli.vm import Forward, with_edge
 from harness.errors import HarnessError
 from product.cloudinit.load import load_user_data
 from product.image.cli import app as image_app
 from product.image.tools import host_arch
+from scenarios.vm import Forward, with_edge
+from scenarios.vm import app as vm_app
 
 # An Edge key as Portainer writes one, with neutral values.
 EDGE_KEY = "aHR0cHM6Ly9wb3J0YWluZXIuZXhhbXBsZXxwb3J0YWluZXIuZXhhbXBsZTo4MDAwfGFhOmJifDc"
@@ -81,7 +81,7 @@ def session(logs: Path, *words: str | Path) -> Any:
     arch = host_arch().value
     return pexpect.spawn(
         sys.executable,
-        ["-m", "harness", "vm", "--arch", arch, *map(str, words)],
+        ["-m", "scenarios.vm", "--arch", arch, *map(str, words)],
         env={**os.environ, "PYTHONPATH": ":".join(sys.path), "TERM": "dumb", "TMPDIR": str(logs)},
         timeout=LIMIT,
         encoding="utf-8",
@@ -143,11 +143,11 @@ def test_mistakes_are_one_error(tmp_path: Path, words: tuple[str, ...], reason: 
     assert "Traceback" not in child.before
 
 
-DOCUMENT = (Path(__file__).parents[3] / "docs/deploy.md").read_text()
+DOCUMENT = (Path(__file__).parents[2] / "docs/deploy.md").read_text()
 
 
 def test_the_document_names_every_option() -> None:
-    for app, name in ((vm_app, "vm"), (image_app, "flash")):
-        command: Any = typer.main.get_command(app)
-        options = {word for param in command.commands[name].params for word in param.opts}
+    flash: Any = typer.main.get_command(image_app)
+    for command in (typer.main.get_command(vm_app), flash.commands["flash"]):
+        options = {word for param in command.params for word in param.opts}
         assert {word for word in options if word.startswith("--") and word not in DOCUMENT} == set()

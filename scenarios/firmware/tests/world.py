@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.firmware.raspberry import RaspberryFirmware, Volume
 from product.agent.bootloader.boot import BootInfo
 from product.agent.bootloader.restart import main as restart_command
 from product.agent.bootloader.tests.loaders import Tryboot
@@ -17,6 +16,7 @@ from product.agent.bootloader.tryboot import TrybootEnv
 from product.agent.slots.boot_partition import BootPartition
 from product.agent.tests import world
 from product.agent.tests.world import DEVICES, FakeRelease, World
+from scenarios.firmware.raspberry import RaspberryFirmware, Volume
 
 BOOT_DEVICES = {"KSOLOBOOTA": "/dev/vda5", "KSOLOBOOTB": "/dev/vda6"}
 BOARD = {"config.txt": b"kernel=vmlinuz\n", "start4.elf": b"firmware", "overlays/a.dtbo": b"tree"}

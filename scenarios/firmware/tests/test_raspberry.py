@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.firmware.raspberry import (
+from scenarios.firmware.raspberry import (
     FatKind,
     RaspberryFirmware,
     Traits,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.firmware.raspberry import Boot, FatKind, Volume
 from harness.qemu.tools import HostTools
 from product.disk.autoboot import NAME
 from product.disk.errors import DiskError
 from product.disk.fat import count_clusters
 from product.disk.gpt import Disk, read_table
+from scenarios.firmware.raspberry import Boot, FatKind, Volume
 
 _MIB = 1 << 20
 # Firmware looks for a FAT in these: the EFI system partition, and Microsoft's basic data.
