@@ -79,3 +79,12 @@ def test_a_profile_that_is_not_there_is_one_error(tmp_path: Path) -> None:
     assert "harness_profile: the profile nowhere:NONE cannot be imported" in printed
     assert "Traceback" not in printed
     assert "INTERNALERROR" not in printed
+
+
+def test_an_architecture_without_an_image_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n@pytest.fixture\ndef harness_images():\n    return {'aarch64': None}\n"
+    )
+    printed = run(tmp_path, MINE, "-rs")
+    assert "test_node[x86_64] SKIPPED" in printed
+    assert "harness_images has no image for x86_64" in printed
