@@ -20,7 +20,7 @@ REQUIREMENTS = HERE / "requirements" / "dev.txt"
 # Packages with unit tests. Those that take longest first, the harness's boot machines: whoever has
 # none of them takes the others.
 TESTED = (
-    "harness", "product/image", "product", "scenarios/mutations", "scenarios/demo",
+    "harness", "kubesolo_os", "product/image", "product", "scenarios/mutations", "scenarios/demo",
     "scenarios/conformance", "scenarios/firmware", "scenarios/fuzz", "scenarios/fleet",
     "scenarios/sources/tests", "scenarios/operation/tests", "scenarios/media/tests",
     "scenarios/tests", "scenarios/documents",

@@ -7,11 +7,9 @@ from pathlib import Path
 from harness.profile import Menu, Moment, Profile
 from harness.qemu.machine import Host, Machine
 from harness.qemu.spec import MachineSpec
-from harness.tools import HostTools
 from product.errors import KubesoloError
-from product.image.cache import Cache, default_root
-from product.image.tools import IMAGES
-from product.image.tools import HostTools as LockedTools
+from product.image.cache import default_root
+from product.image.tools import prepare_set
 
 CHANNEL_OFFER = "io.kubesolo.channel=virtio"
 # What a scenario's clock shows is the scenario's own matter.
@@ -28,19 +26,6 @@ MENU = Menu(
     ),
     instead=_DECIDED,
 )
-
-_LOCKED = {
-    "qemu": "host-tools",
-    "board": "board-tools",
-    "registry": "registry-tools",
-    "metrics": "metrics-tools",
-    "tpm": "hardening-tools",
-}
-
-
-def locked_tools(purpose: str) -> HostTools:
-    """The locked programs for ``purpose``, from the cache or fetched into it."""
-    return LockedTools.prepare(Cache(), IMAGES / f"{_LOCKED[purpose]}.toml")
 
 
 def _raspberry(spec: MachineSpec, host: Host, artefacts: Path, *, name: str) -> Machine:
@@ -104,7 +89,7 @@ KUBESOLO = Profile(
     slot_parameter=r"kubesolo\.slot=(?P<slot>[AB])",
     boot_text=_DECIDED,
     menu=MENU,
-    tools=locked_tools,
+    tools=prepare_set,
     raspberry=_raspberry,
     cache=default_root,
     errors=(KubesoloError,),

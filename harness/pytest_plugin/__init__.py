@@ -1,10 +1,6 @@
 """The pytest plugin: options, tiers, selection, fixtures, and the summary of a run."""
 
-pytest_plugins = (
-    "harness.pytest_plugin.options",
-    "harness.pytest_plugin.run",
-    "harness.pytest_plugin.tier",
-    "harness.pytest_plugin.selection",
-    "harness.pytest_plugin.fixtures",
-    "harness.pytest_plugin.summary",
+# By this package's own name, which is another one where it is installed.
+pytest_plugins = tuple(
+    f"{__name__}.{part}" for part in ("options", "run", "tier", "selection", "fixtures", "summary")
 )

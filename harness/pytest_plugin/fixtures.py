@@ -85,17 +85,26 @@ def harness_images() -> Mapping[str, ImageUnderTest]:
 
 
 @pytest.fixture
+def harness_image(
+    harness_arch: Arch, harness_images: Mapping[str, ImageUnderTest]
+) -> ImageUnderTest:
+    """The image under test of the architecture; skips the test where the project has none."""
+    if harness_arch not in harness_images:
+        pytest.skip(f"harness_images has no image for {harness_arch}")
+    return harness_images[harness_arch]
+
+
+@pytest.fixture
 def harness_host(
     harness_arch: Arch,
-    harness_images: Mapping[str, ImageUnderTest],
+    harness_image: ImageUnderTest,
     harness_tools: HostTools,
     harness_cache: Path,
     harness_tpm_tools: Callable[[], HostTools],
     harness_profile: Profile,
 ) -> Host:
     """Programs, accelerator and speed for an architecture."""
-    kernel = harness_images[harness_arch].kernel
-    found = accel.probe(harness_tools, kernel, harness_arch, harness_cache)
+    found = accel.probe(harness_tools, harness_image.kernel, harness_arch, harness_cache)
     runs = harness_cache / "runs"
     return Host(
         harness_tools, found.name, found.scale, runs, harness_tpm_tools, profile=harness_profile
@@ -111,7 +120,7 @@ def reproduce(profile: Profile, identity: str, arch: Arch) -> str:
 def harness_session(
     request: pytest.FixtureRequest,
     harness_arch: Arch,
-    harness_images: Mapping[str, ImageUnderTest],
+    harness_image: ImageUnderTest,
     harness_host: Host,
     harness_states: States,
     harness_pool: Pool,
@@ -119,7 +128,7 @@ def harness_session(
     """The machines and the evidence of one test."""
     config = request.config
     item = request.node
-    image = harness_images[harness_arch]
+    image = harness_image
     fields: dict[str, Any] = {
         "arch": harness_arch, "firmware": Firmware.UEFI, **fields_of(image)
     }  # fmt: skip

@@ -28,6 +28,7 @@ from product.image.cache import Cache, digest_of, file_sha256, require_unchanged
 from product.image.configuration import configuration_overlay
 from product.image.drift import settle
 from product.image.errors import RecipeError
+from product.image.images import find_product
 from product.image.licences import Licences
 from product.image.locks import Package
 from product.image.own_code import own_files
@@ -61,7 +62,7 @@ _SUM_NAME = "disk.img.sha256"
 _SBOM_NAME = "disk.img.spdx.json"
 _PAYLOAD = "usr/lib/kubesolo/payload.json"
 # Taken when the code is loaded: what is edited meanwhile is not what builds.
-BUILDER_DIGEST = tree_digest(Path(__file__).resolve().parent, without="tests")
+BUILDER_DIGEST = tree_digest(find_product() / "image", without="tests")
 
 
 class _Brought(NamedTuple):

@@ -17,6 +17,7 @@ from product.disk.loader import IN_ROOT, RECORD, describe
 from product.image import apparmor, progress
 from product.image.cache import Cache, digest_of
 from product.image.errors import ImageError, RecipeError
+from product.image.images import find_product
 from product.image.kernel import Kernel, ModuleIndex
 from product.image.locks import Lock
 from product.image.packages import compile_globs, fetch, unpack_all
@@ -30,7 +31,7 @@ PYTHON = "usr/lib/python3.13"
 CODE = "usr/lib/kubesolo/python"
 # Modules that a node loads before it locks them.
 HOTPLUG = "usr/lib/kubesolo/hotplug"
-PRODUCT = Path(__file__).resolve().parents[1]
+PRODUCT = find_product()
 # What of `product` ships in the guest.
 SHIPPED = (
     "__init__.py",

@@ -31,6 +31,26 @@ _OWN_LIBRARIES = ("pulseaudio", "swtpm")
 _FOLDERS = ("usr/bin", "usr/sbin", "usr/libexec")
 
 
+# The recipe of the programs for each purpose that machines and their surroundings have.
+_SETS = {
+    "qemu": "host-tools",
+    "board": "board-tools",
+    "registry": "registry-tools",
+    "metrics": "metrics-tools",
+    "tpm": "hardening-tools",
+}
+
+
+def prepare_set(purpose: str) -> HostTools:
+    """The locked programs for a purpose: qemu, board, registry, metrics or tpm.
+
+    Raises ToolError for another one.
+    """
+    if purpose not in _SETS:
+        raise ToolError(f"no programs are locked for {purpose!r}, only for {', '.join(_SETS)}")
+    return HostTools.prepare(Cache(), IMAGES / f"{_SETS[purpose]}.toml")
+
+
 def host_arch() -> Arch:
     """This host's architecture. Raises UnsupportedHostError unless it is a supported Linux."""
     if sys.platform != "linux":

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 from tuf.api._payload import TargetFile, Targets
 
-import product
 from product.deltas import FIELD, MAX_DELTAS, Delta, DeltasError, parse_deltas
 from product.errors import KubesoloError
 from product.image.cache import Cache
@@ -49,12 +48,12 @@ def make_with_tools(old: Path, new: Path, out: Path) -> dict[str, float]:
     """Make one delta with the locked programs. Raises KubesoloError where that fails."""
     tools = HostTools.prepare(Cache())
     printed = tools.run(
-        "python3.13", "-s", "-S", "-P", "-B", "-m", "product.release.delta_maker",
+        "python3.13", "-s", "-S", "-P", "-B", "-m", f"{__package__}.delta_maker",
         old.resolve(), new.resolve(), out.resolve(),
         environment={
             "PYTHONHOME": str(tools.root / "usr"),
             "PYTHONHASHSEED": "0",
-            "PYTHONPATH": str(Path(product.__path__[0]).resolve().parent),
+            "PYTHONPATH": str(Path(__file__).resolve().parents[__name__.count(".")]),
         },
     )  # fmt: skip
     figures: dict[str, float] = json.loads(printed)

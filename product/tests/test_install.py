@@ -1,4 +1,7 @@
-"""What ``pip install .`` gives: four commands, and the recipes that one of them needs."""
+"""What ``pip install .`` gives: commands, their recipes, the harness as a plugin of pytest.
+
+Nothing of it is at the top but ``kubesolo_os``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from product.image.tools import host_arch
 
 CHECKOUT = Path(__file__).parents[2]
 COMMANDS = ("kubesolo-config", "kubesolo-image", "kubesolo-release", "kubesolo-update")
-NOT_INSTALLED = ("pytest", "pexpect", "qemu", "nox", "mypy")
+NOT_INSTALLED = ("pytest", "pexpect", "qemu", "nox", "mypy", "product", "harness", "scenarios")
 SECONDS = 300
 
 
@@ -42,12 +45,59 @@ class Environment:
         return done.stdout
 
 
-def test_pip_install_gives_the_commands_and_the_recipes_and_nothing_of_the_harness(
-    tmp_path: Path,
-) -> None:
+def copied(tmp_path: Path) -> Path:
+    """The checkout without what was made in it."""
     source = tmp_path / "checkout"
     ignore = shutil.ignore_patterns(".git", "build", "out", "*.egg-info", "__pycache__", ".*_cache")
     shutil.copytree(CHECKOUT, source, symlinks=True, ignore=ignore)
+    return source
+
+
+# Every module of the harness but its __main__, which runs.
+IMPORT_ALL = """
+import importlib, pkgutil, kubesolo_os.harness as harness
+names = [m.name for m in pkgutil.walk_packages(harness.__path__, harness.__name__ + ".")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+import sys
+own = sorted(n for n in sys.modules if n.split(".")[0] in ("harness", "product", "scenarios"))
+print(len(names) > 50, own)
+"""
+
+
+def test_the_harness_is_installed_as_a_plugin_that_leaves_other_tests_alone(tmp_path: Path) -> None:
+    source = copied(tmp_path)
+    environment = Environment(tmp_path)
+    environment.run("python", "-m", "pip", "install", f"{source}[harness]")
+    shutil.rmtree(source)
+
+    assert environment.run("python", "-c", IMPORT_ALL) == "True []\n"
+    assert "probe" in environment.run("python", "-m", "kubesolo_os.harness", "--help")
+
+    # Somebody else's project: no scenario, fixtures and markers of its own, an order of its own.
+    (tmp_path / "test_theirs.py").write_text(
+        "import pytest\n"
+        "@pytest.fixture\n"
+        "def node(): return 'theirs'\n"
+        "@pytest.mark.parametrize('arch', ['z80'])\n"
+        "def test_b(node, arch): assert (node, arch) == ('theirs', 'z80')\n"
+        "@pytest.mark.machine(cpus=4)\n"
+        "@pytest.mark.needs('floppy')\n"
+        "def test_a(): pass\n"
+    )
+    printed = environment.run("pytest", "-v", "-p", "no:cacheprovider", "test_theirs.py")
+    assert "2 passed" in printed
+    assert printed.index("test_b[z80]") < printed.index("test_a")
+    assert "scenarios" not in printed
+    assert not (tmp_path / "out").exists()
+    assert "--artefacts" in environment.run("pytest", "--help")
+
+
+def test_pip_install_gives_the_commands_and_the_recipes_and_nothing_at_the_top(
+    tmp_path: Path,
+) -> None:
+    source = copied(tmp_path)
     environment = Environment(tmp_path)
     environment.run("python", "-m", "pip", "install", str(source))
     shutil.rmtree(source)
@@ -55,7 +105,7 @@ def test_pip_install_gives_the_commands_and_the_recipes_and_nothing_of_the_harne
     for name in COMMANDS:
         assert name in environment.run(name, "--help")
 
-    code = "from product.image.tools import IMAGES; print(IMAGES)"
+    code = "from kubesolo_os.product.image.tools import IMAGES; print(IMAGES)"
     images = Path(environment.run("python", "-c", code).strip())
     assert images.is_relative_to(default_root())
     assert tree_digest(images) == tree_digest(CHECKOUT / "images")

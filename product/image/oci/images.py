@@ -10,6 +10,7 @@ from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, tree_digest
 from product.image.drift import Settled, settle
 from product.image.errors import ImageError, RecipeError
+from product.image.images import find_product
 from product.image.locks import Lock, Package
 from product.image.oci.layer import Entry, file, folder, link, pack
 from product.image.oci.layout import Config, Image, archive
@@ -23,7 +24,7 @@ FILES = IMAGES / "oci"
 # The agent's pods run as this user and group; the host's request directory belongs to the group.
 AGENT_USER = "65532:65532"
 # Taken when the code is loaded, as the builder's digest is.
-_CODE_DIGEST = tree_digest(Path(__file__).resolve().parent)
+_CODE_DIGEST = tree_digest(find_product() / "image" / "oci")
 NO_PROGRAMS: Mapping[str, Path] = {}
 # What nginx is linked with, by the names that the loader looks for.
 _NGINX_LIBRARIES = (

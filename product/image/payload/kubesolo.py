@@ -14,6 +14,7 @@ from pydantic import Field
 from product.image import progress
 from product.image.cache import Cache, digest_of, file_sha256, require_unchanged, tree_digest
 from product.image.errors import ImageError, RecipeError
+from product.image.images import find_product
 from product.image.kernel import KernelNeeds
 from product.image.locks import Package
 from product.image.oci import build_archives, images_digest, images_drift, images_packages
@@ -38,7 +39,7 @@ from product.node.settings import OF_KUBESOLO
 LOCK_NAME = "kubesolo-release.json"
 IMAGES_FOLDER = "/usr/lib/kubesolo/images"
 # Taken when the code is loaded, as the builder's digest is.
-_CODE_DIGEST = tree_digest(Path(__file__).resolve().parent)
+_CODE_DIGEST = tree_digest(find_product() / "image" / "payload")
 # What its documents ask for, and what its kube-proxy, CNI plugins and kubelet cannot do without.
 _KERNEL = KernelNeeds(
     modules=(

@@ -24,6 +24,7 @@ from product.image.golang.contents import (
 )
 from product.image.golang.modules import Change, GoModule
 from product.image.golang.toolchain import Toolchain
+from product.image.images import find_product
 from product.image.kernel import KernelNeeds
 from product.image.locks import Package
 from product.image.oci import build_archives, images_digest, images_drift, images_packages
@@ -39,7 +40,7 @@ PROGRAM = "kubenode"
 # Of the node's program alone, in its usage (images/go/node/main.go).
 MARK = b"usage: kubenode all PLAN"
 # Taken when the code is loaded, as the builder's digest is.
-_CODE_DIGEST = tree_digest(Path(__file__).resolve().parent)
+_CODE_DIGEST = tree_digest(find_product() / "image" / "payload")
 _DATA = "/var/lib/kubesolo/kubernetes"
 _KUBERNETES = "k8s.io/kubernetes"
 _VERSION = re.compile(rf"^\s*(?:require )?{re.escape(_KUBERNETES)} v(\d+\.\d+\.\d+)$", re.M)

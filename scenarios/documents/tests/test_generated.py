@@ -155,7 +155,7 @@ def test_the_site_is_strict_and_loads_nothing() -> None:
     [
         ("a.md", "see [it](../fixtures/x.toml#y).", "see it."),
         ("decisions/1.md", "see [it](../../README.md).", "see it."),
-        ("decisions/1.md", "see [it](../harness.md#x).", "see [it](../harness.md#x)."),
+        ("decisions/1.md", "see [it](../testing.md#x).", "see [it](../testing.md#x)."),
         ("a.md", "see [it](b.md).", "see [it](b.md)."),
         ("a.md", "```sh media\nls\n```\n", "```sh\nls\n```\n"),
         ("a.md", "```\nls\n```\n", "```\nls\n```\n"),
@@ -170,7 +170,7 @@ def test_links_out_of_the_documents_become_their_text(page: str, text: str, kept
 
 
 def test_the_first_scenario_of_the_handbook_is_one(tmp_path: Path) -> None:
-    text = (DOCS / "harness.md").read_text()
+    text = (DOCS / "harness/scenarios.md").read_text()
     [block] = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     path = tmp_path / "test_mine.py"
     path.write_text(block)
@@ -184,7 +184,7 @@ def test_the_first_scenario_of_the_handbook_is_one(tmp_path: Path) -> None:
 
 
 def test_the_mutation_of_the_handbook_is_one_that_there_is() -> None:
-    text = (DOCS / "harness.md").read_text()
+    text = (DOCS / "harness/scenarios.md").read_text()
     [block] = re.findall(r"^```toml\n(\[\[mutation\]\].*?)^```$", text, re.MULTILINE | re.DOTALL)
     table = (ROOT / "fixtures/mutations.toml").read_text()
     for line in block.splitlines():

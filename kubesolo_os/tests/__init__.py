@@ -1,0 +1,1 @@
+"""Tests of the names under which the project is installed."""
