@@ -42,8 +42,11 @@ class Phase(enum.StrEnum):
     STOPPING = "stopping"
 
 
-# The boot loader of any machine; the other phases begin with lines that the profile names.
-_LOADER = (Phase.LOADER, r"BdsDxe: starting |Booting from Hard Disk|Welcome to GRUB")
+# What any machine says; the other phases begin with lines that the profile names.
+_OF_ALL = (
+    (Phase.LOADER, r"BdsDxe: starting |Booting from Hard Disk|Welcome to GRUB"),
+    (Phase.KERNEL, r"\] Linux version \d"),
+)
 _ORDER = list(Phase)
 
 
@@ -89,7 +92,7 @@ class Words:
             phases.append((Phase.UP, ready))
         if boot is not None:
             phases.append((Phase.KERNEL, boot))
-        phases.append(_LOADER)
+        phases.extend(_OF_ALL)
         phases.sort(key=lambda phase: -_ORDER.index(phase[0]))
         rows = _rows(known.get("moments"), 3, Tone)
         moments = [(text, label, Tone(tone)) for text, label, tone in rows]

@@ -387,3 +387,13 @@ class TestLayout:
     def test_a_shortened_text_says_so(self) -> None:
         assert shorten("abcdefgh\nrest", 5) == "abcd…"
         assert shorten("abcde\nrest", 5) == "abcde"
+
+
+def test_without_words_of_its_own_a_system_has_the_phases_of_any_linux() -> None:
+    made = Made().add(0, "harness", "start").line(1, "[    0.000000] Linux version 6.12.1")
+    made.line(5, "my system is ready")
+    document = {**made.document, "words": {"ready": "is ready$", "phases": 7, "moments": [["["]]}}
+    [boot] = Story.of(document).boots
+    assert boot.phases == [(Phase.FIRMWARE, 0), (Phase.KERNEL, 1), (Phase.UP, 5)]
+    [boot] = Story.of({**made.document, "words": None}).boots
+    assert boot.phases == [(Phase.FIRMWARE, 0), (Phase.KERNEL, 1)]
