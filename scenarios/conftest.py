@@ -81,15 +81,20 @@ def releases_of(
     arch: Arch, tmp_path_factory: pytest.TempPathFactory, release_keys: KeyDirectory
 ) -> Callable[[Images], Releases]:
     """Signed releases of images, each built when first asked for."""
+    made: dict[int, tuple[Images, Releases]] = {}
 
     def make(images: Images) -> Releases:
-        folder = tmp_path_factory.mktemp(f"releases-{arch}")
-        return Releases(images.builder(arch.value), folder, release_keys)
+        if id(images) not in made:
+            folder = tmp_path_factory.mktemp(f"releases-{arch}")
+            found = Releases(images.builder(arch.value), folder, release_keys)
+            made[id(images)] = (images, found)
+        return made[id(images)][1]
 
     return make
 
 
-@pytest.fixture(scope="session")
+# Not of the whole session: pytest would keep those of the first module's images for all others.
+@pytest.fixture(scope="module")
 def releases(images: Images, releases_of: Callable[[Images], Releases]) -> Releases:
     """Signed releases of the image under test."""
     return releases_of(images)
