@@ -60,7 +60,7 @@ class BuildRelocated(build_py):
         _pack(IMAGES, top / "product" / "images.tar", lambda path: True)
         _pack(
             HERE / "product",
-            top / "product" / "product.tar",
+            top / "product" / "code.tar",
             lambda path: not {"tests", "__pycache__"} & set(path.parts),
         )
 

@@ -18,7 +18,7 @@ _CHECKOUT = _PRODUCT.parent / "images"
 # Written by setup.py: symbolic links, which overlays have, are lost in a wheel.
 _ARCHIVE = _PRODUCT / "images.tar"
 # Written by setup.py: what is installed has other names for its packages.
-_CODE = _PRODUCT / "product.tar"
+_CODE = _PRODUCT / "code.tar"
 
 
 def find() -> tuple[Path, bool]:

@@ -26,7 +26,7 @@ def run(*command: str) -> tuple[int, str]:
     [
         ("scenarios/bot/test_menu.py", "/scenarios has boot/, cloudinit/, conformance/, demo/, "),
         ("scenarios/boot/test_men.py", "/boot has test_environment.py, test_first_boot.py, "),
-        ("scenario/boot", " has harness/, product/, scenarios/"),
+        ("scenario/boot", " has harness/, kubesolo_os/, product/, scenarios/"),
         (
             f"{MENU}::test_nothing",
             f"{MENU} has test_the_emergency_shell_is_a_shell_on_the_console,",
