@@ -14,7 +14,7 @@ _PROFILE = pytest.StashKey[Profile]()
 _MARKERS = (
     "scenario(backend, tier, core_arch): a test of a whole node",
     "arch(name): runs on this architecture alone",
-    "needs(ability, ...): skipped where the machine lacks an ability (bios, uefi, i6300esb, itco)",
+    "needs(ability, ...): skipped where the target lacks one (harness.abilities, bios, uefi, itco)",
     "machine(**fields): fields of MachineSpec that differ from the defaults",
 )
 

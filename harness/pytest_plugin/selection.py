@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.abilities import QEMU
 from harness.pytest_plugin.scenario import BACKENDS
 from harness.qemu.arch import Arch
 from harness.qemu.devices import Watchdog
@@ -57,6 +58,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     abilities = {firmware.value for firmware in arch.firmwares}
     abilities |= {watchdog.value for watchdog in Watchdog if watchdog.is_of(arch)}
+    abilities |= {ability.value for ability in QEMU}
     for mark in item.iter_markers("needs"):
         if missing := set(mark.args) - abilities:
             pytest.skip(f"{arch} machines have no {', '.join(sorted(missing))}")
