@@ -202,7 +202,11 @@ class _Picture(Drawing):
                 f"{boot.slot}",
             ]
         elif boot.slot:
-            labels = [f"slot {boot.slot} · restored from a snapshot", f"slot {boot.slot}"]
+            labels = [
+                f"slot {boot.slot} · restored from a snapshot",
+                f"slot {boot.slot}",
+                boot.slot,
+            ]
         self._tip(rect, f"{labels[0]}, {decided:.2f} s to {boot.end:.2f} s")
         wide = right - left - 6
         label = next((label for label in labels if label and len(label) * 6.6 <= wide), "")
