@@ -22,6 +22,7 @@ LAYERS = (
     ("tools",),
     ("deadline",),
     ("errors",),
+    ("abilities",),
 )
 
 
