@@ -178,6 +178,14 @@ def scenarios(session: nox.Session) -> None:
 
 
 @nox.session
+def harness(session: nox.Session) -> None:
+    """The harness's command line (-- list, console, replay FAILURE, cache, --help)."""
+    allow_drift(session)
+    # A machine that it boots is ended in good order.
+    python(session, "-m", "harness", *session.posargs, end_seconds=60)
+
+
+@nox.session
 def matrix(session: nox.Session) -> None:
     """Every scenario on both architectures, which a release needs (-- --arch x86_64)."""
     _scenarios(session, "--tier", "full", *session.posargs)

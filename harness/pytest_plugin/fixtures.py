@@ -6,7 +6,6 @@ The fixture ``harness_images`` comes from the project; everything else has a def
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,10 +16,11 @@ import pytest
 from harness.faults.http import WebServer
 from harness.journal.journal import Source
 from harness.profile import Profile
+from harness.pytest_plugin.failure import FAILURE, SESSION, reproduce
 from harness.pytest_plugin.image import ImageUnderTest, fields_of
 from harness.pytest_plugin.options import profile_of
 from harness.pytest_plugin.run import RUN
-from harness.pytest_plugin.summary import FAILURE, RESULT, SESSION
+from harness.pytest_plugin.summary import RESULT
 from harness.qemu import accel
 from harness.qemu.arch import Arch, Firmware
 from harness.qemu.machine import Host
@@ -109,11 +109,6 @@ def harness_host(
     return Host(
         harness_tools, found.name, found.scale, runs, harness_tpm_tools, profile=harness_profile
     )
-
-
-def reproduce(profile: Profile, identity: str, arch: Arch) -> str:
-    """The command that runs one test again, for a shell in the project's folder."""
-    return profile.rerun.format(test=shlex.quote(identity), arch=arch)
 
 
 @pytest.fixture

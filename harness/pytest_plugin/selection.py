@@ -52,13 +52,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         backends = mark.kwargs.get("backend", BACKENDS)
         if BACKEND not in backends:
             pytest.skip(f"needs one of {sorted(backends)}, this is {BACKEND}")
+    if missing := lacking(item):
+        pytest.skip(f"{_arch(item)} machines have no {', '.join(missing)}")
+
+
+def _arch(item: pytest.Item) -> Arch | None:
     # Only parametrized functions have a callspec; pytest's types name it for none.
-    arch = getattr(item, "callspec", None) and item.callspec.params.get(ARCH)  # type: ignore[attr-defined]
-    if not isinstance(arch, Arch):
-        return
+    arch = getattr(getattr(item, "callspec", None), "params", {}).get(ARCH)
+    return arch if isinstance(arch, Arch) else None
+
+
+def lacking(item: pytest.Item) -> list[str]:
+    """The abilities that a scenario needs, and machines of its architecture lack."""
+    if (arch := _arch(item)) is None:
+        return []
     abilities = {firmware.value for firmware in arch.firmwares}
     abilities |= {watchdog.value for watchdog in Watchdog if watchdog.is_of(arch)}
     abilities |= {ability.value for ability in QEMU}
-    for mark in item.iter_markers("needs"):
-        if missing := set(mark.args) - abilities:
-            pytest.skip(f"{arch} machines have no {', '.join(sorted(missing))}")
+    return sorted({name for mark in item.iter_markers("needs") for name in mark.args} - abilities)
