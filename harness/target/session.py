@@ -12,11 +12,11 @@ from typing import Any
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError
-from harness.qemu.machine import Host
 from harness.qemu.pool import Need, Pool
 from harness.qemu.snapshots import States
 from harness.qemu.spec import MachineSpec
 from harness.target.node import Node
+from harness.target.protocols import Bench
 
 # A machine waits for its turn at most so long: every other one's scenario has deadlines of its own.
 _TURN = 3600.0
@@ -41,7 +41,7 @@ class Session:
         self,
         test: str,
         spec: MachineSpec,
-        host: Host,
+        host: Bench,
         *,
         image: str,
         states: States,
@@ -172,7 +172,7 @@ class Session:
 
 def _collect(node: Node) -> None:
     """Evidence of a failure, before the node is gone: what it can still say, then its disk."""
-    machine = node.machine
+    machine = node.target
     lines: list[str] = []
     if machine.running and machine.channel.up:
         with contextlib.suppress(HarnessError):
