@@ -2,5 +2,6 @@
 
 # By this package's own name, which is another one where it is installed.
 pytest_plugins = tuple(
-    f"{__name__}.{part}" for part in ("options", "run", "tier", "selection", "fixtures", "summary")
+    f"{__name__}.{part}"
+    for part in ("options", "run", "tier", "lab", "selection", "fixtures", "summary")
 )

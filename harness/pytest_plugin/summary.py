@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnsupportedError
+from harness.pytest_plugin.lab import is_lab
 from harness.pytest_plugin.options import profile_of
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.tier import record
@@ -17,6 +18,7 @@ from harness.target.session import Session
 
 _HERE = Path(__file__).resolve().parents[1]
 FAILURE = pytest.StashKey[str]()
+SKIPPED = pytest.StashKey[str]()
 SESSION = pytest.StashKey[Session]()  # of a test that has machines
 RESULT = "scenario"  # the user property that carries a scenario's result to the controller
 
@@ -42,6 +44,8 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed and call.when in ("setup", "call"):
         item.stash[FAILURE] = str(call.excinfo.value) if call.excinfo else "failed"
+    if report.skipped and call.excinfo is not None:
+        item.stash[SKIPPED] = str(call.excinfo.value)
     return report
 
 
@@ -56,7 +60,12 @@ def _told(config: pytest.Config, error: BaseException) -> bool:
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """A failure on a console after the last wait fails the test, too."""
-    result = yield
+    try:
+        result = yield
+    except UnsupportedError as error:
+        if is_lab(pyfuncitem.config):
+            pytest.skip(error.message)
+        raise
     session = pyfuncitem.stash.get(SESSION, None)
     if session is not None:
         session.end()
