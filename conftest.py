@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.pytest_plugin.scenario import LAB
 from product.image import drift
 from product.image.build import DEFAULT_RECIPE, Builder, Image
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.secure_boot.keys import Signing
-from product.image.tools import HostTools
+from product.image.tools import IMAGES, HostTools
 
 pytest_plugins = [
     "harness.pytest_plugin",
@@ -125,8 +126,11 @@ class Images(Mapping[str, Image]):
 
 
 @pytest.fixture(scope="session")
-def images(cache: Cache, host_tools: HostTools) -> Images:
-    """The image under test of each architecture, at the version that updates start from."""
+def images(request: pytest.FixtureRequest, cache: Cache, host_tools: HostTools) -> Images:
+    """The image under test of each architecture, at the version that updates start from; on a
+    board with an SSH server, which is how it takes commands."""
+    if request.config.getoption("--backend") == LAB:
+        return Images(cache, host_tools, recipe=IMAGES / "appliance-ssh.toml")
     return Images(cache, host_tools)
 
 

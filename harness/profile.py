@@ -37,6 +37,7 @@ _GROUPS = {
     "rollback": {"slot"},
     "given_up": set[str](),
     "slot_parameter": {"slot"},
+    "host_key": {"fingerprint"},
 }
 
 
@@ -106,6 +107,11 @@ class Profile:
     kernel's command line, ``boot_text`` is a fixed part of what the console shows once the boot
     loader has decided.
 
+    ``host_key`` finds the ``fingerprint``, SHA256:..., of the SSH server's key on the console, by
+    which a board in a lab is known. ``provision`` makes of an image, a folder to work in and a
+    public key as OpenSSH writes it the file that a board's disk is written with, whose system lets
+    the key's owner in; it raises UnsupportedError for an image that has no SSH server.
+
     ``tools`` gives the programs for a purpose: "qemu", "board", "registry" or "tpm". ``cache`` is
     where snapshots, runs and measurements lie. ``raspberry`` makes the machine of a specification
     with that field, as Machine does. ``errors`` are the project's own errors whose
@@ -129,6 +135,8 @@ class Profile:
     fw_cfg: tuple[tuple[str, str], ...] = ()
     slot_parameter: str | None = None
     boot_text: str = ""
+    host_key: str | None = None
+    provision: Callable[[Path, Path, str], Path] | None = None
     menu: Menu | None = None
     tools: Callable[[str], HostTools] = installed_tools
     cache: Callable[[], Path] = default_cache

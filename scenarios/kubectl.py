@@ -52,7 +52,7 @@ def run(
     Raises CommandError if it fails, else what a wait on the node raises.
     """
     executable = program()
-    deadline = node.machine.deadline(seconds)
+    deadline = node.deadline(seconds)
     folder = node.machine.process.directory / "kubectl"
     folder.mkdir(mode=0o700, exist_ok=True)
     # Asking a node for it anew at each call would cost it a tenth of a second.

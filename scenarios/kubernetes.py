@@ -75,7 +75,7 @@ def trial(node: Node, seconds: float) -> str:
 
     There an API server that is busy with its start would not answer the last check.
     """
-    return f"{node.machine.deadline(seconds).seconds:.0f}"
+    return f"{node.deadline(seconds).seconds:.0f}"
 
 
 def verdict(node: Node, since: int) -> str:
@@ -124,7 +124,7 @@ class Cluster:
 
     def rolled_out(self, deployment: str, *, namespace: str = "default") -> None:
         """Return when every replica of a Deployment is available."""
-        limit = self.node.machine.deadline(ROLLOUT).seconds
+        limit = self.node.deadline(ROLLOUT).seconds
         self.kubectl(
             "-n", namespace, "rollout", "status", f"deployment/{deployment}",
             f"--timeout={limit:.0f}s", seconds=ROLLOUT + 10,
@@ -132,7 +132,7 @@ class Cluster:
 
     def wait(self, what: str, condition: str, *arguments: str, seconds: float = ROLLOUT) -> None:
         """``kubectl wait``: return when ``what`` has ``condition``."""
-        limit = self.node.machine.deadline(seconds).seconds
+        limit = self.node.deadline(seconds).seconds
         self.kubectl(
             "wait", f"--for={condition}", what, *arguments, f"--timeout={limit:.0f}s",
             seconds=seconds + 10,
@@ -203,7 +203,7 @@ class Cluster:
 
         kubectl of this version waits for conditions only, and a watch ends with the API server.
         """
-        deadline = self.node.machine.deadline(ROLLOUT)
+        deadline = self.node.deadline(ROLLOUT)
         last = "the answer was another"
         while True:
             try:

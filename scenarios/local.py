@@ -58,7 +58,7 @@ class Bench:
             failure = "interrupted"
             # Who ends it waits for no evidence of the nodes.
             for node in session.nodes:
-                if node.started and node.machine.running:
+                if node.started and node.target.running:
                     node.power_cut()
             raise
         except BaseException as error:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.errors import UnsupportedError
 from harness.profile import Menu, Moment, Profile
 from harness.qemu.machine import Host, Machine
 from harness.qemu.spec import MachineSpec
 from product.errors import KubesoloError
-from product.image.cache import default_root
-from product.image.tools import prepare_set
+from product.image.build import SBOM_NAME
+from product.image.cache import Cache, default_root
+from product.image.flash import flash
+from product.image.tools import HostTools, prepare_set
 
 CHANNEL_OFFER = "io.kubesolo.channel=virtio"
 # What a scenario's clock shows is the scenario's own matter.
 NO_TIME_SERVER = "io.kubesolo.ntp=none"
 SMBIOS = (CHANNEL_OFFER, NO_TIME_SERVER)
 # What the console shows once the boot loader has decided.
+_SSH_SERVER = "dropbear"
 _DECIDED = "kubesolo: boot slot="
 MENU = Menu(
     entries=(
@@ -33,6 +37,22 @@ def _raspberry(spec: MachineSpec, host: Host, artefacts: Path, *, name: str) -> 
     from scenarios.firmware.board import BoardMachine
 
     return BoardMachine(spec, host, artefacts, name=name)
+
+
+def _provision(image: Path, folder: Path, key: str) -> Path:
+    """The image with a configuration that lets ``key`` in. Raises UnsupportedError."""
+    sbom = image.parent / SBOM_NAME
+    if not sbom.is_file() or _SSH_SERVER not in sbom.read_text():
+        raise UnsupportedError(
+            "this scenario's image has no SSH server, by which alone a board takes commands"
+        )
+    made = folder / "board.img"
+    work = folder / "work"
+    work.mkdir()
+    user_data = f"#cloud-config\nssh_authorized_keys:\n  - {key} harness\n"
+    files = {"user-data": user_data.encode()}
+    flash(image, made, HostTools.prepare(Cache()), work, files=files)
+    return made
 
 
 KUBESOLO = Profile(
@@ -89,6 +109,8 @@ KUBESOLO = Profile(
     slot_parameter=r"kubesolo\.slot=(?P<slot>[AB])",
     boot_text=_DECIDED,
     menu=MENU,
+    host_key=r"kubesolo: ssh: host key (?P<fingerprint>SHA256:\S+)",
+    provision=_provision,
     tools=prepare_set,
     raspberry=_raspberry,
     cache=default_root,

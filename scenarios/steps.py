@@ -23,7 +23,7 @@ UP_TO_DATE, FAILED, AVAILABLE, REFUSED, BUSY = 0, 1, 10, 11, 12
 # Generous: a slow emulated node writes and reads back some 60 MB.
 APPLY_SECONDS = 180.0
 
-_DEVICES = {"A": "/dev/vda2", "B": "/dev/vda3"}
+_PARTITIONS = {"A": 2, "B": 3}
 
 
 @set_up
@@ -122,7 +122,8 @@ def slot_digests(node: Node) -> dict[str, str]:
         else echo unreadable; fi
     done
     """
-    done = node.succeed(["/bin/sh", "-c", script, "sh", _DEVICES["A"], _DEVICES["B"]], seconds=120)
+    devices = [node.partition(number) for number in _PARTITIONS.values()]
+    done = node.succeed(["/bin/sh", "-c", script, "sh", *devices], seconds=120)
     first, second = done.text.split("\n")
     return {"A": first, "B": second}
 
@@ -132,11 +133,12 @@ def _sectors_written(node: Node) -> dict[str, tuple[str, str]]:
 
     A write of the same bytes counts, too.
     """
-    files = (f"/sys/class/block/{name.removeprefix('/dev/')}/stat" for name in _DEVICES.values())
+    names = (node.partition(number).removeprefix("/dev/") for number in _PARTITIONS.values())
+    files = (f"/sys/class/block/{name}/stat" for name in names)
     lines = node.succeed(f"sync; cat {' '.join(files)}").text.splitlines()
     # The seventh number and the fourteenth, says the kernel's Documentation/block/stat.rst.
     numbers = [line.split() for line in lines]
-    return {slot: (row[6], row[13]) for slot, row in zip(_DEVICES, numbers, strict=True)}
+    return {slot: (row[6], row[13]) for slot, row in zip(_PARTITIONS, numbers, strict=True)}
 
 
 @set_up
@@ -151,10 +153,10 @@ def read_data(node: Node, name: str = "proof") -> str:
     return node.get(f"/var/lib/kubesolo/{name}").decode()
 
 
-def on_slot(slot: str, command: str) -> str:
+def on_slot(node: Node, slot: str, command: str) -> str:
     """A shell command on the files of a slot, mounted at /run/look for it."""
     return (
-        f"mkdir -p /run/look && mount -t ext4 {_DEVICES[slot]} /run/look && "
+        f"mkdir -p /run/look && mount -t ext4 {node.partition(_PARTITIONS[slot])} /run/look && "
         f"{{ {command}; }}; status=$?; umount /run/look && sync; exit $status"
     )
 
@@ -162,7 +164,7 @@ def on_slot(slot: str, command: str) -> str:
 def boot_environment(node: Node) -> bytes:
     """The block as it lies on the disk."""
     script = (
-        "mkdir -p /run/look && mount -t vfat -o ro /dev/vda1 /run/look && "
+        f"mkdir -p /run/look && mount -t vfat -o ro {node.partition(1)} /run/look && "
         "base64 /run/look/boot/grub/grubenv; umount /run/look"
     )
     return base64.b64decode(node.succeed(script).stdout)
@@ -172,7 +174,7 @@ def boot_environment(node: Node) -> bytes:
 def write_boot_environment(node: Node, shell: str) -> None:
     """Run a shell command that damages ``$env``, the block's file, then unmount cleanly."""
     node.succeed(
-        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        f"mkdir -p /run/look && mount -t vfat {node.partition(1)} /run/look && "
         f"env=/run/look/boot/grub/grubenv && {{ {shell}; }} && umount /run/look && sync"
     )
 
@@ -195,11 +197,11 @@ def boot_menu(node: Node, entry: str) -> None:
 
     Raises DeadlineError with what the console showed where the menu does not appear.
     """
-    position = node.machine.console.position
+    position = node.target.console.position
     since = node.journal.cursor
     node.reboot()
     # Where nobody reads them, keys pile up until no more are taken.
-    node.machine.wait_reset("the reboot", node.machine.deadline(60), since)
+    node.target.wait_reset("the reboot", node.deadline(60), since)
     terminal = node.expect(seconds=60, since=position)
     # Escape would open the firmware's own menu.
     key = _F4[node.spec.arch]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from harness.console.expect import type_in
 from harness.deadline import Deadline
 from harness.errors import ChannelError, WaitError
-from harness.journal.journal import Event, Journal, Source
+from harness.journal.journal import Event, Journal, Source, is_reset
 from product.channel.framing import Decoder, Message, encode
 
 # Raw bytes of a file sent in one request.
@@ -345,5 +345,5 @@ def _changes_guest(event: Event) -> bool:
     return (
         _opens_channel(event)
         or (event.source is Source.HARNESS and event.kind in ("start", "exit", "restored"))
-        or (event.source is Source.QMP and event.text == "RESET")
+        or is_reset(event)
     )

@@ -5,6 +5,8 @@ It needs an image with the extension ``ssh``. Results are those of the command c
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import shlex
 import socket
@@ -22,6 +24,8 @@ from harness.errors import ChannelError, HostKeyError, LoginRefusedError
 from harness.journal.journal import Event, Journal, Source
 
 _CHUNK = 64 * 1024
+# Seconds in which a server that stands opens one more session.
+_OPEN = 60.0
 _numbers = itertools.count()
 
 
@@ -35,6 +39,12 @@ def parse_host_key(text: str) -> paramiko.PKey:
     if entry is None or entry.key is None:
         raise HostKeyError(f"{text!r} is no public key as OpenSSH writes it")
     return entry.key
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """As OpenSSH prints it, ``SHA256:...``."""
+    digest = hashlib.sha256(key.asbytes()).digest()
+    return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 class SshChannel:
@@ -53,12 +63,13 @@ class SshChannel:
     ) -> None:
         """Connect to ``address``, ``host:port``, and log in by ``key`` or by ``password``.
 
-        Raises HostKeyError for a server with another key than ``host_key``, LoginRefusedError,
+        ``host_key`` is the server's public key, or its fingerprint, ``SHA256:...``. Raises
+        HostKeyError for a server with another one, LoginRefusedError,
         ChannelError where there is no server.
         """
         self._address = address
         self._journal = journal
-        pinned = parse_host_key(host_key)
+        pinned = host_key if host_key.startswith("SHA256:") else parse_host_key(host_key)
         host, _, port = address.rpartition(":")
         try:
             stream = socket.create_connection((host, int(port)), max(deadline.remaining, 0.1))
@@ -76,7 +87,7 @@ class SshChannel:
 
     def _log_in(
         self,
-        pinned: paramiko.PKey,
+        pinned: paramiko.PKey | str,
         user: str,
         key: paramiko.PKey | None,
         password: str | None,
@@ -86,10 +97,12 @@ class SshChannel:
         try:
             transport.start_client(timeout=max(deadline.remaining, 0.1))
             found = transport.get_remote_server_key()
-            if found != pinned:
+            own = fingerprint(found) if isinstance(pinned, str) else found
+            if own != pinned:
+                wanted = pinned if isinstance(pinned, str) else pinned.get_base64()
+                shown = own if isinstance(own, str) else own.get_base64()
                 raise HostKeyError(
-                    f"the server at {self._address} has host key {found.get_base64()}, "
-                    f"expected {pinned.get_base64()}"
+                    f"the server at {self._address} has host key {shown}, expected {wanted}"
                 )
             if key is not None:
                 transport.auth_publickey(user, key)
@@ -104,6 +117,25 @@ class SshChannel:
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise ChannelError(f"no SSH session with {self._address}: {error}") from error
 
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> PendingSsh:
+        """Run a command meanwhile. Raises ChannelError where the connection takes none."""
+        command = tuple(argv)
+        settings = [f"{name}={shlex.quote(value)}" for name, value in (env or {}).items()]
+        text = " ".join([*settings, shlex.join(command)])
+        since = self._journal.cursor
+        try:
+            session = self._transport.open_session(timeout=_OPEN)
+            session.exec_command(text)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise ChannelError(f"{text}: {error}") from error
+        return PendingSsh(self._journal, session, command, text, stdin or b"", since)
+
     def exec(
         self,
         argv: Sequence[str],
@@ -114,58 +146,16 @@ class SshChannel:
     ) -> CompletedCommand:
         """Run a command to its end, whatever its status. Raises what a wait of the journal raises,
         ChannelError where the connection ends first."""
-        command = tuple(argv)
-        settings = [f"{name}={shlex.quote(value)}" for name, value in (env or {}).items()]
-        text = " ".join([*settings, shlex.join(command)])
-        number, since, begun = next(_numbers), self._journal.cursor, time.monotonic()
+        pending = self.start(argv, stdin=stdin, env=env)
         try:
-            session = self._transport.open_session(timeout=max(deadline.remaining, 0.1))
-            session.exec_command(text)
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise ChannelError(f"{text}: {error}") from error
-        streams = [bytearray(), bytearray()]
-
-        def collect() -> None:
-            readers = [
-                threading.Thread(target=_drain, args=(read, stream), daemon=True)
-                for read, stream in zip((session.recv, session.recv_stderr), streams, strict=True)
-            ]
-            for reader in readers:
-                reader.start()
-            try:
-                session.sendall(stdin or b"")
-                session.shutdown_write()
-            except OSError:
-                # It ended without reading.
-                pass
-            for reader in readers:
-                reader.join()
-            status = session.recv_exit_status()
-            seconds = round(time.monotonic() - begun, 4)
-            self._journal.append(
-                Source.HARNESS, "command", text, exit=status, seconds=seconds, number=number,
-                over="ssh",
-            )  # fmt: skip
-
-        def ended(event: Event) -> bool:
-            return (
-                event.kind == "command"
-                and event.data.get("over") == "ssh"
-                and event.data.get("number") == number
-            )
-
-        collector = threading.Thread(target=collect, name="ssh", daemon=True)
-        collector.start()
-        try:
-            event = self._journal.wait(ended, text, deadline, since=since)
+            return pending.wait(deadline)
         finally:
-            session.close()
-            collector.join()
-        status = event.data["exit"]
-        if status == -1:
-            raise ChannelError(f"{text}: the connection ended without an exit status")
-        stdout, stderr = (bytes(stream) for stream in streams)
-        return CompletedCommand(command, status, stdout, stderr, time.monotonic() - begun)
+            pending.give_up()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection stands, so far as this end knows."""
+        return bool(self._transport.is_active())
 
     def put(self, data: bytes, path: str, deadline: Deadline, *, mode: int = 0o644) -> None:
         """Write a file; it appears whole, under its name, when it is complete."""
@@ -198,6 +188,81 @@ class SshChannel:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class PendingSsh:
+    """A command that runs over SSH meanwhile."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        session: paramiko.Channel,
+        argv: tuple[str, ...],
+        text: str,
+        stdin: bytes,
+        since: int,
+    ) -> None:
+        self.argv = argv
+        self._journal = journal
+        self._session = session
+        self._text = text
+        self._stdin = stdin
+        self._since = since
+        self._number = next(_numbers)
+        self._begun = time.monotonic()
+        self._streams = bytearray(), bytearray()
+        self._collector = threading.Thread(target=self._collect, name="ssh", daemon=True)
+        self._collector.start()
+
+    def _collect(self) -> None:
+        session = self._session
+        readers = [
+            threading.Thread(target=_drain, args=(read, stream), daemon=True)
+            for read, stream in zip((session.recv, session.recv_stderr), self._streams, strict=True)
+        ]
+        for reader in readers:
+            reader.start()
+        try:
+            session.sendall(self._stdin)
+            session.shutdown_write()
+        except OSError:
+            # It ended without reading.
+            pass
+        for reader in readers:
+            reader.join()
+        status = session.recv_exit_status()
+        seconds = round(time.monotonic() - self._begun, 4)
+        self._journal.append(
+            Source.HARNESS, "command", self._text, exit=status, seconds=seconds,
+            number=self._number, over="ssh",
+        )  # fmt: skip
+
+    def wait(self, deadline: Deadline) -> CompletedCommand:
+        """Its end, as often as it is asked for. Raises as SshChannel.exec."""
+
+        def ended(event: Event) -> bool:
+            return (
+                event.kind == "command"
+                and event.data.get("over") == "ssh"
+                and event.data.get("number") == self._number
+            )
+
+        event = self._journal.wait(ended, self._text, deadline, since=self._since)
+        self._collector.join()
+        status = event.data["exit"]
+        if status == -1:
+            raise ChannelError(f"{self._text}: the connection ended without an exit status")
+        stdout, stderr = (bytes(stream) for stream in self._streams)
+        return CompletedCommand(self.argv, status, stdout, stderr, event.data["seconds"])
+
+    def give_up(self) -> None:
+        """Take no more of its output, and no status."""
+        self._session.close()
+        self._collector.join()
+
+    def output(self) -> bytes:
+        """Standard output so far."""
+        return bytes(self._streams[0])
 
 
 def _drain(read: object, into: bytearray) -> None:

@@ -83,20 +83,31 @@ class Fault:
 class WebServer:
     """Serves ``directory``, with ranges unless ``ranges`` is False, on a port of its own.
 
-    ``record`` is called with what a fault does when it does so first. Use as a context manager.
+    ``record`` is called with what a fault does when it does so first. ``address`` is where nodes
+    find this host; the server listens on its loopback, with ``everywhere`` on all addresses. Use as
+    a context manager.
     """
 
     def __init__(
-        self, directory: Path, *, ranges: bool = True, record: Callable[[str], None] | None = None
+        self,
+        directory: Path,
+        *,
+        ranges: bool = True,
+        record: Callable[[str], None] | None = None,
+        address: str = GUEST_ADDRESS,
+        everywhere: bool = False,
     ) -> None:
         self.directory = directory
         self.ranges = ranges
+        self._address = address
         self._record = record
         self._lock = threading.Condition()
         self._faults: list[Fault] = []
         self._requests: list[Request] = []
         handler = partial(_Handler, self)
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server = http.server.ThreadingHTTPServer(
+            ("" if everywhere else "127.0.0.1", 0), handler
+        )
         self._server.daemon_threads = True
         self._server.block_on_close = False
         # The loop's own period decides how long a stop takes.
@@ -113,7 +124,7 @@ class WebServer:
     @property
     def url(self) -> str:
         """Its address as the guest sees it."""
-        return f"http://{GUEST_ADDRESS}:{self.port}"
+        return f"http://{self._address}:{self.port}"
 
     @property
     def host_url(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from harness.journal.journal import Event, Source
+from harness.journal.journal import Event, Source, is_reset
 from harness.profile import Profile, facts
 
 
@@ -148,9 +148,8 @@ class Boots:
 
 def begins(event: Event) -> bool:
     """After this event the machine runs another boot than before."""
-    return (event.source is Source.HARNESS and event.kind in ("start", "restored")) or (
-        event.source is Source.QMP and event.text == "RESET"
-    )
+    started = event.source is Source.HARNESS and event.kind in ("start", "restored")
+    return started or is_reset(event)
 
 
 def _cause(event: Event, profile: Profile) -> str | None:

@@ -13,6 +13,7 @@ those of the system's profile (harness.profile.Profile.words). Sources and kinds
 console    line; failure (data: pattern, allowed)
 qmp        event (text: its name, data: its data); command (text: its name, data: arguments,
            seconds)
+lab        event (text: RESET, or what was done to the board)
 channel    hello, request, output, reply, command (text: argv, data: exit, seconds), dropped
 harness    start, restored, exit (data: status, cpu_seconds; again: the next start follows), note,
            step (data: depth, phase begin|end, seconds),
@@ -58,6 +59,7 @@ class Source(enum.StrEnum):
 
     CONSOLE = "console"
     QMP = "qmp"
+    LAB = "lab"
     CHANNEL = "channel"
     HARNESS = "harness"
     FAULT = "fault"
@@ -79,6 +81,16 @@ class Event:
 
 
 Predicate = Callable[[Event], bool]
+
+
+def is_line(event: Event) -> bool:
+    """A line of the console."""
+    return event.source is Source.CONSOLE and event.kind == "line"
+
+
+def is_reset(event: Event) -> bool:
+    """The machine was reset, by its guest, its watchdog or its button."""
+    return event.source in (Source.QMP, Source.LAB) and event.text == "RESET"
 
 
 class Journal:

@@ -24,13 +24,15 @@ from _pytest._code.code import (
     TracebackEntry,
 )
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UnsupportedError
 from harness.profile import Profile
+from harness.pytest_plugin.lab import is_lab
 from harness.pytest_plugin.options import profile_of
 from harness.qemu.arch import Arch
 from harness.target.session import Session
 
 FAILURE = pytest.StashKey[str]()
+SKIPPED = pytest.StashKey[str]()
 SESSION = pytest.StashKey[Session]()  # of a test that has machines
 # Beside pytest's title they leave ten lines, also with the one that names a worker.
 _LINES, _WIDTH = 8, 110
@@ -69,6 +71,8 @@ def pytest_runtest_makereport(
         _put_first(report, first_lines(item, error, step), told=told, bare=bare)
     if report.failed and call.when in ("setup", "call"):
         item.stash[FAILURE] = str(error) if error is not None else "failed"
+    if report.skipped and error is not None:
+        item.stash[SKIPPED] = str(error)
     return report
 
 
@@ -227,7 +231,12 @@ def _cut(line: str) -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """A failure on a console after the last wait fails the test, too."""
-    result = yield
+    try:
+        result = yield
+    except UnsupportedError as error:
+        if is_lab(pyfuncitem.config):
+            pytest.skip(error.message)
+        raise
     session = pyfuncitem.stash.get(SESSION, None)
     if session is not None:
         session.end()

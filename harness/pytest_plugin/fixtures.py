@@ -16,8 +16,9 @@ import pytest
 from harness.faults.http import WebServer
 from harness.journal.journal import Source
 from harness.profile import Profile
-from harness.pytest_plugin.failure import FAILURE, SESSION, reproduce
+from harness.pytest_plugin.failure import FAILURE, SESSION, SKIPPED, reproduce
 from harness.pytest_plugin.image import ImageUnderTest, fields_of
+from harness.pytest_plugin.lab import bench_of, is_lab
 from harness.pytest_plugin.options import profile_of
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.summary import RESULT
@@ -30,6 +31,7 @@ from harness.qemu.spec import MachineSpec
 from harness.qemu.tools import HostTools
 from harness.report.data import RUN_MARK
 from harness.target.node import Node
+from harness.target.protocols import Bench
 from harness.target.session import Session, directory_name
 
 
@@ -112,11 +114,20 @@ def harness_host(
 
 
 @pytest.fixture
+def harness_bench(request: pytest.FixtureRequest) -> Bench:
+    """Where the targets of a scenario come from: this host's QEMU, or the lab."""
+    if is_lab(request.config):
+        return bench_of(request.config)
+    host: Host = request.getfixturevalue("harness_host")
+    return host
+
+
+@pytest.fixture
 def harness_session(
     request: pytest.FixtureRequest,
     harness_arch: Arch,
     harness_image: ImageUnderTest,
-    harness_host: Host,
+    harness_bench: Bench,
     harness_states: States,
     harness_pool: Pool,
 ) -> Iterator[Session]:
@@ -127,6 +138,8 @@ def harness_session(
     fields: dict[str, Any] = {
         "arch": harness_arch, "firmware": Firmware.UEFI, **fields_of(image)
     }  # fmt: skip
+    if is_lab(config):
+        fields.update(firmware=bench_of(config).firmware)
     for mark in reversed(list(item.iter_markers("machine"))):
         fields.update(mark.kwargs)
     artefacts = config.rootpath / config.getoption("--artefacts") / directory_name(item.nodeid)
@@ -137,16 +150,16 @@ def harness_session(
     made = Session(
         item.nodeid,
         MachineSpec.model_validate(fields),
-        harness_host,
+        harness_bench,
         image=image.digest,
         states=harness_states,
         pool=harness_pool,
         artefacts=artefacts,
-        reproduce=reproduce(harness_host.profile, item.nodeid, harness_arch),
+        reproduce=reproduce(harness_bench.profile, item.nodeid, harness_arch),
     )
     item.stash[SESSION] = made
     yield made
-    result = made.close(item.stash.get(FAILURE, None))
+    result = made.close(item.stash.get(FAILURE, None), skipped=item.stash.get(SKIPPED, None))
     item.user_properties.append((RESULT, {**result, "artefacts": str(artefacts)}))
 
 
@@ -169,7 +182,9 @@ def harness_nodes(harness_session: Session) -> Callable[..., list[Node]]:
 
 
 @pytest.fixture
-def harness_webserver(harness_session: Session) -> Iterator[Callable[..., WebServer]]:
+def harness_webserver(
+    harness_session: Session, harness_bench: Bench, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., WebServer]]:
     """Web servers that fail on purpose: a directory, and WebServer's options.
 
     What a fault does is in the timeline of each node that has begun.
@@ -180,9 +195,11 @@ def harness_webserver(harness_session: Session) -> Iterator[Callable[..., WebSer
             if node.started:
                 node.journal.append(Source.FAULT, "fired", what)
 
+    address, everywhere = harness_bench.host_address, is_lab(request.config)
     with contextlib.ExitStack() as servers:
 
         def serve(directory: Path, **options: Any) -> WebServer:
+            options = {"address": address, "everywhere": everywhere, **options}
             server = WebServer(directory, record=record, **options)
             servers.callback(server.close)
             return server

@@ -8,6 +8,7 @@ import pytest
 
 from harness.profile import INI, LINUX, Profile, ProfileError, load
 from harness.pytest_plugin import hooks
+from harness.pytest_plugin.scenario import BACKENDS, QEMU
 from harness.qemu.arch import Arch
 
 _PROFILE = pytest.StashKey[Profile]()
@@ -33,6 +34,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=Path,
         default=Path("out/scenarios"),
         help="where scenarios leave their evidence (default: out/scenarios)",
+    )
+    group.addoption(
+        "--backend",
+        choices=sorted(BACKENDS),
+        default=QEMU,
+        help="what scenarios run on: this host's QEMU, or a board in a lab (default: qemu)",
+    )
+    group.addoption(
+        "--lg-env", type=Path, metavar="FILE", help="labgrid's environment file of the lab's board"
     )
     parser.addini(INI, "the profile of the system under test, as module:attribute")
 

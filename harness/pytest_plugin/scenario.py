@@ -10,7 +10,8 @@ import pytest
 T = TypeVar("T", bound=Callable[..., Any])
 
 ANY = "any"
-BACKENDS = frozenset({"qemu", "lab"})
+QEMU, LAB = "qemu", "lab"
+BACKENDS = frozenset({QEMU, LAB})
 CORE, FULL = "core", "full"
 TIERS = (CORE, FULL)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from harness.abilities import QEMU
+from harness.pytest_plugin.lab import bench_of, is_lab, require_board
 from harness.pytest_plugin.scenario import BACKENDS
 from harness.qemu.arch import Arch
 from harness.qemu.devices import Watchdog
 
-BACKEND = "qemu"
 # The fixture that is run once for each architecture.
 ARCH = "harness_arch"
 
@@ -20,6 +20,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     option = metafunc.config.getoption("--arch")
     selected = list(Arch) if option == "all" else [Arch(option)]
+    if is_lab(metafunc.config):
+        # A board has one, whatever is asked for.
+        selected = [arch for arch in selected if arch is bench_of(metafunc.config).arch]
     allowed = {
         Arch(name) for mark in metafunc.definition.iter_markers("arch") for name in mark.args
     }
@@ -50,10 +53,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         return
     for mark in item.iter_markers("scenario"):
         backends = mark.kwargs.get("backend", BACKENDS)
-        if BACKEND not in backends:
-            pytest.skip(f"needs one of {sorted(backends)}, this is {BACKEND}")
-    if missing := lacking(item):
-        pytest.skip(f"{_arch(item)} machines have no {', '.join(missing)}")
+        backend = item.config.getoption("--backend")
+        if backend not in backends:
+            pytest.skip(f"needs one of {sorted(backends)}, this is {backend}")
+    if (arch := _arch(item)) is None:
+        return
+    if is_lab(item.config):
+        require_board(item)
+    elif missing := lacking(item):
+        pytest.skip(f"{arch} machines have no {', '.join(missing)}")
 
 
 def _arch(item: pytest.Item) -> Arch | None:

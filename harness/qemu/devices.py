@@ -20,6 +20,13 @@ class DiskBus(enum.StrEnum):
     USB = "usb"
     SD = "sd"
 
+    @property
+    def path(self) -> str:
+        """The boot disk in the guest, where no other disk hangs on the same kind of bus."""
+        return {
+            DiskBus.VIRTIO: "/dev/vda", DiskBus.NVME: "/dev/nvme0n1", DiskBus.SD: "/dev/mmcblk0",
+        }.get(self, "/dev/sda")  # fmt: skip
+
     def devices(self, *, first: bool = True) -> tuple[str, ...]:
         """QEMU's devices, the controller before the disk, which the firmware tries ``first``.
 

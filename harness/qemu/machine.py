@@ -14,13 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from harness.abilities import QEMU
 from harness.commands.channel import Channel
 from harness.console.expect import ConsoleExpect, type_in
 from harness.console.pump import Pump
 from harness.console.recorder import Recorder
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LaunchError, UnsupportedError
-from harness.journal.journal import Event, Journal, Source
+from harness.journal.journal import Event, Journal, Source, is_line, is_reset
 from harness.profile import LINUX, Profile
 from harness.qemu import argv, storage
 from harness.qemu.argv import Storage, Streams
@@ -31,6 +32,8 @@ from harness.qemu.qmp import Qmp
 from harness.qemu.spec import MachineSpec
 from harness.qemu.tools import HostTools
 
+# What QEMU's user network calls this host and the guest.
+HOST_ADDRESS, OWN_ADDRESS = "10.0.2.2", "10.0.2.15"
 # Seconds on a quiet machine; all are scaled.
 _START = 30.0
 _QMP = 30.0
@@ -56,6 +59,31 @@ class Host:
     runs: Path
     tpm_tools: Callable[[], HostTools] | None = None
     profile: Profile = LINUX
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What its machines can do; firmware and watchdogs are the architecture's matter."""
+        return frozenset(QEMU)
+
+    @property
+    def host_address(self) -> str:
+        """The address at which its machines find this host."""
+        return HOST_ADDRESS
+
+    def target(self, spec: MachineSpec, artefacts: Path, name: str) -> Machine:
+        """The machine that a specification asks for, off, with a fresh disk.
+
+        Raises UnsupportedError for a firmware that the profile has no model of.
+        """
+        if spec.raspberry is None:
+            return Machine(spec, self, artefacts, name=name)
+        if self.profile.raspberry is None:
+            raise UnsupportedError(
+                f"the profile {self.profile.name} has no Raspberry Pi's firmware"
+            )
+        made = self.profile.raspberry(spec, self, artefacts, name=name)
+        assert isinstance(made, Machine)
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +270,13 @@ class Machine:
             self.process.wait(self.deadline(_START))
         self._disconnect()
 
+    def end(self) -> None:
+        """End QEMU: in good order, or else at once."""
+        with contextlib.suppress(HarnessError):
+            self.quit()
+        if self.running:
+            self.process.kill(self.deadline(_START))
+
     # Abilities
 
     @property
@@ -262,6 +297,21 @@ class Machine:
     def monitor(self, line: str) -> str:
         """What QEMU's human monitor says to ``line``."""
         return str(self.qmp("human-monitor-command", **{"command-line": line}))
+
+    @property
+    def disk(self) -> str:
+        """The device of the boot disk in the guest."""
+        return self.spec.disk_bus.path
+
+    @property
+    def host_address(self) -> str:
+        """The address at which the guest finds this host."""
+        return HOST_ADDRESS
+
+    @property
+    def own_address(self) -> str:
+        """The address that QEMU leases to the guest's first card."""
+        return OWN_ADDRESS
 
     def address(self, port: int) -> str:
         """``host:port`` on this host that leads to the guest's TCP ``port``, while QEMU runs.
@@ -419,16 +469,6 @@ class Machine:
             self._pump.remove(end)
             end.close()
         self._sockets = []
-
-
-def is_line(event: Event) -> bool:
-    """A line of the console."""
-    return event.source is Source.CONSOLE and event.kind == "line"
-
-
-def is_reset(event: Event) -> bool:
-    """The machine was reset, by its guest, its watchdog or its button."""
-    return event.source is Source.QMP and event.text == "RESET"
 
 
 def _migration_ended(event: Event) -> bool:

@@ -279,6 +279,10 @@ def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
+def _is_reset(event: Mapping[str, Any]) -> bool:
+    return _is(event, Source.QMP, "event", "RESET") or _is(event, Source.LAB, "event", "RESET")
+
+
 def _is(event: Mapping[str, Any], source: Source, kind: str, text: str | None = None) -> bool:
     return (
         event.get("source") == source
@@ -291,7 +295,7 @@ def _boots(events: Iterable[Mapping[str, Any]], last: float, words: Words) -> It
     boot: Boot | None = None
     for event in events:
         time = _time(event)
-        begins = _is(event, Source.HARNESS, "start") or _is(event, Source.QMP, "event", "RESET")
+        begins = _is(event, Source.HARNESS, "start") or _is_reset(event)
         if boot is not None and (begins or _is(event, Source.HARNESS, "exit")):
             boot.end = time
             yield boot
@@ -375,7 +379,7 @@ def _commands(events: Iterable[Mapping[str, Any]], last: float) -> list[Command]
             begin = _time(event) - float(data.get("seconds", 0))
             status = int(data.get("exit", 0))
             every.append(Command(begin, _time(event), _text(event), status, answered=True))
-        elif _is(event, Source.HARNESS, "exit") or _is(event, Source.QMP, "event", "RESET"):
+        elif _is(event, Source.HARNESS, "exit") or _is_reset(event):
             for command in waiting.values():
                 command.end = _time(event)
             waiting.clear()
@@ -409,7 +413,7 @@ def _faults(events: Sequence[Mapping[str, Any]]) -> Iterator[Mark]:
         elif _is(event, Source.QMP, "event", "WATCHDOG"):
             watchdog = time
             yield Mark(time, "watchdog", Tone.WARNING, f"watchdog: {data.get('action', '')}")
-        elif _is(event, Source.QMP, "event", "RESET"):
+        elif _is_reset(event):
             reason = str(data.get("reason", ""))
             if time - watchdog < _WATCHDOG_RESET:
                 yield Mark(time, "reset", Tone.NEUTRAL, "reset by the watchdog")

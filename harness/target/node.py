@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.channel import CompletedCommand, PendingCommand
+from harness.abilities import Ability
+from harness.commands.channel import CompletedCommand
 from harness.console.expect import ConsoleExpect
+from harness.deadline import Deadline
 from harness.errors import CommandError, HarnessError, StateError, UnsupportedError
 from harness.journal.boots import Boot, Boots, Ready, begins
 from harness.journal.journal import Journal, Source
@@ -22,6 +24,7 @@ from harness.qemu.board import Board
 from harness.qemu.machine import Host, Machine
 from harness.qemu.snapshots import Key, SavedState, States
 from harness.qemu.spec import MachineSpec
+from harness.target.protocols import Bench, Pending, Target
 from harness.target.view import View
 
 if TYPE_CHECKING:
@@ -35,7 +38,6 @@ _READY = 240.0
 _BOOT = 60.0
 _COMMAND = 60.0
 _REBOOT = 45.0
-_END = 30.0
 
 
 class State(enum.StrEnum):
@@ -55,7 +57,7 @@ class Node:
     def __init__(
         self,
         spec: MachineSpec,
-        host: Host,
+        host: Bench,
         artefacts: Path,
         *,
         image: str,
@@ -63,7 +65,8 @@ class Node:
         name: str = "node",
         reproduce: str = "",
     ) -> None:
-        """``image`` is the digest of the image's content; ``reproduce`` a command for failures."""
+        """``host`` is where its target comes from, ``image`` the digest of the image's content,
+        ``reproduce`` a command for failures."""
         self.spec = spec
         self.name = name
         self.make_seconds = 0.0
@@ -72,33 +75,65 @@ class Node:
         self._image = image
         self._states = states
         self._reproduce = reproduce
-        self._machine: Machine | None = None
+        self._target: Target | None = None
         self._ready: Ready | None = None
         self._scope = contextlib.ExitStack()
 
     # Beginning
 
     @property
-    def machine(self) -> Machine:
-        """The machine below. Raises HarnessError before there is one."""
-        if self._machine is None:
+    def target(self) -> Target:
+        """What is below, QEMU or a board. Raises HarnessError before there is one."""
+        if self._target is None:
             raise HarnessError(f"{self.name} was not started", hint="use at, boot or power_on")
-        return self._machine
+        return self._target
+
+    @property
+    def machine(self) -> Machine:
+        """QEMU's machine, for what no other target has. Raises UnsupportedError for a board,
+        HarnessError before there is one."""
+        target = self.target
+        if not isinstance(target, Machine):
+            raise UnsupportedError(f"{self.name} is no virtual machine of QEMU")
+        return target
 
     @property
     def started(self) -> bool:
         """Whether there is a machine, running or not."""
-        return self._machine is not None
+        return self._target is not None
 
     @property
     def journal(self) -> Journal:
         """Everything that happened to it."""
-        return self.machine.journal
+        return self.target.journal
 
     @property
     def profile(self) -> Profile:
         """The system that runs on it."""
         return self._host.profile
+
+    @property
+    def disk(self) -> str:
+        """The device of its boot disk in the running system."""
+        return self.target.disk
+
+    def partition(self, number: int) -> str:
+        """The device of a partition of that disk, from 1 on."""
+        return partition(self.disk, number)
+
+    @property
+    def host_address(self) -> str:
+        """The address at which it finds this host."""
+        return self._host.host_address
+
+    @property
+    def own_address(self) -> str:
+        """The IPv4 address that it has in its own network."""
+        return self.target.own_address
+
+    def deadline(self, seconds: float) -> Deadline:
+        """``seconds`` from now on the machine that figures are chosen on, scaled to this one."""
+        return self.target.deadline(seconds)
 
     def at(self, state: State, *, slot: str | None = None) -> Ready:
         """Begin in ``state``, forked from a snapshot, which is made if there is none yet.
@@ -115,11 +150,17 @@ class Node:
         return ready
 
     def prepared(self, name: str, prepare: Callable[[Node], None], *, inputs: str = "") -> Ready:
-        """Begin where ``prepare`` leaves a node, forked from a snapshot of that.
+        """Begin where ``prepare`` leaves a node, forked from a snapshot of that; without
+        snapshots by ``prepare`` itself, each time anew.
 
         ``inputs`` is a digest of everything but the image that ``prepare`` depends on.
         """
         self._must_not_be_started()
+        if Ability.SNAPSHOT not in self._host.abilities:
+            prepare(self)
+            return self.wait_ready()
+        host = self._host
+        assert isinstance(host, Host), "snapshots are QEMU's"
         if self.spec.board is not Board.VIRTUAL:
             raise StateError(
                 f"a {self.spec.board} cannot be forked from a snapshot", hint="boot it"
@@ -133,7 +174,7 @@ class Node:
         def make() -> tuple[Machine, dict[str, str]]:
             maker = Node(
                 self.spec,
-                self._host,
+                host,
                 self._artefacts.with_name(f"{self._artefacts.name}-making-{name}"),
                 image=self._image,
                 states=self._states,
@@ -150,8 +191,8 @@ class Node:
                 maker.close()
                 raise
 
-        key = Key.on(self._host, self.spec, self._image, name, inputs)
-        state, machine = self._forked(key, make)
+        key = Key.on(host, self.spec, self._image, name, inputs)
+        state, machine = self._forked(host, key, make)
         text = state.facts["ready"]
         ready = Ready() if self.profile.ready is None else Ready.parse(text, self.profile.ready)
         self._adopt(machine)
@@ -163,7 +204,7 @@ class Node:
         return ready
 
     def _forked(
-        self, key: Key, make: Callable[[], tuple[Machine, dict[str, str]]]
+        self, host: Host, key: Key, make: Callable[[], tuple[Machine, dict[str, str]]]
     ) -> tuple[SavedState, Machine]:
         """A fork from the state of ``key``. One that cannot be forked from is not kept; it is made
         anew once."""
@@ -176,9 +217,7 @@ class Node:
                 finally:
                     self.make_seconds += time.monotonic() - begun
                 try:
-                    machine = snapshots.fork(
-                        state, self.spec, self._host, self._artefacts, self.name
-                    )
+                    machine = snapshots.fork(state, self.spec, host, self._artefacts, self.name)
                 except HarnessError as error:
                     self._states.discard(key, state)
                     if reason:
@@ -193,46 +232,46 @@ class Node:
 
     def power_on(self) -> None:
         """Plug it in: the first time with a fresh disk, later with the one it has."""
-        if self._machine is None:
-            self._adopt(_machine_of(self.spec, self._host, self._artefacts, self.name))
+        if self._target is None:
+            self._adopt(self._host.target(self.spec, self._artefacts, self.name))
         self._ready = None
-        self.machine.power_on()
+        self.target.power_on()
 
     def boot(self) -> Ready:
         """Plug it in and wait until it is ready."""
         self.power_on()
         return self.wait_ready()
 
-    def _adopt(self, machine: Machine) -> None:
+    def _adopt(self, target: Target) -> None:
         self._must_not_be_started()
-        machine.journal.reproduce = self._reproduce
-        self._machine = machine
+        target.journal.reproduce = self._reproduce
+        self._target = target
 
     def _must_not_be_started(self) -> None:
-        if self._machine is not None:
+        if self._target is not None:
             raise HarnessError(f"{self.name} has begun already")
 
     # Power
 
     def power_cut(self) -> None:
         """Pull the plug; what was not flushed is lost."""
-        self.machine.power_cut()
-        if self.machine.running:
+        self.target.power_cut()
+        if self.target.running:
             raise HarnessError(f"{self.name} still has power after its power cut")
         self.journal.append(Source.FAULT, "fired", "power cut")
 
     def reset(self) -> None:
         """Press the reset button."""
-        self.machine.reset()
+        self.target.reset()
 
     def reboot(self, *, seconds: float = _REBOOT) -> None:
         """Reboot from inside, in good order; returns when the machine has been reset."""
         with self.journal.step("reboot"):
             since = self.journal.cursor
             # No reply is awaited: the system that would give it is going down.
-            self.machine.channel.start(self.profile.reboot, limit=None)
+            self.target.channel.start(self.profile.reboot, limit=None)
             what = shlex.join(self.profile.reboot)
-            self.machine.wait_reset(what, self.machine.deadline(seconds), since)
+            self.target.wait_reset(what, self.target.deadline(seconds), since)
 
     # Boots
 
@@ -245,7 +284,7 @@ class Node:
     def wait_ready(self, *, seconds: float = _READY) -> Ready:
         """Return what the system says when this boot is done; commands work afterwards."""
         with self.journal.step("wait until ready"):
-            deadline = self.machine.deadline(seconds)
+            deadline = self.target.deadline(seconds)
             begun = self.journal.last(begins)
             if self.profile.ready is None:
                 self._ready = Ready()
@@ -259,8 +298,8 @@ class Node:
                 )
                 self._ready = Ready.from_event(event, self.profile)
             if self.profile.channel:
-                self.machine.channel.wait_up(deadline)
-                self.machine.channel.ping(deadline)
+                self.target.channel.wait_up(deadline)
+                self.target.channel.ping(deadline)
         if self._ready is None:
             raise StateError(f"{self.name} was restored without its ready line")
         return self._ready
@@ -280,7 +319,7 @@ class Node:
                 event = self.journal.wait(
                     lambda event: Boot.from_event(event, self.profile) is not None,
                     f"boot {number} of {count}",
-                    self.machine.deadline(seconds_each),
+                    self.target.deadline(seconds_each),
                     since=position,
                 )
                 position = event.index + 1
@@ -311,8 +350,8 @@ class Node:
         env: Mapping[str, str] | None = None,
     ) -> CompletedCommand:
         """Run a command (a string goes to the shell), whatever its status."""
-        deadline = self.machine.deadline(seconds)
-        return self.machine.channel.exec(_argv(command), deadline, stdin=stdin, env=env)
+        deadline = self.target.deadline(seconds)
+        return self.target.channel.exec(_argv(command), deadline, stdin=stdin, env=env)
 
     def succeed(
         self,
@@ -343,10 +382,10 @@ class Node:
             raise CommandError(f"expected {wanted}: {done}", hint=self._reproduce or None)
         return done
 
-    def start(self, command: str | Sequence[str], *, seconds: float = _COMMAND) -> PendingCommand:
+    def start(self, command: str | Sequence[str], *, seconds: float = _COMMAND) -> Pending:
         """Run a command meanwhile, at most ``seconds`` of this machine."""
-        limit = self.machine.deadline(seconds).seconds
-        return self.machine.channel.start(_argv(command), limit=limit)
+        limit = self.target.deadline(seconds).seconds
+        return self.target.channel.start(_argv(command), limit=limit)
 
     def status(self) -> View:
         """What the profile's status command prints. Raises UnsupportedError where it has none."""
@@ -360,7 +399,7 @@ class Node:
 
     def address(self, port: int) -> str:
         """``host:port`` under which this host reaches a TCP port of the node."""
-        return self.machine.address(port)
+        return self.target.address(port)
 
     def ssh(
         self,
@@ -373,7 +412,7 @@ class Node:
         """A second channel: log in over SSH, as an operator does; see harness.commands.ssh."""
         from harness.commands.ssh import SshChannel
 
-        deadline = self.machine.deadline(seconds)
+        deadline = self.target.deadline(seconds)
         return SshChannel(
             self.address(22), self.journal, deadline, host_key=host_key, key=key, password=password
         )
@@ -381,11 +420,11 @@ class Node:
     def put(self, data: bytes | str, path: str, *, mode: int = 0o644) -> None:
         """Write a file on the node."""
         raw = data.encode() if isinstance(data, str) else data
-        self.machine.channel.put(raw, path, self.machine.deadline(_COMMAND), mode=mode)
+        self.target.channel.put(raw, path, self.target.deadline(_COMMAND), mode=mode)
 
     def get(self, path: str) -> bytes:
         """Read a file of the node."""
-        return self.machine.channel.get(path, self.machine.deadline(_COMMAND))
+        return self.target.channel.get(path, self.target.deadline(_COMMAND))
 
     # Console
 
@@ -394,12 +433,12 @@ class Node:
     ) -> Sequence[str | None]:
         """Groups of the first console line from ``since`` (default: now) on that matches."""
         position = self.journal.cursor if since is None else since
-        deadline = self.machine.deadline(seconds)
-        return self.machine.wait_console(expression, deadline, since=position).groups()
+        deadline = self.target.deadline(seconds)
+        return self.target.wait_console(expression, deadline, since=position).groups()
 
     def expect(self, *, seconds: float = _COMMAND, since: int | None = None) -> ConsoleExpect:
         """pexpect on the console: for boot menus and the emergency shell alone."""
-        return self.machine.expect(seconds, since=since)
+        return self.target.expect(seconds, since=since)
 
     # End
 
@@ -409,32 +448,22 @@ class Node:
         Raises GuestFailureError for a failure that no wait has reported.
         """
         self.journal.check("the scenario's end")
-        # A QEMU that does not end in good order is ended all the same.
-        with contextlib.suppress(HarnessError):
-            self.machine.quit()
-        if self.machine.running:
-            self.machine.process.kill(self.machine.deadline(_END))
+        self.target.end()
         self.journal.check("the scenario's end")
 
     def close(self) -> None:
         """Switch it off, leave its evidence, remove the rest."""
         with self._scope:
-            if self._machine is not None:
-                self._machine.close()
+            if self._target is not None:
+                self._target.close()
 
     def __repr__(self) -> str:
         return f"<Node {self.name} {self.spec.arch}>"
 
 
-def _machine_of(spec: MachineSpec, host: Host, artefacts: Path, name: str) -> Machine:
-    """The machine that a specification asks for, off, with a fresh disk."""
-    if spec.raspberry is None:
-        return Machine(spec, host, artefacts, name=name)
-    if host.profile.raspberry is None:
-        raise UnsupportedError(f"the profile {host.profile.name} has no Raspberry Pi's firmware")
-    made = host.profile.raspberry(spec, host, artefacts, name=name)
-    assert isinstance(made, Machine)
-    return made
+def partition(disk: str, number: int) -> str:
+    """The device of a partition: ``/dev/sda`` has sda1, ``/dev/mmcblk0`` mmcblk0p1."""
+    return f"{disk}{'p' if disk[-1].isdigit() else ''}{number}"
 
 
 def _argv(command: str | Sequence[str]) -> list[str]:

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from harness.commands.channel import CompletedCommand, PendingCommand
+from harness.commands.channel import CompletedCommand
 from harness.console.expect import ConsoleExpect
+from harness.console.recorder import Recorder
 from harness.deadline import Deadline
 from harness.journal.journal import Event, Journal
+from harness.profile import Profile
+from harness.qemu.spec import MachineSpec
 from product.channel.framing import Message
 
 
@@ -59,6 +62,24 @@ class Console(Protocol):
         ...
 
 
+class Pending(Protocol):
+    """A command that runs meanwhile."""
+
+    argv: tuple[str, ...]
+
+    def wait(self, deadline: Deadline) -> CompletedCommand:
+        """Its end, as often as it is asked for; see PendingCommand."""
+        ...
+
+    def give_up(self) -> None:
+        """Take no more of its output, and no reply."""
+        ...
+
+    def output(self) -> bytes:
+        """Standard output so far."""
+        ...
+
+
 class Commands(Protocol):
     """Commands inside the running system."""
 
@@ -86,7 +107,7 @@ class Commands(Protocol):
         limit: float | None,
         stdin: bytes | None = None,
         env: Mapping[str, str] | None = None,
-    ) -> PendingCommand:
+    ) -> Pending:
         """Run a command meanwhile."""
         ...
 
@@ -111,7 +132,12 @@ class Commands(Protocol):
 
 
 class Storage(Protocol):
-    """The disk as evidence."""
+    """The disk as evidence, and where the node has it."""
+
+    @property
+    def disk(self) -> str:
+        """The device of the boot disk in the running system."""
+        ...
 
     def keep_disk(self) -> Path | None:
         """Keep what the node wrote, where that is possible."""
@@ -119,7 +145,17 @@ class Storage(Protocol):
 
 
 class Network(Protocol):
-    """The way to what the node serves."""
+    """The way to what the node serves, and to what this host serves it."""
+
+    @property
+    def host_address(self) -> str:
+        """The address at which the node finds this host."""
+        ...
+
+    @property
+    def own_address(self) -> str:
+        """The IPv4 address that the node has in its own network."""
+        ...
 
     def address(self, port: int) -> str:
         """``host:port`` under which this host reaches the node's TCP ``port``, while it is on."""
@@ -130,6 +166,8 @@ class Target(Power, Console, Storage, Network, Protocol):
     """A whole node, and the journal of everything that happens to it."""
 
     journal: Journal
+    console: Recorder
+    artefacts: Path
 
     @property
     def channel(self) -> Commands:
@@ -140,6 +178,47 @@ class Target(Power, Console, Storage, Network, Protocol):
         """``seconds`` on the machine that figures are chosen on, scaled to this target."""
         ...
 
+    def quit(self) -> None:
+        """Switch it off in good order, so far as it can be: its disk is complete afterwards."""
+        ...
+
+    def end(self) -> None:
+        """Switch it off, in good order or else at once."""
+        ...
+
     def close(self) -> None:
         """Switch it off and leave nothing behind."""
+        ...
+
+
+class Bench(Protocol):
+    """Where the targets of a run come from: this host's QEMU, or a lab."""
+
+    @property
+    def profile(self) -> Profile:
+        """The system that runs on them."""
+        ...
+
+    @property
+    def accelerator(self) -> str:
+        """What runs them: tcg, kvm, or lab."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """What multiplies every deadline; 1.0 is the machine that the figures were chosen on."""
+        ...
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What they can do (harness.abilities)."""
+        ...
+
+    @property
+    def host_address(self) -> str:
+        """The address at which they find this host."""
+        ...
+
+    def target(self, spec: MachineSpec, artefacts: Path, name: str) -> Target:
+        """A target, off, with a fresh disk. Raises UnsupportedError where it cannot be had."""
         ...

@@ -12,11 +12,11 @@ from typing import Any
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError
-from harness.qemu.machine import Host
 from harness.qemu.pool import Need, Pool
 from harness.qemu.snapshots import States
 from harness.qemu.spec import MachineSpec
 from harness.target.node import Node
+from harness.target.protocols import Bench
 
 # A machine waits for its turn at most so long: every other one's scenario has deadlines of its own.
 _TURN = 3600.0
@@ -41,7 +41,7 @@ class Session:
         self,
         test: str,
         spec: MachineSpec,
-        host: Host,
+        host: Bench,
         *,
         image: str,
         states: States,
@@ -113,8 +113,9 @@ class Session:
             if node.started:
                 node.end()
 
-    def close(self, failure: str | None) -> dict[str, Any]:
-        """End every node; returns what result.json holds.
+    def close(self, failure: str | None, *, skipped: str | None = None) -> dict[str, Any]:
+        """End every node; returns what result.json holds. ``skipped`` is what the target could not
+        do, if that ended the scenario.
 
         Raises HarnessError where something of it failed; all the rest was done.
         """
@@ -130,7 +131,7 @@ class Session:
                     errors.append((node.name, error))
         self._scope.close()
         self.artefacts.mkdir(parents=True, exist_ok=True)
-        result = self._result(failure)
+        result = self._result(failure, skipped)
         (self.artefacts / "result.json").write_text(json.dumps(result, indent=1) + "\n")
         for _, reason in errors:
             if not isinstance(reason, Exception):
@@ -145,20 +146,24 @@ class Session:
         told: tuple[type[Exception], ...] = (HarnessError, *self._host.profile.errors)
         return str(error) if isinstance(error, told) else f"{type(error).__name__}: {error}"
 
-    def _result(self, failure: str | None) -> dict[str, Any]:
+    def _result(self, failure: str | None, skipped: str | None) -> dict[str, Any]:
         seconds = time.monotonic() - self._begun
         guest = sum(node.journal.guest_seconds() for node in self.nodes if node.started)
         cpu = sum(node.journal.cpu_seconds() for node in self.nodes if node.started)
         making = sum(node.make_seconds for node in self.nodes)
         overhead = max(0.0, seconds - guest - making - self._turn_seconds)
+        outcome = "passed" if skipped is None else "skipped"
+        if failure is not None:
+            outcome = "failed"
         return {
             "schema": 1,
             "test": self.test,
             "arch": self._spec.arch.value,
             "accelerator": self._host.accelerator,
             "host_scale": round(self._host.scale, 2),
-            "outcome": "passed" if failure is None else "failed",
+            "outcome": outcome,
             "failure": failure,
+            **({"skipped": skipped} if outcome == "skipped" else {}),
             "reproduce": self.reproduce,
             "nodes": [node.name for node in self.nodes if node.started],
             "seconds": round(seconds, 3),
@@ -172,7 +177,7 @@ class Session:
 
 def _collect(node: Node) -> None:
     """Evidence of a failure, before the node is gone: what it can still say, then its disk."""
-    machine = node.machine
+    machine = node.target
     lines: list[str] = []
     if machine.running and machine.channel.up:
         with contextlib.suppress(HarnessError):

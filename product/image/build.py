@@ -59,7 +59,7 @@ _NEEDS = kernel.KernelNeeds(options=("MAGIC_SYSRQ", "SECURITY_APPARMOR", "SECCOM
 _DISK_NAME = "disk.img"
 # As sha256sum writes and checks it, beside the disk image.
 _SUM_NAME = "disk.img.sha256"
-_SBOM_NAME = "disk.img.spdx.json"
+SBOM_NAME = "disk.img.spdx.json"
 _PAYLOAD = "usr/lib/kubesolo/payload.json"
 # Taken when the code is loaded: what is edited meanwhile is not what builds.
 BUILDER_DIGEST = tree_digest(find_product() / "image", without="tests")
@@ -123,7 +123,7 @@ class Image:
     @property
     def sbom(self) -> Path:
         """What the image is made of, as SPDX in JSON."""
-        return self.disk.parent / _SBOM_NAME
+        return self.disk.parent / SBOM_NAME
 
     @property
     def kernel(self) -> Path:
@@ -239,7 +239,7 @@ class Builder:
                 self._build_disk(slot, digest, tree)
             with progress.step("list what it is made of"):
                 brought = _brought(self._with_payload(every))
-                (tree / _SBOM_NAME).write_bytes(self._sbom(version, brought, tree))
+                (tree / SBOM_NAME).write_bytes(self._sbom(version, brought, tree))
 
         folder = self.cache.tree(f"disk-{self.arch}", digest, build)
         return Image(folder / _DISK_NAME, slot, digest)

@@ -49,7 +49,7 @@ def test_the_first_boot_makes_the_data_file_system(node: Node) -> None:
     size = int(node.succeed("df -k /var/lib/kubesolo | tail -n 1 | awk '{print $2}'").text)
     assert size > 1_000_000
     # One that had been grown would have the journal of its first size for ever.
-    assert _journal_blocks(node, "/dev/vda4") >= 4096
+    assert _journal_blocks(node, node.partition(4)) >= 4096
     assert node.status().problems == []
     write_data(node, "kept")
     since = node.journal.cursor
@@ -70,7 +70,7 @@ def test_a_disk_of_any_size(machine_factory: Callable[..., Node], gib: int) -> N
     size = int(node.succeed("df -k /var/lib/kubesolo | tail -n 1 | awk '{print $2}'").text)
     # Inodes take their share of a sixty-fourth.
     assert size * 1024 > 0.95 * gib * GIB - 2 * GIB
-    blocks = _journal_blocks(node, "/dev/vda4")
+    blocks = _journal_blocks(node, node.partition(4))
     assert blocks * 4096 == min(gib * 16, 256) * MIB
     node.reboot()
     assert node.wait_ready().confirmed
@@ -90,7 +90,7 @@ def test_a_power_cut_at_any_write_of_the_first_boot(
     node.boot()
     log = node.machine.storage.write_log
     assert log is not None
-    node.machine.quit()
+    node.target.quit()
     size = node.machine.spec.disk_size_mib * MIB
     replay = Replay(images[arch].disk, size, tmp_path / "disk")
     before = _table(replay.path)
@@ -170,14 +170,14 @@ def test_two_disks_with_one_image(
     node = machine_factory(extra=_beside(images[arch].disk))
     node.boot()
     early = node.succeed("cat /run/kubesolo/early").text.splitlines()
-    assert {"disk=/dev/vda", "data=persistent"} <= set(early), early
+    assert {f"disk={node.disk}", "data=persistent"} <= set(early), early
     copy = node.succeed(FRONT, seconds=120).text
     server = webserver(releases.good.repository)
     offer(node, releases.good, server)
     ready = Update(node, releases.good, server).install()
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
     early = node.succeed("cat /run/kubesolo/early").text.splitlines()
-    assert "disk=/dev/vda" in early, early
+    assert f"disk={node.disk}" in early, early
     assert node.succeed(FRONT, seconds=120).text == copy, "the copy was written"
     assert node.status().problems == []
 
@@ -191,7 +191,7 @@ def test_a_copy_of_a_disk_that_has_booted_is_refused(
     """Nothing tells the two apart, and a kernel of one with the data of the other is worse."""
     node = machine_factory(extra=())
     node.boot()
-    node.machine.quit()
+    node.target.quit()
     copy = tmp_path / "copy"
     disk = node.machine.storage.disk
     subprocess.run(

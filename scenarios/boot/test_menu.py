@@ -37,7 +37,7 @@ def test_the_debug_entry_gives_a_root_shell_that_reboots_in_good_order(node: Nod
     terminal.expect("answer-42")
     terminal.sendline("reboot")
     node.wait_console("kubesolo: stage stopped", since=since)
-    node.machine.wait_reset("reboot", node.machine.deadline(30), since)
+    node.target.wait_reset("reboot", node.deadline(30), since)
     assert node.wait_ready().slot == "A"
 
 
@@ -70,7 +70,7 @@ def test_the_default_entry_offers_no_login(node: Node) -> None:
     since = node.journal.cursor
     typed = b"\recho answer-$((40 + 2))\r"
     for times in (1, 2):
-        node.machine.type_in(typed)
+        node.target.type_in(typed)
         unread = str(times * len(typed))
         node.succeed(["python3", "-c", UNREAD, f"/dev/{node.spec.arch.serial}", unread])
     assert not any("answer-42" in event.text for event in node.journal.events(since))

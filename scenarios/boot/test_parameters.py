@@ -18,7 +18,7 @@ SCSI = (
 def _add_argument(node: Node, argument: str) -> None:
     """As an operator does for good: for all slots, on the EFI partition."""
     node.succeed(
-        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        f"mkdir -p /run/look && mount -t vfat {node.partition(1)} /run/look && "
         f"echo 'set local_arguments=\"{argument}\"' > /run/look/boot/local.cfg && "
         "umount /run/look && sync"
     )
@@ -44,8 +44,10 @@ def test_data_may_lie_on_another_disk(node: Node) -> None:
 def test_data_may_lie_on_another_partition(node: Node) -> None:
     """Which is not grown."""
     node.at(State.READY, slot="A")
-    _add_argument(node, "kubesolo.data=/dev/vda3")
-    assert node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text.startswith("/dev/vda3 ")
+    device = node.partition(3)
+    _add_argument(node, f"kubesolo.data={device}")
+    mounted = node.succeed("grep ' /var/lib/kubesolo ' /proc/mounts").text
+    assert mounted.startswith(f"{device} ")
     assert node.status().problems == []
     assert node.status().boot.data == "persistent"
 
@@ -53,11 +55,12 @@ def test_data_may_lie_on_another_partition(node: Node) -> None:
 @scenario()
 def test_data_devices_that_cannot_be_told_apart_are_named(node: Node) -> None:
     node.at(State.READY, slot="A")
-    for device in ("/dev/vda3", "/dev/vda4"):
+    one, other = node.partition(3), node.partition(4)
+    for device in (one, other):
         node.succeed(f"/usr/sbin/e2label {device} twice")
     _add_argument(node, "kubesolo.data=LABEL=twice")
     problems = node.status().problems
-    assert any("LABEL=twice fits /dev/vda3 and /dev/vda4" in text for text in problems), problems
+    assert any(f"LABEL=twice fits {one} and {other}" in text for text in problems), problems
     assert node.status().boot.data == "volatile"
 
 

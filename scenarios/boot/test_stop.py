@@ -24,9 +24,9 @@ def test_a_disk_that_does_not_answer_holds_no_reboot(node: Node) -> None:
     # The kernel says so of whatever waits for the disk.
     with node.tolerating(Pattern.HUNG_TASK):
         # No reply is awaited.
-        node.machine.channel.start(["/sbin/reboot"], limit=None)
+        node.target.channel.start(["/sbin/reboot"], limit=None)
         node.wait_console("the stop takes too long: forced", seconds=FORCED, since=since)
-        node.machine.wait_reset("the stop", node.machine.deadline(FORCED), since)
+        node.target.wait_reset("the stop", node.deadline(FORCED), since)
     set_disk(node.machine, answers=True)
     ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)

@@ -59,7 +59,7 @@ def full(server: str, pubkey: bytes) -> str:
 def replug(node: Node, seed: Path | None) -> None:
     """Another seed disk, or none, while the node is off."""
     node.succeed("sync")
-    node.machine.quit()
+    node.target.quit()
     node.machine.insert_seed(seed)
     node.boot()
 
@@ -151,7 +151,7 @@ def test_a_bad_seed_applies_nothing_and_says_where_it_is_bad(
     assert node.succeed("hostname").text != "Edge_07"
     # The seed tells it to whoever takes it out.
     node.succeed("sync")
-    node.machine.quit()
+    node.target.quit()
     result = read_seed(node, "kubesolo-result.txt")
     assert "line 2" in result
     assert "line 3" in result

@@ -109,7 +109,7 @@ def run(
         f"--ginkgo.junit-report={folder / 'junit.xml'}",
         *[f"--ginkgo.focus={one}" for one in focuses(names)],
     ]  # fmt: skip
-    deadline = node.machine.deadline(_START + _TEST * len(names))
+    deadline = node.deadline(_START + _TEST * len(names))
     since = node.journal.cursor
     with (
         log.open("ab") as output,

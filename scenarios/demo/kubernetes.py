@@ -99,7 +99,7 @@ def served(cluster: Cluster) -> str:
     node's port. Raises CommandError, or what a wait on the node raises."""
     cluster.page(cluster.web)
     address = f"http://{cluster.node.address(NODE_PORT)}/"
-    seconds = cluster.node.machine.deadline(_ANSWER).seconds
+    seconds = cluster.node.deadline(_ANSWER).seconds
     try:
         with urllib.request.urlopen(address, timeout=seconds) as answer:
             return str(answer.read().decode(errors="replace"))

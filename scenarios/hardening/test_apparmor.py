@@ -51,7 +51,7 @@ def _mode(node: Node, profile: str) -> str:
 
 
 def _until(node: Node, holds: Callable[[], bool], what: str) -> None:
-    deadline = node.machine.deadline(60)
+    deadline = node.deadline(60)
     while not holds():
         assert deadline.remaining, what
         time.sleep(0.5)
@@ -92,7 +92,7 @@ def test_each_service_is_in_its_profile(node: Node) -> None:
     reads = ["python3", "-c", "print(open('/proc/self/attr/current').read())"]
     assert node.succeed(reads).text.strip() == "unconfined"
     with node.ssh(host_key=node.status().ssh.host_key, key=key) as ssh:
-        said = ssh.exec(["cat", "/proc/self/attr/current"], node.machine.deadline(60))
+        said = ssh.exec(["cat", "/proc/self/attr/current"], node.deadline(60))
         assert (said.exit, said.text) == (0, "unconfined")
     assert node.status().problems == []
     # Nothing that the services do in a boot is against their profiles.

@@ -11,8 +11,6 @@ from scenarios.hardening.held import Facts
 from scenarios.k8s.conftest import images, kubectl_program  # noqa: F401
 from scenarios.kubernetes import MACHINE, begin
 
-ADDRESS = "10.0.2.15"
-
 pytestmark = pytest.mark.machine(**MACHINE)
 
 
@@ -29,6 +27,6 @@ def wrong(row: Row, facts: Facts) -> str | None:
 def test_each_row_of_the_benchmark_is_as_the_page_says(node: Node) -> None:
     cluster = begin(node)
     rows = load().row
-    facts = Facts(node, cluster, ADDRESS, [check for row in rows for check in row.checks])
+    facts = Facts(node, cluster, node.own_address, [check for row in rows for check in row.checks])
     found = [text for row in rows if (text := wrong(row, facts))]
     assert found == []

@@ -94,7 +94,7 @@ def test_pods_are_confined_and_may_ask_for_less(node: Node) -> None:
     # Breaking out: the right to mount is there, the profile denies it, and the kernel says so.
     _refused(cluster, "breaks-out", "mount -t tmpfs none /tmp", "(?i)permission denied")
     denied = ('"DENIED"', f'profile="{PROFILE}"', 'operation="mount"')
-    deadline = node.machine.deadline(60)
+    deadline = node.deadline(60)
     while not apparmor(node, *denied):
         assert deadline.remaining, "the denial is in no log"
         time.sleep(0.5)

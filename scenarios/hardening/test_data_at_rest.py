@@ -118,7 +118,7 @@ def test_a_disk_in_other_hands_gives_nothing(
     assert read_data(node) == PLANTED
     said = node.succeed("kubesolo-data status").text
     assert re.search(r"opened by: +tpm\nkeys: +tpm, recovery\nTPM: +present$", said), said
-    node.machine.quit()
+    node.target.quit()
     raw = _raw(node, host_tools, tmp_path / "stolen.img")
     with raw.open("rb") as stream:
         stream.seek(int(start) * 512)
@@ -128,7 +128,7 @@ def test_a_disk_in_other_hands_gives_nothing(
     # A TPM with another seed: to the disk that is another machine.
     shutil.rmtree(node.machine.tpm_state)
     since = node.journal.cursor
-    position = node.machine.console.position
+    position = node.target.console.position
     node.power_on()
     node.wait_console(
         "problem: data partition: the TPM does not open it: this TPM did not seal", since=since
@@ -164,7 +164,7 @@ def test_a_disk_that_is_not_encrypted_gives_everything(
     node.boot()
     assert "not encrypted" in node.succeed("kubesolo-data status").text
     _plant(node)
-    node.machine.quit()
+    node.target.quit()
     assert _holds(_raw(node, host_tools, tmp_path / "stolen.img"), PLANTED)
 
 
@@ -271,8 +271,8 @@ def test_an_image_without_the_extension_leaves_it_alone(
     with node.expect_boots(4) as boots:
         node.reboot()
         node.wait_console(
-            "problem: data partition: /dev/vda4 is encrypted, and this image has no extension "
-            "'encryption'; running from memory",
+            f"problem: data partition: {node.partition(4)} is encrypted, "
+            "and this image has no extension 'encryption'; running from memory",
             since=since,
         )
     assert boots.slots == ["B", "B", "B", "A"]
@@ -312,7 +312,7 @@ def test_a_wish_for_a_tpm_that_is_not_there(
     )
     node.wait_ready()
     assert node.status().boot.data == "volatile"
-    node.machine.quit()
+    node.target.quit()
     node.machine.spec = node.machine.spec.model_copy(update={"tpm": True})
     node.boot()
     assert (node.status().boot.data, _early(node)["unlocked"]) == ("persistent", "tpm")

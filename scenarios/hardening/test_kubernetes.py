@@ -21,9 +21,6 @@ from scenarios.kubernetes import JUDGED, MACHINE, Cluster, begin
 SETTINGS = "/etc/kubesolo/kubernetes.json"
 DATASTORE = "/var/lib/kubesolo/kubernetes/etcd"
 AUDIT = "/var/lib/kubesolo/kubernetes/audit"
-ADDRESS = "10.0.2.15"
-# The address from which this host's connections come to a node of QEMU's user network.
-HOST = "10.0.2.2"
 # Planted, to be found nowhere but where they belong.
 IN_A_SECRET, IN_A_CONFIGMAP = "swordfish-in-a-secret", "swordfish-in-a-configmap"
 
@@ -111,12 +108,12 @@ def test_a_secret_is_not_found_in_the_datastore(node: Node) -> None:
 def test_nobody_learns_anything_without_credentials(node: Node) -> None:
     cluster = begin(node)
     api = [f"https://127.0.0.1:{API_SERVER}{path}" for path in OF_THE_API_SERVER]
-    kubelet = [f"https://{ADDRESS}:10250{path}" for path in OF_THE_KUBELET]
-    closed = [f"http://{ADDRESS}:10255/pods", "https://127.0.0.1:10250/pods"]
+    kubelet = [f"https://{node.own_address}:10250{path}" for path in OF_THE_KUBELET]
+    closed = [f"http://{node.own_address}:10255/pods", "https://127.0.0.1:10250/pods"]
     said = node.succeed(["python3", "-c", ASK, *api, *kubelet, *closed], seconds=240).text.split()
     expected = ["401"] * len([*api, *kubelet]) + ["ConnectionRefusedError"] * len(closed)
     assert said == expected, said
-    for server in (f"127.0.0.1:{API_SERVER}", f"{ADDRESS}:10250"):
+    for server in (f"127.0.0.1:{API_SERVER}", f"{node.own_address}:10250"):
         taken = node.succeed(["python3", "-c", OFFER, server], seconds=120).text.split()
         assert taken == ["refused", "refused", "taken"], (server, taken)
     # What every pod has: an account that may do nothing.
@@ -216,7 +213,7 @@ def test_the_audit_log_says_who_did_what_and_no_secret(node: Node) -> None:
 def test_what_listens_is_what_the_document_says(node: Node) -> None:
     begin(node)
     rows, found = documented(DOCUMENT.read_text()), look(node)
-    unknown, absent = compare(rows, found, ADDRESS)
+    unknown, absent = compare(rows, found, node.own_address)
     assert (unknown, absent) == ([], []), found
 
 
@@ -243,7 +240,7 @@ def test_the_api_server_is_reached_from_where_the_setting_says(node: Node) -> No
     # The kubelet goes on to report; right after a start the node may be unready once more.
     on_node.wait(f"node/{on_node.node_name}", "condition=Ready")
     # A pod asks with what it was given: the Service's address.
-    tell(node, api_access=["192.168.7.0/24", HOST])
+    tell(node, api_access=["192.168.7.0/24", node.host_address])
     assert reaches(node)
     ask = "nc -w 10 $KUBERNETES_SERVICE_HOST $KUBERNETES_SERVICE_PORT < /dev/null && echo open"
     assert "open" in cluster.said_in_a_pod("ask", ask)

@@ -169,7 +169,7 @@ def test_a_release_of_others_spends_its_tries(
     begin_after(Update.stage, releases.good)
     for name, content in _changed(releases, owner, stranger, what).items():
         node.put(content, f"/run/{name}")
-        node.succeed(on_slot("B", f"cp /run/{name} /run/look/{name}"), seconds=60)
+        node.succeed(on_slot(node, "B", f"cp /run/{name} /run/look/{name}"), seconds=60)
     with node.expecting(Pattern.GRUB, times=3), node.expect_boots(4) as boots:
         node.reboot()
     ready = node.wait_ready()
@@ -186,7 +186,7 @@ def test_what_the_disk_says_to_grub_has_no_effect(node: Node, images: Images, ar
     node.succeed(_on_efi(f"{local} && {changed}"))
     # The command line of every other image.
     line = _edit("/run/look/kernel.env", f"s/panic=1/{SHELL}/", SHELL)
-    node.succeed(on_slot("A", line))
+    node.succeed(on_slot(node, "A", line))
     node.reboot()
     ready = node.wait_ready()
     assert (ready.slot, ready.confirmed) == ("A", True)

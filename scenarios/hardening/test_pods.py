@@ -111,7 +111,9 @@ def _network(cluster: Cluster) -> None:
     cluster.wait("pod/served", "condition=Ready")
     address = cluster.get("service", "served")["spec"]["clusterIP"]
     ask = f"wget -q -T 10 -O - http://{address}/"
-    assert cluster.page(f"10.0.2.15:{HOST_PORT}") == cluster.page(address) == "served"
+    assert (
+        cluster.page(f"{cluster.node.own_address}:{HOST_PORT}") == cluster.page(address) == "served"
+    )
     cluster.kubectl("create", "-f", "-", stdin=FRIENDS)
     # It counts a moment after it was made.
     patient = f"for i in $(seq 12); do {ask} > /dev/null || exit 0; sleep 2; done; exit 1"

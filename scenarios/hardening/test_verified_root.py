@@ -69,7 +69,7 @@ def _change(node: Node, release: Release, at: int) -> bytes:
     """Change one byte of slot B's root: the root as it is then."""
     data = bytearray(_root(release))
     data[at] ^= 1
-    node.succeed(on_slot("B", _write_byte(f"/run/look/{ROOT_NAME}", at, data[at])))
+    node.succeed(on_slot(node, "B", _write_byte(f"/run/look/{ROOT_NAME}", at, data[at])))
     return bytes(data)
 
 
@@ -127,8 +127,8 @@ def test_a_slot_on_trial_with_a_manifest_that_was_made_to_fit_rolls_back(
         if artifact["name"] == ROOT_NAME:
             artifact["sha256"] = hashlib.sha256(changed).hexdigest()
     node.put(json.dumps(manifest), "/run/manifest.json")
-    node.succeed(on_slot("B", f"cat /run/manifest.json > /run/look/{MANIFEST_NAME}"))
-    said = node.succeed(on_slot("B", f"sha256sum /run/look/{ROOT_NAME}")).text
+    node.succeed(on_slot(node, "B", f"cat /run/manifest.json > /run/look/{MANIFEST_NAME}"))
+    said = node.succeed(on_slot(node, "B", f"sha256sum /run/look/{ROOT_NAME}")).text
     assert said.split()[0] == hashlib.sha256(changed).hexdigest()
     with node.expect_boots(4) as boots:
         node.reboot()

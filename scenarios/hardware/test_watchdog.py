@@ -44,7 +44,7 @@ def _resets_a_hang(node: Node) -> None:
     with node.expect_boots(1, seconds_each=RESET_SECONDS):
         since = node.journal.cursor
         node.succeed("sv pause /run/service/watchdog")
-        node.machine.wait_reset("the watchdog", node.machine.deadline(RESET_SECONDS), since)
+        node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
     node.wait_ready()
 
 
@@ -115,6 +115,6 @@ def test_a_disk_that_answers_no_more_ends_the_boot(node: Node) -> None:
         node.wait_console("kubesolo: stage initramfs", since=since)
         set_disk(node.machine, answers=False)
         since = node.journal.cursor
-        node.machine.wait_reset("the watchdog", node.machine.deadline(RESET_SECONDS), since)
+        node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
         set_disk(node.machine, answers=True)
     node.wait_ready()

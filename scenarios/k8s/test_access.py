@@ -37,7 +37,7 @@ def _ask(node: Node, kubeconfig: bytes, folder: Path, *arguments: str) -> str:
     file.write_bytes(kubeconfig)
     done = subprocess.run(
         [kubectl.program(), f"--kubeconfig={file}", f"--cache-dir={folder}/cache", *arguments],
-        capture_output=True, timeout=node.machine.deadline(60).seconds, check=False, text=True,
+        capture_output=True, timeout=node.deadline(60).seconds, check=False, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -61,7 +61,7 @@ def test_a_kubeconfig_for_elsewhere_and_the_nodes_settings(node: Node, tmp_path:
     cluster = begin(node)
     default = json.loads(node.succeed(["kubeconfig"]).text)
     (entry,) = default["clusters"]
-    assert entry["cluster"]["server"] == "https://10.0.2.15:6443"
+    assert entry["cluster"]["server"] == f"https://{node.own_address}:6443"
     # From here the node's address is one of the loopback; everything else is as it is printed.
     given = node.succeed(["kubeconfig", "--server", node.address(API_SERVER)])
     assert given.stderr == b""
@@ -80,7 +80,7 @@ def test_a_kubeconfig_for_elsewhere_and_the_nodes_settings(node: Node, tmp_path:
     node.wait_ready()
     authority = base64.b64decode(entry["cluster"]["certificate-authority-data"])
     named = [
-        _is_named(node, authority, known) for known in (NAME, "192.168.7.1", "10.0.2.15", name)
+        _is_named(node, authority, known) for known in (NAME, "192.168.7.1", node.own_address, name)
     ]
     assert named == [True, True, True, True]
     assert not _is_named(node, authority, "other.example.com")
@@ -111,7 +111,7 @@ def test_a_kubeconfig_on_the_seed(
     node.wait_console("configuration: kubeconfig on the seed disk /dev/vdb", since=0)
     given = json.loads(read_seed(node, "kubeconfig"))
     (entry,) = given["clusters"]
-    assert entry["cluster"]["server"] == "https://10.0.2.15:6443"
+    assert entry["cluster"]["server"] == f"https://{node.own_address}:6443"
     authority = base64.b64decode(entry["cluster"]["certificate-authority-data"])
     assert _is_named(node, authority, NAME)
     # From here the node's address is one of the loopback.
@@ -126,7 +126,9 @@ def test_a_support_bundle_holds_no_secret(node: Node, tmp_path: Path) -> None:
     cluster = begin(node)
     document = {"schema": 1, "settings": {"portainer-edge-key": EDGE_KEY}}
     node.put(json.dumps(document), SETTINGS, mode=0o600)
-    node.put(f"server=http://operator:{PASSWORD}@10.0.2.2:9/os\n", "/etc/kubesolo/update.conf")
+    node.put(
+        f"server=http://operator:{PASSWORD}@{node.host_address}:9/os\n", "/etc/kubesolo/update.conf"
+    )
     # A service and a pod that say what they should not.
     node.succeed(f"echo 'edge key {EDGE_KEY} taken' > /dev/kmsg")
     key = node.get("/var/lib/kubesolo/kubernetes/pki/ca.key").decode()
@@ -162,9 +164,9 @@ def test_a_support_bundle_holds_no_secret(node: Node, tmp_path: Path) -> None:
         "status.json": "KubeSolo OS 0.1.0",
         "boot-environment.txt": "boot_success=True",
         "logs/boot-1.txt": "edge key [redacted] taken",
-        "files/etc/kubesolo/update.conf": "server=http://[redacted]@10.0.2.2:9/os",
-        "commands/addresses.txt": "10.0.2.15",
-        "commands/partitions.txt": "/dev/vda4",
+        "files/etc/kubesolo/update.conf": f"server=http://[redacted]@{node.host_address}:9/os",
+        "commands/addresses.txt": node.own_address,
+        "commands/partitions.txt": node.partition(4),
         "commands/mounts.txt": "/var/log",
         "kubernetes/nodes.json": '"kubeletVersion": "v1.',
         "kubernetes/pods.json": '"chatty"',

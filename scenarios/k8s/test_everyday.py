@@ -66,9 +66,11 @@ def test_a_balanced_service_is_served_at_the_nodes_address(node: Node) -> None:
     cluster = begin(node)
     cluster.create("nginx")
     cluster.kubectl("create", "-f", "-", stdin=BALANCED)
-    cluster.wait("service/balanced", "jsonpath={.status.loadBalancer.ingress[0].ip}=10.0.2.15")
+    cluster.wait(
+        "service/balanced", f"jsonpath={{.status.loadBalancer.ingress[0].ip}}={node.own_address}"
+    )
     cluster.rolled_out("web")
-    assert cluster.page("10.0.2.15:8085") == cluster.page(cluster.web)
+    assert cluster.page(f"{node.own_address}:8085") == cluster.page(cluster.web)
 
 
 @scenario()

@@ -50,7 +50,7 @@ def test_cut_while_kubernetes_starts_and_under_load(node: Node) -> None:
     # Further on: the datastore is open and written to.
     since = node.journal.cursor
     node.power_on()
-    node.machine.channel.wait_up(node.machine.deadline(BOOT))
+    node.target.channel.wait_up(node.deadline(BOOT))
     node.succeed(f"until grep -q 'start kube-apiserver' {LOG}; do sleep 0.2; done", seconds=BOOT)
     node.succeed(f"! grep -q 'is ready' {LOG}")
     node.power_cut()

@@ -91,7 +91,9 @@ def test_the_administrators_access_stays_on_the_node(node: Node) -> None:
         node.succeed(["python3", "-c", ASK, "http://127.0.0.1:6443/api/v1/secrets"]).text == "400"
     )
     node.fail(["python3", "-c", ASK, f"http://127.0.0.1:80{path}"])
-    answers = node.succeed(["python3", "-c", ASK_EVERYBODY, path, "10.0.2.15"], seconds=240).text
+    answers = node.succeed(
+        ["python3", "-c", ASK_EVERYBODY, path, node.own_address], seconds=240
+    ).text
     said = [line.split() for line in answers.splitlines()]
     assert {"6443", "10250"} <= {port for port, _, _ in said}, answers
     assert all(status != "200" and what == "nothing" for _, status, what in said), answers
@@ -117,7 +119,7 @@ def test_a_workload_is_served_through_its_service(node: Node) -> None:
     address = cluster.web
     page = cluster.page(address)
     assert "nginx" in page.lower() or "kubesolo" in page.lower(), page
-    assert cluster.page("10.0.2.15:30080") == page
+    assert cluster.page(f"{node.own_address}:30080") == page
     # From a pod, too, by address and by name.
     hosts = (address, "web", "web.default.svc.cluster.local")
     ask = " && ".join(f"wget -q -T 10 -O - http://{host}/" for host in hosts)

@@ -162,7 +162,7 @@ def test_neither_a_known_fault_nor_a_killed_api_server_is_blamed(
     with node.expect_boots(1) as boots:
         node.reboot()
         since = node.journal.cursor
-    node.machine.channel.wait_up(node.machine.deadline(JUDGED))
+    node.target.channel.wait_up(node.deadline(JUDGED))
     node.wait_console("kubesolo: kubernetes ready", seconds=JUDGED, since=since)
     service = cluster.payload["services"][-1]
     before = node.journal.cursor

@@ -114,7 +114,7 @@ def test_what_lies_on_a_disk_is_lost_only_if_told(
     node.wait_console(refused, since=0, seconds=INSTALL_SECONDS)
     # A person may still decide. (The question itself ends no line.)
     node.wait_console(r" 1  /dev/vda .*\[partitions PHOTOS\]", since=0)
-    node.machine.channel.wait_up(node.machine.deadline(INSTALL_SECONDS))
+    node.target.channel.wait_up(node.deadline(INSTALL_SECONDS))
     table = "dd if=/dev/vda bs=512 skip=2 count=1 2> /dev/null | tr -d '\\0'"
     assert "PHOTOS" in node.succeed(table).text
     with node.expect_boots(1) as boots:

@@ -68,7 +68,7 @@ def test_a_clock_without_a_battery_is_set_when_the_cable_comes(
         found = node.status().time
         assert (found.synchronised, found.source, found["from"]) == (
             True,
-            "10.0.2.2",
+            node.host_address,
             "configuration",
         )
 

@@ -97,7 +97,7 @@ def test_a_boot_that_fails_early_leaves_its_reason(
 ) -> None:
     begin_after(Update.stage, releases.good)
     node.succeed(
-        "mkdir -p /run/look && mount -t ext4 /dev/vda3 /run/look && "
+        f"mkdir -p /run/look && mount -t ext4 {node.partition(3)} /run/look && "
         "dd if=/dev/urandom of=/run/look/root.squashfs bs=4096 seek=1000 count=1 conv=notrunc && "
         "umount /run/look && sync"
     )

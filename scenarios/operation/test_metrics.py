@@ -61,7 +61,7 @@ def test_prometheus_follows_an_update(
     assert int(resident) < RESIDENT
 
     configure(node, metrics_address="::")
-    patience = node.machine.deadline(180).seconds
+    patience = node.deadline(180).seconds
     with Prometheus(tools, tmp_path / "runs", CONFIG.format(target=outside)) as prometheus:
         prometheus.wait_scraped(seconds=patience)
         attempts = "kubesolo_update_attempts_total"

@@ -57,7 +57,7 @@ def test_an_operators_key_opens_the_node_and_nothing_else_does(node: Node) -> No
     assert (server.state, server.fingerprint) == ("running", fingerprint)
     host_key = server.host_key
     with node.ssh(host_key=host_key, key=key) as ssh:
-        deadline = node.machine.deadline(60)
+        deadline = node.deadline(60)
         done = ssh.exec(["sh", "-c", "id -u; cat; exit 3"], deadline, stdin=b"typed")
         assert (done.exit, done.text) == (3, "0\ntyped")
         ssh.put(b"written over ssh", "/var/lib/kubesolo/proof", deadline)
@@ -84,7 +84,7 @@ def test_an_operators_key_opens_the_node_and_nothing_else_does(node: Node) -> No
     node.boot()
     assert node.status().ssh.host_key == host_key
     with node.ssh(host_key=host_key, key=key) as ssh:
-        assert ssh.exec(["true"], node.machine.deadline(60)).exit == 0
+        assert ssh.exec(["true"], node.deadline(60)).exit == 0
     # Whoever is named no longer has no way in.
     node.succeed(f"rm {KEYS} && sync")
     node.reboot()
@@ -104,4 +104,4 @@ def test_a_damaged_host_key_is_made_anew_and_said(node: Node) -> None:
     status = node.status()
     assert status.problems == ["ssh: the node's host key was damaged: a new one was made"]
     with node.ssh(host_key=status.ssh.host_key, key=key) as ssh:
-        assert ssh.exec(["true"], node.machine.deadline(60)).exit == 0
+        assert ssh.exec(["true"], node.deadline(60)).exit == 0

@@ -103,7 +103,7 @@ def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, begin_aft
 @scenario()
 def test_missing_kernel(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.good)
-    node.succeed(on_slot("B", "rm /run/look/vmlinuz"))
+    node.succeed(on_slot(node, "B", "rm /run/look/vmlinuz"))
     with node.expecting(Pattern.GRUB, times=3):
         _rolls_back(node, update, "file `/vmlinuz' not found", "kubesolo: boot failed slot=B")
 
@@ -114,6 +114,7 @@ def test_corrupted_squashfs(node: Node, releases: Releases, begin_after: Begin) 
     # One block in the middle: the file system mounts, and its bytes are not the release's.
     node.succeed(
         on_slot(
+            node,
             "B",
             "dd if=/dev/urandom of=/run/look/root.squashfs bs=4096 seek=1000 count=1 conv=notrunc",
         )
@@ -150,10 +151,10 @@ def test_disk_that_does_not_answer(node: Node, releases: Releases, begin_after: 
         since = node.journal.cursor
         node.wait_console("enter stage: /etc/runit/2", since=since)
         set_disk(node.machine, answers=False)
-        node.machine.channel.wait_up(node.machine.deadline(60))
+        node.target.channel.wait_up(node.deadline(60))
         node.succeed(AGENT_HANGS)
         node.wait_console("no verdict after 40 s: this try is given up", seconds=60, since=since)
-        node.machine.wait_reset("the guest itself", node.machine.deadline(60), since)
+        node.target.wait_reset("the guest itself", node.deadline(60), since)
         set_disk(node.machine, answers=True)
     ready = node.wait_ready()
     failed_for(boots, "no verdict after 40 s: this try is given up", times=1)
@@ -179,7 +180,7 @@ def test_health_checks_that_fail_often_enough_roll_back_at_once(
     # From now on: a fault that was there before the update would not be blamed on it.
     configure(
         node,
-        healthcheck_deadline="3", auto_rollback_after="2", healthcheck_url="http://10.0.2.2:9/",
+        healthcheck_deadline="3", auto_rollback_after="2", healthcheck_url=f"http://{node.host_address}:9/",
     )  # fmt: skip
     write_data(node, "kept")
     with node.expect_boots(3) as boots:

@@ -39,9 +39,9 @@ def test_an_operator_goes_before_an_update_that_waits_for_a_server(
     update = begin_after(Update.install, releases.good)
     held = update.server.hold("/metadata/timestamp.json", after=1, times=None)
     running = node.start(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
-    held.wait_fired(node.machine.deadline(90))
+    held.wait_fired(node.deadline(90))
     node.succeed(["kubesolo-update", "rollback"], seconds=30)
-    done = running.wait(node.machine.deadline(30))
+    done = running.wait(node.deadline(30))
     held.release()
     assert done.exit == FAILED, done
     assert node.status().environment.active_slot == "A"

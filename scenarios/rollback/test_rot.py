@@ -21,7 +21,7 @@ def test_a_confirmed_slot_that_rots_yields_to_the_other(
     write_data(node, "kept")
     # The superblock: the file is there, and nothing mounts it.
     rot = "dd if=/dev/urandom of=/run/look/root.squashfs bs=4096 count=1 conv=notrunc"
-    node.succeed(on_slot("B", rot))
+    node.succeed(on_slot(node, "B", rot))
     with node.expect_boots(2) as boots:
         node.reboot()
     assert boots.slots == ["B", "A"]

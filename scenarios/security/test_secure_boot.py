@@ -76,7 +76,7 @@ def test_a_kernel_that_was_tampered_with_spends_its_tries(
 def _tamper_with_grub(node: Node) -> None:
     """Change a byte of GRUB that nothing reads, then unmount cleanly."""
     node.succeed(
-        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        f"mkdir -p /run/look && mount -t vfat {node.partition(1)} /run/look && "
         "for grub in /run/look/EFI/BOOT/grub*.efi; do "
         f"grep -q '{DOS_TEXT}' $grub && sed -i 's/{DOS_TEXT}/{DOS_TEXT.lower()}/' $grub || exit; "
         "done && umount /run/look && sync"
@@ -87,7 +87,7 @@ def _tamper_with_grub(node: Node) -> None:
 def test_a_boot_loader_that_was_tampered_with_does_not_start(node: Node) -> None:
     node.at(State.READY, slot="A")
     _tamper_with_grub(node)
-    position = node.machine.console.position
+    position = node.target.console.position
     with node.expect_boots(0) as boots:
         node.reboot()
     # The shim draws a box and waits for a key; then an owner may enrol one.

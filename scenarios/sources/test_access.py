@@ -20,7 +20,6 @@ from scenarios.steps import FAILED, Update, configure
 Serve = Callable[..., Update]
 # Nobody but the proxy knows where this is.
 NAME = "releases.site.example"
-GUEST_ADDRESS = "10.0.2.2"
 # "relay:way through" and "edge-07:open sesame", as requests have them.
 PROXY_LOGIN, PROXY_HEADER = "relay:way%20through", "Basic cmVsYXk6d2F5IHRocm91Z2g="
 SERVER_HEADER = "Basic ZWRnZS0wNzpvcGVuIHNlc2FtZQ=="
@@ -38,10 +37,10 @@ class Site(NamedTuple):
     def address(self) -> str:
         return f"https://{NAME}:{self.server.server_address[1]}"
 
-    def proxy_url(self, login: str = "") -> str:
-        """As the guest reaches it."""
+    def proxy_url(self, node: Node, login: str = "") -> str:
+        """As the node reaches it."""
         port = self.proxy.server_address[1]
-        return f"http://{login}{'@' if login else ''}{GUEST_ADDRESS}:{port}"
+        return f"http://{login}{'@' if login else ''}{node.host_address}:{port}"
 
 
 @pytest.fixture
@@ -70,9 +69,9 @@ def test_a_node_behind_a_proxy_trusts_the_sites_own_authority(
     update = serve(releases.good)
     place = site(releases.good)
     asked = len(update.server.requests)
-    configure(node, server=place.address, proxy=place.proxy_url())
+    configure(node, server=place.address, proxy=place.proxy_url(node))
     update.refused("proxy-login-required", exit=FAILED)
-    configure(node, proxy=place.proxy_url(PROXY_LOGIN))
+    configure(node, proxy=place.proxy_url(node, PROXY_LOGIN))
     update.refused("certificate-untrusted", exit=FAILED)
     assert not place.server.seen, "a server was asked that nobody trusts"
     node.put(place.authority.read_bytes(), CERTIFICATES)

@@ -49,7 +49,7 @@ def _offer(node: Node, release: Release, registry: Registry, **settings: str) ->
     """Write the node's configuration, as an operator does."""
     node.put(release.pubkey, KEY_PATH)
     values = {
-        "registry": f"http://{registry.guest_host}/{NAME}",
+        "registry": f"http://{node.host_address}:{registry.port}/{NAME}",
         "tag": TAG,
         "pubkey": KEY_PATH,
         "username": LOGIN.username,
@@ -80,7 +80,7 @@ def test_an_update_goes_on_where_the_registry_broke_off(
     node.succeed(BEGUN, seconds=90)
     registry.stop()
     registry.start()
-    done = running.wait(node.machine.deadline(APPLY_SECONDS))
+    done = running.wait(node.deadline(APPLY_SECONDS))
     assert done.exit == 0, done
     root = [one for one in registry.requests() if one.path == _blob(release, "root.squashfs")]
     assert root[-1].status == 206, "the rest was not asked for"
@@ -90,7 +90,7 @@ def test_an_update_goes_on_where_the_registry_broke_off(
     ready = node.wait_ready()
     assert (ready.version, ready.slot, ready.confirmed) == (release.version, "B", True)
     history = json.loads(node.succeed(["kubesolo-update", "history", "--json"]).text)
-    source = f"oci://{registry.guest_host}/{NAME}:{TAG}"
+    source = f"oci://{node.host_address}:{registry.port}/{NAME}:{TAG}"
     assert [entry["source"] for entry in history if entry["event"] == "apply"] == [source]
     assert LOGIN.password not in node.succeed(["kubesolo-update", "status", "--json"]).text
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from harness.commands.channel import PendingCommand
 from harness.faults.http import Fault
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
+from harness.target.protocols import Pending
 from product.agent.slots.delta import COPY, END, HEADER, MAGIC
 from product.deltas import Delta
 from product.manifest import ROOT_NAME
@@ -87,11 +87,11 @@ def test_a_delta_to_something_else(node: Node, releases: Releases, serve: Serve)
     assert node.status().update.phase == "staged"
 
 
-def _held(update: Update) -> tuple[PendingCommand, Fault]:
+def _held(update: Update) -> tuple[Pending, Fault]:
     """Start an apply and return in the middle of the delta, of which some kilobytes are left."""
     held = update.server.hold(_delta(update), 1000)
     running = update.node.start(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
-    held.wait_fired(update.node.machine.deadline(90))
+    held.wait_fired(update.node.deadline(90))
     return running, held
 
 

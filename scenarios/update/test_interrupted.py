@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.commands.channel import PendingCommand
 from harness.faults.http import Fault
 from harness.faults.link import set_link
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
+from harness.target.protocols import Pending
 from scenarios.releases import Releases
 from scenarios.steps import APPLY_SECONDS, FAILED, Update, read_data, slot_digests, write_data
 
@@ -32,11 +32,11 @@ def _path(update: Update) -> str:
     return f"/artifacts/{update.release.slot.manifest.artifact('root.squashfs').sha256}"
 
 
-def _apply_until_held(update: Update) -> tuple[PendingCommand, Fault]:
+def _apply_until_held(update: Update) -> tuple[Pending, Fault]:
     """Start an apply and return in the middle of its largest download."""
     held = update.server.hold(_path(update), HELD_AFTER)
     running = update.node.start(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
-    held.wait_fired(update.node.machine.deadline(90))
+    held.wait_fired(update.node.deadline(90))
     return running, held
 
 
@@ -67,14 +67,14 @@ def test_without_power_without_network_and_killed(
     running, held = _apply_until_held(update)
     set_link(node.machine, up=False)
     held.release()
-    done = running.wait(node.machine.deadline(APPLY_SECONDS))
+    done = running.wait(node.deadline(APPLY_SECONDS))
     assert done.exit == FAILED, done
     assert node.status().update.last_error.startswith("server-unreachable: ")
     assert slot_digests(node)["A"] == before["A"]
     set_link(node.machine, up=True)
     running, held = _apply_until_held(update)
     node.succeed(KILL_AGENT)
-    assert running.wait(node.machine.deadline(30)).exit != 0
+    assert running.wait(node.deadline(30)).exit != 0
     held.release()
     assert slot_digests(node)["A"] == before["A"]
     update.apply()

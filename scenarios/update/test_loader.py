@@ -24,7 +24,6 @@ from scenarios.steps import Update, configure
 Serve = Callable[..., Update]
 
 MIB = 1 << 20
-NOBODY = "http://10.0.2.2:9/"
 # What the new configuration says on the console, and nothing else is different.
 SAID = "kubesolo: the other boot loader"
 
@@ -105,7 +104,12 @@ def test_a_release_that_is_rolled_back_leaves_the_boot_loader(
     node.at(State.READY, slot="A")
     serve(_with_another_loader(releases, tmp_path)).stage()
     # It was not there when the baseline was taken, so it is held against the release.
-    configure(node, healthcheck_deadline="3", auto_rollback_after="1", healthcheck_url=NOBODY)
+    configure(
+        node,
+        healthcheck_deadline="3",
+        auto_rollback_after="1",
+        healthcheck_url=f"http://{node.host_address}:9/",
+    )
     with node.expect_boots(2) as boots:
         node.reboot()
         ready = node.wait_ready()
@@ -131,7 +135,7 @@ def test_a_power_cut_at_any_write_of_it(
     assert _installed(node) == "0.3.0"
     log = node.machine.storage.write_log
     assert log is not None
-    node.machine.quit()
+    node.target.quit()
     replay = Replay(images[arch].disk, node.machine.spec.disk_size_mib * MIB, tmp_path / "disk")
     old, new = releases.loader, tmp_path / "overlay" / IN_ROOT
     boot = (old / BIOS_BOOT).read_bytes()

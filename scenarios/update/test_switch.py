@@ -56,7 +56,7 @@ def test_a_slot_brings_its_own_kernel_command_line(
     """Each boots with its own, and both with what the site adds."""
     node.at(State.READY, slot="A")
     node.succeed(
-        "mkdir -p /run/look && mount -t vfat /dev/vda1 /run/look && "
+        f"mkdir -p /run/look && mount -t vfat {node.partition(1)} /run/look && "
         "echo 'set local_arguments=\"site.word=1\"' > /run/look/boot/local.cfg && "
         "umount /run/look && sync"
     )

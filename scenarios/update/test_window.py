@@ -17,7 +17,7 @@ USER_DATA = """\
 #cloud-config
 timezone: Asia/Tokyo
 updates:
-  server: http://10.0.2.2:9/
+  server: http://127.0.0.1:9/
   pubkey: /etc/kubesolo/update.pem
   check_interval: 0
   maintenance_window: {window}
@@ -58,7 +58,7 @@ def test_a_window_is_in_the_nodes_time_zone(
 def test_a_window_that_cannot_be_read_is_closed(node: Node) -> None:
     """Written with an editor of Windows, and mistyped: nothing is applied, armed or rebooted."""
     node.at(State.READY)
-    conf = "\ufeffserver=http://10.0.2.2:9/\r\npubkey='/etc/kubesolo/update.pem'\r\nnew_key=1\r\n"
+    conf = "\ufeffserver=http://127.0.0.1:9/\r\npubkey='/etc/kubesolo/update.pem'\r\nnew_key=1\r\n"
     node.put(conf, CONF_PATH)
     status = node.status()
     assert status.problems == []

@@ -151,8 +151,8 @@ def test_no_failure_of_one_nodes_end_keeps_the_others_or_the_lease(
     session = new_session()
     bad, good = session.nodes_at_once("bad", "good")
     off = OffMachine(tmp_path)
-    bad._machine = cast(Machine, FailingMachine(cast(Machine, OffMachine(tmp_path)), error))
-    good._machine = cast(Machine, off)
+    bad._target = cast(Machine, FailingMachine(cast(Machine, OffMachine(tmp_path)), error))
+    good._target = cast(Machine, off)
     held: list[str] = []
     bad._scope.callback(held.append, "let go")
     expected = HarnessError if isinstance(error, Exception) else type(error)

@@ -102,7 +102,7 @@ def test_the_newer_minor_takes_over_what_the_older_left_and_the_older_gets_it_ba
     assert boots.slots == ["A"]
     assert ready.version == "0.1.0"
     node.wait_console("datastore: .* put back; changes made since", since=since)
-    node.machine.channel.wait_up(node.machine.deadline(JUDGED))
+    node.target.channel.wait_up(node.deadline(JUDGED))
     cluster = Cluster(node)
     assert kubelet(cluster) == before.rpartition(".")[0]
     assert cluster.is_ready
@@ -142,7 +142,7 @@ def test_a_crash_loop_under_a_newer_kubernetes_rolls_back_with_its_datastore(
     with node.expect_boots(2) as boots:
         node.reboot()
         since = node.journal.cursor
-        node.machine.channel.wait_up(node.machine.deadline(JUDGED))
+        node.target.channel.wait_up(node.deadline(JUDGED))
         node.wait_console("kubesolo: kubernetes ready", seconds=JUDGED, since=since)
         cluster.kubectl("create", "configmap", "later", "--from-literal=answer=43")
         assert verdict(node, since) == "rolled back"

@@ -1,0 +1,1 @@
+"""Boards in a lab, through labgrid; only ``harness.lab.grid`` imports labgrid."""
