@@ -179,7 +179,7 @@ def scenarios(session: nox.Session) -> None:
 
 @nox.session
 def harness(session: nox.Session) -> None:
-    """The harness's command line (-- list, run, console, report, cache, --help)."""
+    """The harness's command line (-- list, run, boot, report, cache, --help)."""
     allow_drift(session)
     # A machine that it boots is ended in good order.
     python(session, "-m", "harness", *session.posargs, end_seconds=60)
