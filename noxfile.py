@@ -17,6 +17,7 @@ import nox
 
 HERE = Path(__file__).parent.resolve()
 REQUIREMENTS = HERE / "requirements" / "dev.txt"
+LAB = HERE / "requirements" / "lab.txt"
 # Packages with unit tests. Those that take longest first, the harness's boot machines: whoever has
 # none of them takes the others.
 TESTED = (
@@ -178,6 +179,14 @@ def scenarios(session: nox.Session) -> None:
 
 
 @nox.session
+def harness(session: nox.Session) -> None:
+    """The harness's command line (-- list, console, replay FAILURE, cache, --help)."""
+    allow_drift(session)
+    # A machine that it boots is ended in good order.
+    python(session, "-m", "harness", *session.posargs, end_seconds=60)
+
+
+@nox.session
 def matrix(session: nox.Session) -> None:
     """Every scenario on both architectures, which a release needs (-- --arch x86_64)."""
     _scenarios(session, "--tier", "full", *session.posargs)
@@ -185,10 +194,14 @@ def matrix(session: nox.Session) -> None:
 
 def _scenarios(session: nox.Session, *chosen: str) -> None:
     paths = [] if named(list(chosen)) else ["scenarios"]
-    python(
-        session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",
+    # A board runs one scenario at a time; labgrid is installed where one is asked for.
+    lab = any(word == "lab" or word == "--backend=lab" for word in chosen)
+    more, workers = ((LAB,), ("-n", "0")) if lab else ((), ("-n", "auto", "--dist", "worksteal"))
+    session.run(
+        project_python(session, *more), "-m", "pytest", *workers, "--durations=10",
         *(f"--ignore={folder}" for folder in TESTED if folder.startswith("scenarios/")),
         "--junitxml=out/scenarios/junit.xml", *paths, *chosen,
+        external=True, interrupt_timeout=0.3,
     )  # fmt: skip
 
 
@@ -290,6 +303,7 @@ def requirements(session: nox.Session) -> None:
         ("pyproject.toml", "requirements/dev.txt", ["--extra", "dev"]),
         ("requirements/fuzz.in", "requirements/fuzz.txt", []),
         ("requirements/docs.in", "requirements/docs.txt", []),
+        ("requirements/lab.in", "requirements/lab.txt", []),
     ):
         python(
             session, "-m", "piptools", "compile", "--upgrade", "--quiet", "--generate-hashes",

@@ -7,7 +7,9 @@ class HarnessError(Exception):
     """Root of the harness's errors: something a user can understand and act on.
 
     ``message`` says what was tried and what was found, ``hint`` what to do. Command lines print
-    both and exit with ``exit_code``; they show no traceback for it.
+    both and exit with ``exit_code``; they show no traceback for it. An error that came through a
+    machine's journal also has ``machine``, the ``step`` in which it came, the last lines of its
+    ``console`` and, of a wait, ``decided``: the event that ended it.
     """
 
     exit_code = 1
@@ -16,6 +18,8 @@ class HarnessError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.machine = self.step = self.decided = ""
+        self.console: tuple[str, ...] = ()
 
 
 class LaunchError(HarnessError):

@@ -1,4 +1,4 @@
-"""``python -m harness``: boot an image on this terminal, see what accelerates it, report."""
+"""Run and list scenarios, look into machines and failures, report, keep the cache small."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from harness.cli import cache, completion, scenarios
+from harness.cli.options import ArchOption, ProfileOption
 from harness.cli.terminal import converse
 from harness.errors import HarnessError
 from harness.profile import chosen
 from harness.qemu import accel
-from harness.qemu.arch import Arch, Firmware
+from harness.qemu.arch import Firmware
 from harness.qemu.machine import Host, Machine
 from harness.qemu.spec import MachineSpec
 from harness.report.html import write_report
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-
-ProfileOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODULE:NAME",
-        help="the system's profile [pytest's option harness_profile, else any Linux]",
-    ),
-]
-ArchOption = Annotated[Arch, typer.Option(help="architecture of the guest")]
+# pytest's options are pytest's to know.
+app.command("run", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(
+    scenarios.run
+)
+app.command("list")(scenarios.list_scenarios)
+app.add_typer(cache.app, name="cache")
 
 
 @app.command()
@@ -112,10 +111,16 @@ def report(
         raise HarnessError(f"the report {target} cannot be written: {error}") from error
 
 
+@app.command("completion")
+def complete(shell: Annotated[completion.Shell, typer.Argument(help="the shell")]) -> None:
+    """Print a script that lets SHELL complete commands and options; the shell reads it once."""
+    typer.echo(completion.script(shell, typer.main.get_command(app)), nl=False)
+
+
 def main() -> int:
     """Run the command line; a user's mistake is one message and a hint."""
     try:
-        app()
+        app(prog_name="harness")
     except Exception as error:
         # The project's own errors, its tools' for instance, look like ours.
         message = getattr(error, "message", None)

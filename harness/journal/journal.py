@@ -42,6 +42,7 @@ from harness.deadline import Deadline
 from harness.errors import (
     DeadlineError,
     GuestFailureError,
+    HarnessError,
     MachineExitedError,
     MissingFailureError,
     ObserverError,
@@ -182,6 +183,9 @@ class Journal:
         begun = self.append(Source.HARNESS, "step", title, depth=depth, phase="begin")
         try:
             yield
+        except HarnessError as error:
+            self._place(error)
+            raise
         finally:
             self._steps.pop()
             seconds = time.monotonic() - begun.time
@@ -302,7 +306,15 @@ class Journal:
         found = why or str(event)
         if event is not None and event.kind == "failure":
             found = f"{event.data['pattern']}: {event.text}"
-        return self._described(kind, [f"waited {waited:.1f} s for {what}{self._where}: {found}"])
+        error = self._described(kind, [f"waited {waited:.1f} s for {what}{self._where}: {found}"])
+        error.decided = f"{found} ({waited:.1f} s into the wait for {what})"
+        return error
+
+    def _place(self, error: HarnessError) -> None:
+        """Let an error say where it came, unless it does already."""
+        if not error.machine:
+            error.machine, error.step = self.machine, " > ".join(self._steps)
+            error.console = tuple(self.console_tail())
 
     @property
     def _where(self) -> str:
@@ -316,7 +328,9 @@ class Journal:
         hint = f"run again: {self.reproduce}" if self.reproduce else None
         if hint:
             lines.append(hint)
-        return kind("\n".join(lines), hint=hint)
+        error = kind("\n".join(lines), hint=hint)
+        self._place(error)
+        return error
 
     # Evidence
 

@@ -1,7 +1,8 @@
 """The pytest plugin: options, tiers, selection, fixtures, and the summary of a run."""
 
 # By this package's own name, which is another one where it is installed.
-pytest_plugins = tuple(
-    f"{__name__}.{part}"
-    for part in ("options", "run", "tier", "lab", "selection", "fixtures", "summary")
-)
+_PARTS = (
+    "options", "usage", "run", "tier", "lab", "selection", "listing", "fixtures", "failure",
+    "summary",
+)  # fmt: skip
+pytest_plugins = tuple(f"{__name__}.{part}" for part in _PARTS)

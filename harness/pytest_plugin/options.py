@@ -65,6 +65,8 @@ def profile_of(config: pytest.Config) -> Profile:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers."""
+    """Declare the markers; say at once where the profile that is named is none."""
+    if config.getini(INI):
+        profile_of(config)
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)

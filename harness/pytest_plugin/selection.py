@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.abilities import QEMU
-from harness.pytest_plugin.lab import bench_of, is_lab, require_board
+from harness.pytest_plugin.lab import bench_of, board_lacks, is_lab
 from harness.pytest_plugin.scenario import BACKENDS
 from harness.qemu.arch import Arch
 from harness.qemu.devices import Watchdog
@@ -56,16 +56,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         backend = item.config.getoption("--backend")
         if backend not in backends:
             pytest.skip(f"needs one of {sorted(backends)}, this is {backend}")
+    if missing := lacking(item):
+        who = bench_of(item.config).name if is_lab(item.config) else f"{_arch(item)} machines"
+        pytest.skip(f"{who} {'has' if is_lab(item.config) else 'have'} no {', '.join(missing)}")
+
+
+def _arch(item: pytest.Item) -> Arch | None:
     # Only parametrized functions have a callspec; pytest's types name it for none.
-    arch = getattr(item, "callspec", None) and item.callspec.params.get(ARCH)  # type: ignore[attr-defined]
-    if not isinstance(arch, Arch):
-        return
+    arch = getattr(getattr(item, "callspec", None), "params", {}).get(ARCH)
+    return arch if isinstance(arch, Arch) else None
+
+
+def lacking(item: pytest.Item) -> list[str]:
+    """The abilities that a scenario needs, and its machines or the board lack."""
+    if (arch := _arch(item)) is None:
+        return []
     if is_lab(item.config):
-        require_board(item)
-        return
+        return board_lacks(item)
     abilities = {firmware.value for firmware in arch.firmwares}
     abilities |= {watchdog.value for watchdog in Watchdog if watchdog.is_of(arch)}
     abilities |= {ability.value for ability in QEMU}
-    for mark in item.iter_markers("needs"):
-        if missing := set(mark.args) - abilities:
-            pytest.skip(f"{arch} machines have no {', '.join(sorted(missing))}")
+    return sorted({name for mark in item.iter_markers("needs") for name in mark.args} - abilities)

@@ -2,74 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from harness.errors import HarnessError, UnsupportedError
-from harness.pytest_plugin.lab import is_lab
-from harness.pytest_plugin.options import profile_of
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.tier import record
 from harness.report.html import write_report
-from harness.target.session import Session
 
-_HERE = Path(__file__).resolve().parents[1]
-FAILURE = pytest.StashKey[str]()
-SKIPPED = pytest.StashKey[str]()
-SESSION = pytest.StashKey[Session]()  # of a test that has machines
 RESULT = "scenario"  # the user property that carries a scenario's result to the controller
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let the fixtures' ends know that the test failed, and why.
-
-    Where the harness explains the failure, only the test's own frames are shown.
-    """
-    if call.excinfo is not None and _told(item.config, call.excinfo.value):
-        frames = call.excinfo.traceback
-        own = frames.filter(
-            lambda entry: item.path == Path(entry.path) or _HERE not in Path(entry.path).parents
-        )
-        if any(item.path == Path(entry.path) for entry in own):
-            call.excinfo.traceback = own
-        elif call.when == "call":
-            # The test had returned: no frame says more than the message.
-            call.excinfo.traceback = frames[-1:]
-    report = yield
-    if report.failed and call.when in ("setup", "call"):
-        item.stash[FAILURE] = str(call.excinfo.value) if call.excinfo else "failed"
-    if report.skipped and call.excinfo is not None:
-        item.stash[SKIPPED] = str(call.excinfo.value)
-    return report
-
-
-def _told(config: pytest.Config, error: BaseException) -> bool:
-    """Whether an error says all there is to say."""
-    if isinstance(error, HarnessError):
-        return True
-    # A foreign test's error is no reason to look for a profile.
-    return bool(config.getini("harness_profile")) and isinstance(error, profile_of(config).errors)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A failure on a console after the last wait fails the test, too."""
-    try:
-        result = yield
-    except UnsupportedError as error:
-        if is_lab(pyfuncitem.config):
-            pytest.skip(error.message)
-        raise
-    session = pyfuncitem.stash.get(SESSION, None)
-    if session is not None:
-        session.end()
-    return result
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

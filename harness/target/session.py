@@ -34,7 +34,7 @@ class Session:
     """The nodes of one running test and what is known about them.
 
     ``artefacts`` gets a directory a node, ``result.json`` and, after a failure, each node's disk
-    and what it could still say.
+    and what it could still say. ``reproduce`` is the command that runs the test again.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Session:
         self._image = image
         self._states = states
         self._pool = pool
-        self._reproduce = reproduce
+        self.reproduce = reproduce
         self._scope = contextlib.ExitStack()
         self._begun = time.monotonic()
         self._turn_seconds = 0.0
@@ -102,7 +102,7 @@ class Session:
                     image=self._image,
                     states=self._states,
                     name=name,
-                    reproduce=self._reproduce,
+                    reproduce=self.reproduce,
                 )
             )
         return list(self.nodes)
@@ -164,7 +164,7 @@ class Session:
             "outcome": outcome,
             "failure": failure,
             **({"skipped": skipped} if outcome == "skipped" else {}),
-            "reproduce": self._reproduce,
+            "reproduce": self.reproduce,
             "nodes": [node.name for node in self.nodes if node.started],
             "seconds": round(seconds, 3),
             "guest_seconds": round(guest, 3),

@@ -10,6 +10,7 @@ from product.tests.layers import misplaced_imports
 # From the top down; packages of the same row may not import each other.
 LAYERS = (
     ("pytest_plugin",),
+    ("entry",),
     ("cli",),
     ("faults", "crash", "servers"),
     ("target",),
@@ -23,6 +24,7 @@ LAYERS = (
     ("tools", "abilities"),
     ("deadline",),
     ("errors",),
+    ("abilities",),
 )
 
 

@@ -31,6 +31,7 @@ PROGRAMS = {
     "kubesolo-release": "product.release",
     "kubesolo-update": "product.agent",
     "kubesolo-config": "product.cloudinit",
+    "harness": "harness",
 }
 # nox' own, before `--`.
 _NOX = {"-l": 0, "-s": 1, "--list": 0, "--sessions": 1}

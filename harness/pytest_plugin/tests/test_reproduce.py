@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.pytest_plugin.fixtures import reproduce
+from harness.pytest_plugin.failure import reproduce
 from harness.qemu.arch import Arch
 from scenarios.profile import KUBESOLO
 

@@ -10,18 +10,18 @@ from pathlib import Path
 CONFTEST = """
 import pytest
 from harness.journal.journal import Journal
-from harness.pytest_plugin.summary import SESSION
+from harness.pytest_plugin.failure import SESSION
 from harness.target.node import Node
 from harness.target.session import Session
 
 class Off:
     running = False
-    def quit(self):
+    def end(self):
         pass
 
 class One:
     started = True
-    machine = Off()
+    target = Off()
     def __init__(self):
         self.journal = Journal()
         self.journal.reproduce = "this command"
@@ -30,6 +30,7 @@ class One:
 class Alone(Session):
     def __init__(self):
         self.nodes = [One()]
+        self.reproduce = "this command"
 
 @pytest.fixture
 def harness_session(request):

@@ -106,6 +106,49 @@ def test_all_services_of_a_node_together_keep_the_bound() -> None:
     assert "limit=32768" in (GUEST / "prune-logs").read_text()
 
 
+def run_log(folder: Path, said: bytes) -> tuple[str, float]:
+    """What the log of a service says to the console, and how many seconds it reads ``said``.
+
+    Its programs are the image's; who it runs as is left out, and a minute is a second.
+    """
+    service = folder / "services/network/log"
+    service.mkdir(parents=True)
+    (folder / "confine").write_text(
+        'confine() { while [ "$1" != -- ]; do shift; done; shift; exec "$@"; }\n'
+    )
+    script = (GUEST / "log-service").read_text()
+    assert "timeout 60 " in script
+    for old, new in (
+        ("/var/log", str(folder / "log")), ("/usr/lib/kubesolo", str(folder)),
+        ("_log:_log", f"{os.getuid()}:{os.getgid()}"), ("timeout 60 ", "timeout 1 "),
+    ):  # fmt: skip
+        script = script.replace(old, new)
+    (folder / "run").write_text(script)
+    begun = time.monotonic()
+    with subprocess.Popen(
+        ["/bin/sh", str(folder / "run")], cwd=service,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(said)
+        process.stdin.flush()
+        # The service stays: its end of the pipe is open all the time.
+        console = process.stdout.read().decode()
+        process.stdin.close()
+    return console, time.monotonic() - begun
+
+
+def test_a_log_that_cannot_be_written_waits_before_its_next_try(tmp_path: Path) -> None:
+    # More than a pipe holds: a service must not wait for its log.
+    (tmp_path / "log").write_text("no folder can be made beneath a file\n")
+    console, seconds = run_log(tmp_path, b"x" * 200_000)
+    assert console == (
+        f"kubesolo: no log of network for a minute: {tmp_path}/log/network cannot be written\n"
+    )
+    assert seconds >= 0.9
+
+
 class Pods:
     """Logs of pods as the kubelet and containerd leave them, and what the kubelet knows of."""
 
