@@ -153,10 +153,21 @@ def read_data(node: Node, name: str = "proof") -> str:
     return node.get(f"/var/lib/kubesolo/{name}").decode()
 
 
+def _look_at(options: str, device: str) -> str:
+    """A shell command that mounts ``device`` at /run/look.
+
+    While the agent has it mounted in the other way, to read or to write, it is busy: this waits.
+    """
+    return (
+        f"mkdir -p /run/look && tries=100 && until mount {options} {device} /run/look; do "
+        "tries=$((tries - 1)); [ $tries -gt 0 ] || exit; sleep 0.1; done"
+    )
+
+
 def on_slot(node: Node, slot: str, command: str) -> str:
     """A shell command on the files of a slot, mounted at /run/look for it."""
     return (
-        f"mkdir -p /run/look && mount -t ext4 {node.partition(_PARTITIONS[slot])} /run/look && "
+        f"{_look_at('-t ext4', node.partition(_PARTITIONS[slot]))} && "
         f"{{ {command}; }}; status=$?; umount /run/look && sync; exit $status"
     )
 
@@ -164,7 +175,7 @@ def on_slot(node: Node, slot: str, command: str) -> str:
 def boot_environment(node: Node) -> bytes:
     """The block as it lies on the disk."""
     script = (
-        f"mkdir -p /run/look && mount -t vfat -o ro {node.partition(1)} /run/look && "
+        f"{_look_at('-t vfat -o ro', node.partition(1))} && "
         "base64 /run/look/boot/grub/grubenv; umount /run/look"
     )
     return base64.b64decode(node.succeed(script).stdout)
@@ -174,7 +185,7 @@ def boot_environment(node: Node) -> bytes:
 def write_boot_environment(node: Node, shell: str) -> None:
     """Run a shell command that damages ``$env``, the block's file, then unmount cleanly."""
     node.succeed(
-        f"mkdir -p /run/look && mount -t vfat {node.partition(1)} /run/look && "
+        f"{_look_at('-t vfat', node.partition(1))} && "
         f"env=/run/look/boot/grub/grubenv && {{ {shell}; }} && umount /run/look && sync"
     )
 

@@ -2,8 +2,8 @@
 
 ``run.json`` beside the evidence: ``id`` (a UTC time and random digits), ``commit`` (with
 ``-dirty`` where files differ from it; null outside git), ``started``, ``tier``, ``arch``,
-``selected`` (node ids), ``left_out`` and ``skipped`` (node id to reason). The report on a run holds
-that run alone: evidence carries the run's id.
+``selected`` (node ids), ``core`` (those of them in the core), ``left_out`` and ``skipped`` (node id
+to reason). The report on a run holds that run alone: evidence carries the run's id.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Run:
         # The first worker collects what all the others do.
         self.writes = told is None or told.get("workerid") == "gw0"
         self.left_out: dict[str, str] = {}
+        self.core: list[str] = []  # node ids that were collected and are in the core
         self._config = config
 
     @cached_property
@@ -68,6 +69,7 @@ class Run:
             "tier": self._config.getoption("--tier"),
             "arch": str(self._config.getoption("--arch")),
             "selected": selected,
+            "core": [test for test in selected if test in set(self.core)],
             "left_out": self.left_out,
             "skipped": {},
         }

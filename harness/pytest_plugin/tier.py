@@ -57,6 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     Raises UsageError where the core has grown too large.
     """
     core = [item for item in items if in_core(item)]
+    config.stash[RUN].core = [item.nodeid for item in core]
     limit = config.getini(_LIMIT)
     if limit:
         _require_within(float(limit), core, recorded(config), str(config.getini(_FILE)))

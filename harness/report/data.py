@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,9 @@ from harness.report.story import Mark, Story
 PASSED = "passed"
 FAILED = "failed"
 INCOMPLETE = "incomplete"  # without a readable result: the run ended first
+
+QEMU = "qemu"  # the backend where a result names none
+CORE, FULL = "core", "full"  # the tiers (harness.pytest_plugin.scenario)
 
 _MAKING = "-making-"
 # In each scenario's folder: the id of the run that it belongs to, and its node id below that.
@@ -74,11 +78,14 @@ class Scenario:
     making_seconds: float = 0.0
     turn_seconds: float = 0.0
     overhead_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    backend: str = ""
+    tier: str = ""
     machines: Sequence[Machine] = field(default_factory=tuple)
 
     @classmethod
-    def read(cls, directory: Path) -> Scenario:
-        """The scenario whose evidence lies in ``directory``."""
+    def read(cls, directory: Path, run: RunRecord | None = None) -> Scenario:
+        """The scenario whose evidence lies in ``directory``; ``run`` knows its tier."""
         machines = tuple(
             _machine(path) for path in sorted(directory.iterdir(), key=_order) if path.is_dir()
         )
@@ -88,12 +95,13 @@ class Scenario:
                 raise ValueError("it is no JSON object")
         except FileNotFoundError:
             problem = "there is no result.json: the run ended before the scenario did"
-            return cls._broken(directory, problem, machines)
+            return cls._broken(directory, problem, machines, run)
         except (OSError, ValueError) as error:
-            return cls._broken(directory, f"result.json is unreadable: {error}", machines)
+            return cls._broken(directory, f"result.json is unreadable: {error}", machines, run)
+        test = str(result.get("test") or directory.name)
         return cls(
             directory,
-            test=str(result.get("test") or directory.name),
+            test=test,
             arch=str(result.get("arch", "")),
             accelerator=str(result.get("accelerator", "")),
             outcome=str(result.get("outcome") or INCOMPLETE),
@@ -104,14 +112,20 @@ class Scenario:
             making_seconds=_number(result, "making_seconds"),
             turn_seconds=_number(result, "turn_seconds"),
             overhead_seconds=_number(result, "overhead_seconds"),
+            cpu_seconds=_number(result, "cpu_seconds"),
+            backend=str(result.get("backend") or QEMU),
+            tier=run.tier_of(test) if run else "",
             machines=machines,
         )
 
     @classmethod
-    def _broken(cls, directory: Path, problem: str, machines: Sequence[Machine]) -> Scenario:
+    def _broken(
+        cls, directory: Path, problem: str, machines: Sequence[Machine], run: RunRecord | None
+    ) -> Scenario:
         arch = next((one.story.arch for one in machines if one.story), "")
         test = _mark(directory)[1] or directory.name
-        return cls(directory, test, arch, "", INCOMPLETE, problem, "", machines=machines)
+        tier = run.tier_of(test) if run else ""
+        return cls(directory, test, arch, "", INCOMPLETE, problem, "", tier=tier, machines=machines)
 
     @property
     def passed(self) -> bool:
@@ -122,6 +136,17 @@ class Scenario:
     def complete(self) -> bool:
         """Whether it has a result with times."""
         return self.outcome != INCOMPLETE
+
+    @property
+    def faults(self) -> list[str]:
+        """The kinds of faults that its machines suffered."""
+        stories = [one.story for one in self.machines if one.story and not one.making]
+        return sorted({kind for story in stories for kind in story.fault_kinds})
+
+    @property
+    def anchor(self) -> str:
+        """Its place in the report's page, the same in each run."""
+        return anchor(self.test)
 
     @property
     def deciding(self) -> tuple[Machine, Mark] | None:
@@ -161,6 +186,13 @@ class RunRecord:
     selected: Sequence[str]
     left_out: Mapping[str, str]
     skipped: Mapping[str, str]
+    core: Collection[str] | None = None
+
+    def tier_of(self, test: str) -> str:
+        """The tier that a scenario is in; empty in a record that does not say."""
+        if self.core is None:
+            return self.tier if self.tier == CORE else ""
+        return CORE if test in self.core else FULL
 
     def not_run(self, ran: Collection[str]) -> dict[str, str]:
         """Node id to reason for everything that left no evidence in this run."""
@@ -168,6 +200,11 @@ class RunRecord:
         found.update(self.left_out)
         found.update(self.skipped)
         return {test: why for test, why in sorted(found.items()) if test not in ran}
+
+
+def anchor(test: str) -> str:
+    """A test's place in the report's page, the same in each run."""
+    return "scenario-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", test).strip("-")
 
 
 def read_run(directory: Path) -> RunRecord | None:
@@ -183,6 +220,7 @@ def read_run(directory: Path) -> RunRecord | None:
             selected=[str(test) for test in document["selected"]],
             left_out=dict(document["left_out"]),
             skipped=dict(document["skipped"]),
+            core=frozenset(document["core"]) if "core" in document else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -197,7 +235,9 @@ def read_scenarios(directory: Path) -> list[Scenario]:
         return []
     run = read_run(directory)
     folders = [path for path in directory.iterdir() if path.is_dir()]
-    found = [Scenario.read(path) for path in folders if run is None or _mark(path)[0] == run.id]
+    found = [
+        Scenario.read(path, run) for path in folders if run is None or _mark(path)[0] == run.id
+    ]
     rank = {FAILED: 0, PASSED: 2}
     return sorted(found, key=lambda one: (rank.get(one.outcome, 1), one.test, one.arch))
 

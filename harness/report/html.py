@@ -1,12 +1,15 @@
 """The HTML report over a directory of scenarios: one file, which links to the evidence beside it.
 
-Links are relative: the report and the scenarios move together. It needs no network, no script and
-no other file to be read.
+Links are relative: the report and the scenarios move together. It needs no network and no other
+file. Its one script searches and filters; all is there without it. The page's policy admits that
+script alone, by its digest, so that no line of a console can bring another.
 """
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import html
 import os
 import string
@@ -16,10 +19,21 @@ from urllib.parse import quote
 
 from harness.report import timeline
 from harness.report.data import Machine, RunRecord, Scenario, read_run, read_scenarios
-from harness.report.layout import clean
+from harness.report.markup import (
+    attributes,
+    boots,
+    card,
+    count,
+    esc,
+    names,
+    outcome_chip,
+    seconds_text,
+    select,
+)
 
 _JUNIT = "junit.xml"  # which pytest may have been told to leave among the scenarios
 _DATE = "%Y-%m-%d %H:%M:%S"
+_CONSOLE_LINES = 5000  # of each machine; a page must open on a phone
 _TEMPLATES = Path(__file__).parent / "templates"
 # The order in which a reader wants a machine's files; others follow by name.
 _FIRST = ("console.log", "timeline.svg", "timeline.json", "qmp.log", "evidence.txt", "command")
@@ -58,17 +72,6 @@ def _picture(scenario: Scenario, machine: Machine, *, embedded: bool = False) ->
     )
 
 
-def _esc(text: str) -> str:
-    return html.escape(clean(text))
-
-
-def _seconds(value: float) -> str:
-    if round(value, 1) >= 120:
-        minutes, seconds = divmod(round(value), 60)
-        return f"{minutes} min {seconds} s"
-    return f"{value:.1f} s"
-
-
 def _covered(spans: Sequence[tuple[datetime.datetime, datetime.datetime]]) -> float:
     """Seconds that lie within any of the sorted spans; the evidence of several runs has gaps."""
     seconds = 0.0
@@ -78,10 +81,6 @@ def _covered(spans: Sequence[tuple[datetime.datetime, datetime.datetime]]) -> fl
         seconds += max(0.0, (end - start).total_seconds())
         done = end if done is None else max(done, end)
     return seconds
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s'[: number != 1]}"
 
 
 class _Page:
@@ -99,13 +98,18 @@ class _Page:
     def text(self) -> str:
         """The whole file."""
         failed = sum(not one.passed for one in self._scenarios)
-        title = f"{_count(len(self._scenarios), 'scenario')}, {failed} not passed"
+        title = f"{count(len(self._scenarios), 'scenario')}, {failed} not passed"
         body = [
-            *self._summary(), *self._failures(), *self._table(), *self._absent(), *self._pictures(),
+            *self._summary(), *self._filter(), *self._failures(), *self._table(), *self._pictures(),
+            *self._absent(),
         ]  # fmt: skip
         template = string.Template((_TEMPLATES / "report.html").read_text())
         style = (_TEMPLATES / "report.css").read_text() + timeline.style()
-        return template.substitute(title=_esc(title), style=style, body="\n".join(body))
+        script = (_TEMPLATES / "report.js").read_text()
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        return template.substitute(
+            title=esc(title), style=style, body="\n".join(body), script=script, digest=digest
+        )
 
     # Parts
 
@@ -115,9 +119,9 @@ class _Page:
         if (run := self._run) is not None:
             ended = f", ended {run.ended}" if run.ended else ", which has not ended or was ended"
             yield (
-                f"<p>Run <b>{_esc(run.id)}</b> of commit <code>{_esc(run.commit)}</code>, tier "
-                f"{_esc(run.tier)}, begun {_esc(run.started)}{_esc(ended)}: "
-                f"{_count(len(every), 'scenario')} ran, {len(self._not_run)} did not.</p>"
+                f"<p>Run <b>{esc(run.id)}</b> of commit <code>{esc(run.commit)}</code>, tier "
+                f"{esc(run.tier)}, begun {esc(run.started)}{esc(ended)}: "
+                f"{count(len(every), 'scenario')} ran, {len(self._not_run)} did not.</p>"
             )
         if not every:
             yield '<p class="soft">No scenario has left evidence here.</p>'
@@ -127,7 +131,7 @@ class _Page:
             begin, end = spans[0][0], max(span[1] for span in spans)
             yield (
                 f'<p class="soft">Machines ran between {begin:{_DATE}} and {end:{_DATE}} '
-                f"{_esc(begin.tzname() or '')}.</p>"
+                f"{esc(begin.tzname() or '')}.</p>"
             )
         if self._junit.is_file():
             yield f"<p>{self._link(self._junit, 'JUnit results')}</p>"
@@ -135,13 +139,13 @@ class _Page:
         complete = [one for one in every if one.complete]
         overhead = [one.overhead_seconds * 1000 for one in complete]
         yield '<div class="cards">'
-        yield _card("passed", str(passed), "ok" if passed else "")
-        yield _card("not passed", str(len(every) - passed), "bad" if passed < len(every) else "")
-        yield _card("wall time with machines", _seconds(_covered(spans)))
-        yield _card("all scenarios together", _seconds(sum(one.seconds for one in complete)))
-        yield _card("of which guests ran", _seconds(sum(one.guest_seconds for one in complete)))
+        yield card("passed", str(passed), "ok" if passed else "")
+        yield card("not passed", str(len(every) - passed), "bad" if passed < len(every) else "")
+        yield card("wall time with machines", seconds_text(_covered(spans)))
+        yield card("all scenarios together", seconds_text(sum(one.seconds for one in complete)))
+        yield card("of which guests ran", seconds_text(sum(one.guest_seconds for one in complete)))
         if overhead:
-            yield _card(
+            yield card(
                 f"overhead a scenario (most {max(overhead):.0f} ms)",
                 f"{sum(overhead) / len(overhead):.0f} ms",
             )
@@ -166,37 +170,66 @@ class _Page:
             ]
             mean = sum(one.overhead_seconds for one in complete) / max(1, len(complete))
             figures.append(f"{mean * 1000:.0f} ms" if complete else "")
-            yield f"<tr><td>{_esc(arch)}</td><td>{_esc(accelerator)}</td>"
+            yield f"<tr><td>{esc(arch)}</td><td>{esc(accelerator)}</td>"
             yield "".join(f'<td class="number">{figure}</td>' for figure in figures) + "</tr>"
         yield "</table></div>"
+
+    def _filter(self) -> Iterable[str]:
+        """What the script works with; hidden where there is none."""
+        every = self._scenarios
+        if not every:
+            return
+
+        def values(name: str) -> list[str]:
+            return sorted({str(getattr(one, name)) for one in every} - {""})
+
+        faults = sorted({fault for one in every for fault in one.faults})
+        yield '<form id="filter" role="search" hidden>'
+        yield (
+            '<label class="wide" for="search">Search<input id="search" type="search" '
+            'placeholder="name, step, failure, console line" autocomplete="off"></label>'
+        )
+        yield select("outcome", "Outcome", "all", [("!passed", "not passed"), *values("outcome")])
+        yield select("arch", "Architecture", "all", values("arch"))
+        yield select("tier", "Tier", "all", values("tier"))
+        yield select("backend", "Backend", "all", values("backend"))
+        yield select("fault", "Fault", "all", [("*", "any fault"), ("-", "none"), *faults])
+        yield select(
+            "slowest", "Slowest", "all, failures first",
+            [(str(number), f"the {number} slowest") for number in (5, 10, 20)],
+        )  # fmt: skip
+        yield '<button type="reset">Show all</button>'
+        yield '<p class="soft wide" id="shown" role="status"></p></form>'
 
     def _failures(self) -> Iterable[str]:
         failures = [one for one in self._scenarios if not one.passed]
         if failures:
-            yield "<h2>What did not pass</h2>"
+            yield '<h2 data-over="failures">What did not pass</h2>'
         for one in failures:
             kind = "bad" if one.complete else "odd"
             head, _, rest = one.failure.strip().partition("\n")
             rest = rest.partition("console lines:\n")[0] if "console lines:\n" in rest else rest
-            yield f'<section class="block {kind}" id="{self._anchor(one)}">'
-            yield f"<h3>{_outcome(one)} {_esc(one.test)}</h3>"
-            yield f'<p class="deciding">{_esc(head)}</p>'
+            place = self._anchor(one)
+            about = attributes({"id": place, "data-of": place, "data-under": "failures"})
+            yield f'<section class="block {kind}"{about}>'
+            yield f"<h3>{outcome_chip(one.outcome)} {esc(one.test)}</h3>"
+            yield f'<p class="deciding">{esc(head)}</p>'
             if decided := one.deciding:
                 machine, mark = decided
                 yield (
-                    f"<p>At {mark.time:.1f} s of <b>{_esc(machine.directory.name)}</b>: "
-                    f"{_esc(mark.label)}.</p>"
+                    f"<p>At {mark.time:.1f} s of <b>{esc(machine.directory.name)}</b>: "
+                    f"{esc(mark.label)}.</p>"
                 )
             if rest.strip() and not rest.startswith("last "):
-                yield f"<pre>{_esc(rest)}</pre>"
+                yield f"<pre>{esc(rest)}</pre>"
             if one.reproduce:
-                yield f'<p class="name">run it again</p><pre>{_esc(one.reproduce)}</pre>'
+                yield f'<p class="name">run it again</p><pre>{esc(one.reproduce)}</pre>'
             for machine in one.machines:
                 if machine.making and any(not other.making for other in one.machines):
                     continue
                 tail = "\n".join(machine.console_tail) or "(the console is empty)"
-                name = _esc(machine.directory.name)
-                yield f'<p class="name">last console lines of {name}</p><pre>{_esc(tail)}</pre>'
+                name = esc(machine.directory.name)
+                yield f'<p class="name">last console lines of {name}</p><pre>{esc(tail)}</pre>'
             yield from self._evidence(one, opened=True)
             yield "</section>"
 
@@ -204,21 +237,30 @@ class _Page:
         if not self._scenarios:
             return
         yield "<h2>All scenarios</h2>"
-        yield '<div class="scroll"><table><tr><th>outcome</th><th>scenario</th>'
-        yield '<th>architecture</th><th class="number">seconds</th><th class="number">guest</th>'
-        yield '<th class="number">overhead</th><th>boots (slot, counter)</th><th>began</th>'
-        yield "<th>evidence</th></tr>"
+        yield '<div class="scroll"><table id="scenarios"><thead><tr><th>outcome</th>'
+        yield '<th>scenario</th><th>architecture</th><th class="number">seconds</th>'
+        yield '<th class="number">guest</th><th class="number">overhead</th>'
+        yield "<th>boots (slot, counter)</th><th>began</th><th>evidence</th></tr></thead><tbody>"
         for one in self._scenarios:
-            group, name = _names(one)
+            group, name = names(one.test, one.arch)
             times = [f"{one.seconds:.1f}", f"{one.guest_seconds:.1f}"]
             times.append(f"{one.overhead_seconds * 1000:.0f} ms")
             if not one.complete:
                 times = ["", "", ""]
-            yield f"<tr><td>{_outcome(one)}</td>"
-            yield f'<td><a href="#{self._anchor(one)}">{_esc(name)}</a>'
-            yield f'<span class="group">{_esc(group)}</span></td><td>{_esc(one.arch)}</td>'
-            yield "".join(f'<td class="number">{time}</td>' for time in times)
-            yield f'<td class="boots">{_boots(one)}</td>'
+            about = {
+                "data-row": self._anchor(one), "data-outcome": one.outcome, "data-arch": one.arch,
+                "data-tier": one.tier, "data-backend": one.backend,
+                "data-fault": "|".join(one.faults), "data-seconds": f"{one.seconds:.3f}",
+            }  # fmt: skip
+            yield f"<tr{attributes(about)}><td>{outcome_chip(one.outcome)}</td>"
+            yield f'<td class="name-of"><a href="#{self._anchor(one)}">{esc(name)}</a>'
+            yield f'<span class="group">{esc(group)}</span></td><td>{esc(one.arch)}</td>'
+            labels = ("seconds", "guest", "overhead")
+            yield "".join(
+                f'<td class="number" data-label="{label}">{time}</td>'
+                for label, time in zip(labels, times, strict=True)
+            )
+            yield f'<td class="boots">{boots(one)}</td>'
             began = f"{one.span[0]:{_DATE}}" if one.span else ""
             yield f'<td class="files soft">{began}</td>'
             yield f'<td class="files">{self._link(one.directory, "folder")}'
@@ -226,7 +268,7 @@ class _Page:
                 if not machine.making and (machine.directory / "console.log").exists():
                     yield f" · {self._link(machine.directory / 'console.log', 'console')}"
             yield "</td></tr>"
-        yield "</table></div>"
+        yield "</tbody></table></div>"
 
     def _absent(self) -> Iterable[str]:
         """What did not run, a reason at a time."""
@@ -236,16 +278,17 @@ class _Page:
         if reasons:
             yield "<h2>What did not run, and why</h2>"
         for why, tests in reasons.items():
-            yield f"<details><summary>{_esc(why)}: {len(tests)}</summary><ul>"
-            yield "".join(f"<li>{_esc(test)}</li>" for test in tests) + "</ul></details>"
+            yield f"<details><summary>{esc(why)}: {len(tests)}</summary><ul>"
+            yield "".join(f"<li>{esc(test)}</li>" for test in tests) + "</ul></details>"
 
     def _pictures(self) -> Iterable[str]:
         passed = [one for one in self._scenarios if one.passed]
         if passed:
-            yield "<h2>Timelines of what passed</h2>"
+            yield '<h2 data-over="passed">Timelines of what passed</h2>'
         for one in passed:
-            yield f"<details><summary>{_outcome(one)} {_esc(one.test)} "
-            yield f'<span class="soft">{_seconds(one.seconds)}</span> {_boots(one)}</summary>'
+            about = attributes({"data-of": self._anchor(one), "data-under": "passed"})
+            yield f"<details{about}><summary>{outcome_chip(one.outcome)} {esc(one.test)} "
+            yield f'<span class="soft">{seconds_text(one.seconds)}</span> {boots(one)}</summary>'
             # A link to what is inside opens it; a link to the element itself would not.
             yield f'<div id="{self._anchor(one)}">'
             yield from self._evidence(one, opened=False)
@@ -255,12 +298,14 @@ class _Page:
     def _evidence(self, one: Scenario, *, opened: bool) -> Iterable[str]:
         """Pictures and links of each machine; those of snapshots' makers closed at the end."""
         for machine in one.machines:
-            name = _esc(machine.directory.name)
+            name = esc(machine.directory.name)
             inner = [f'<p class="name">{name}</p><p>{self._files(machine)}</p>']
             if machine.timeline is not None:
-                inner.append(f'<div class="picture">{_picture(one, machine, embedded=True)}</div>')
+                picture = _picture(one, machine, embedded=True)
+                inner.append(f'<div class="picture" tabindex="0">{picture}</div>')
             else:
-                inner.append(f'<p class="soft">No picture: {_esc(machine.problem)}.</p>')
+                inner.append(f'<p class="soft">No picture: {esc(machine.problem)}.</p>')
+            inner += self._console(machine)
             if machine.making:
                 yield f"<details><summary>{name}: the snapshot was made in this run</summary>"
                 yield from [*inner, "</details>"]
@@ -269,6 +314,19 @@ class _Page:
                 yield from [*inner, "</details>"]
             else:
                 yield from inner
+
+    def _console(self, machine: Machine) -> Iterable[str]:
+        """All of a console, for the search and for readers without the files."""
+        lines = machine.story.console if machine.story is not None else []
+        if not lines:
+            return
+        left_out = max(0, len(lines) - _CONSOLE_LINES)
+        what = f"console, {count(len(lines), 'line')}"
+        if left_out:
+            what += f"; the first {left_out} are in console.log alone"
+        yield f"<details><summary>{what}</summary>"
+        yield f'<pre class="console" tabindex="0">{esc(chr(10).join(lines[left_out:]))}</pre>'
+        yield "</details>"
 
     # Means
 
@@ -282,36 +340,8 @@ class _Page:
         target = quote(os.path.relpath(path, self._base))
         if path.is_dir():
             target += "/"
-        return f'<a href="{html.escape(target)}">{_esc(label)}</a>'
+        return f'<a href="{html.escape(target)}">{esc(label)}</a>'
 
     def _anchor(self, one: Scenario) -> str:
-        return f"scenario-{self._scenarios.index(one) + 1}"
-
-
-def _card(label: str, value: str, kind: str = "") -> str:
-    return f'<div class="card {kind}"><b>{_esc(value)}</b>{_esc(label)}</div>'
-
-
-def _outcome(one: Scenario) -> str:
-    kind = one.outcome if one.outcome in ("passed", "failed") else ""
-    return f'<span class="outcome {kind}">{_esc(one.outcome)}</span>'
-
-
-def _names(one: Scenario) -> tuple[str, str]:
-    """A test's file, and its name as a sentence without the architecture."""
-    group, _, name = one.test.rpartition("::")
-    name, _, values = name.removesuffix("]").partition("[")
-    others = [value for value in values.split("-") if value and value != one.arch]
-    sentence = name.removeprefix("test_").replace("_", " ")
-    return group, f"{sentence} ({', '.join(others)})" if others else sentence
-
-
-def _boots(one: Scenario) -> str:
-    chips = []
-    for machine in one.machines:
-        if machine.making or machine.story is None:
-            continue
-        for boot in machine.story.decided_boots:
-            kind = boot.slot.lower() if boot.slot else ""
-            chips.append(f'<span class="chip {kind}">{_esc(str(boot))}</span>')
-    return "".join(chips)
+        same = [other for other in self._scenarios if other.anchor == one.anchor]
+        return one.anchor if one is same[0] else f"{one.anchor}-{same.index(one) + 1}"

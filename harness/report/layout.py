@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass, field
 
-LEFT = 84  # names of the lanes
+LEFT = 124  # names of the lanes and of their rows
 GLYPH = 6.2  # a generous mean width of a character at 11 px
 SMALL_GLYPH = 5.4  # and at 9 px
 _MOST_ROWS = 7

@@ -145,6 +145,17 @@ class Command:
         return short_name(self.text)
 
 
+@dataclass
+class Step:
+    """A step of the harness; ``depth`` counts the steps around it. ``ended`` says if it did."""
+
+    begin: float
+    end: float
+    text: str
+    depth: int = 0
+    ended: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Story:
     """All of one timeline."""
@@ -158,7 +169,7 @@ class Story:
     decisions: list[Mark]  # of the boot loader and of the agent
     faults: list[Mark]  # and resets, failures, ends
     console: list[str]
-    step_ends: list[tuple[str, float]]
+    steps: list[Step]
 
     @classmethod
     def of(cls, timeline: Mapping[str, Any]) -> Self:
@@ -176,17 +187,31 @@ class Story:
             decisions=list(_decisions(events, words)),
             faults=list(_faults(events)),
             console=[_text(event) for event in events if _is(event, Source.CONSOLE, "line")],
-            step_ends=[
-                (_text(event), _time(event))
-                for event in events
-                if _is(event, Source.HARNESS, "step") and _data(event).get("phase") == "end"
-            ],
+            steps=list(_steps(events, seconds)),
         )
 
     @property
     def decided_boots(self) -> list[Boot]:
         """The boots that the boot loader, or a snapshot, got to run."""
         return [boot for boot in self.boots if boot.slot is not None or boot.restored]
+
+    @property
+    def fault_kinds(self) -> list[str]:
+        """What kinds of faults were done to the machine, each once, by name."""
+        told = {fault_kind(one.label) for one in self.faults if one.tone is Tone.FAULT}
+        return sorted(told)
+
+    def boot_at(self, time: float) -> Boot | None:
+        """The boot that a moment belongs to."""
+        return next((one for one in reversed(self.boots) if one.begin <= time <= one.end), None)
+
+    def slot_seconds(self) -> dict[str, float]:
+        """Seconds that the machine ran from each slot, from the boot loader's decision on."""
+        found: dict[str, float] = {}
+        for boot in self.boots:
+            if boot.slot and boot.decided is not None:
+                found[boot.slot] = found.get(boot.slot, 0.0) + boot.end - boot.decided
+        return found
 
     def deciding(self, failure: str) -> Mark | None:
         """The moment that ended a scenario with ``failure``, where this machine's journal has it.
@@ -200,9 +225,10 @@ class Story:
                 return mark
         if waited := _WAITED.match(failure):
             step = waited[2].rpartition(" > ")[2]
-            for title, time in reversed(self.step_ends):
-                if title == step:
-                    return Mark(time, f"gave up after {waited[1]} s", Tone.FAILURE, failure)
+            ended = sorted((one for one in self.steps if one.ended), key=lambda one: -one.end)
+            for one in ended:
+                if one.text == step:
+                    return Mark(one.end, f"gave up after {waited[1]} s", Tone.FAILURE, failure)
         return None
 
 
@@ -230,6 +256,14 @@ def short_name(command: str) -> str:
     if words:
         words[0] = os.path.basename(words[0])
     return " ".join(" ".join(words).split())
+
+
+def fault_kind(label: str) -> str:
+    """The kind of a fault: its first two words, or that a web server did it."""
+    words = label.removeprefix("the ").split()
+    if any(word.startswith("/") for word in words[:4]):
+        return "web server"
+    return " ".join(words[:1] if words[:1] == ["disk"] else words[:2])
 
 
 def _time(event: Mapping[str, Any]) -> float:
@@ -299,6 +333,28 @@ def _enter(boot: Boot, line: str, time: float, words: Words) -> None:
             if not boot.phases or _ORDER.index(phase) > _ORDER.index(boot.phases[-1][0]):
                 boot.phases.append((phase, time))
             return
+
+
+def _steps(events: Iterable[Mapping[str, Any]], last: float) -> Iterator[Step]:
+    """Steps by their begin; one that never ended goes on to the end."""
+    found: list[Step] = []
+    running: list[Step] = []
+    for event in events:
+        if not _is(event, Source.HARNESS, "step"):
+            continue
+        phase = _data(event).get("phase")
+        if phase == "begin":
+            running.append(Step(_time(event), last, _text(event), len(running)))
+            found.append(running[-1])
+        elif phase == "end":
+            step = next((one for one in reversed(running) if one.text == _text(event)), None)
+            if step is None:  # the timeline begins after the step did
+                step = Step(0.0, last, _text(event))
+                found.append(step)
+            else:
+                del running[running.index(step) :]
+            step.end, step.ended = _time(event), True
+    return iter(found)
 
 
 def _commands(events: Iterable[Mapping[str, Any]], last: float) -> list[Command]:

@@ -1,4 +1,4 @@
-"""The picture of one machine's timeline: boots, decisions, commands and faults over seconds.
+"""The picture of one machine's timeline over seconds: boots, a lane for each slot, faults, steps.
 
 Pure SVG with a style sheet of its own; nothing is loaded from anywhere, and equal input gives
 equal bytes. Colours follow the viewer's light or dark scheme.
@@ -6,35 +6,29 @@ equal bytes. Colours follow the viewer's light or dark scheme.
 
 from __future__ import annotations
 
-import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.report.layout import (
-    GLYPH,
-    LEFT,
-    SMALL_GLYPH,
-    Placed,
-    Rows,
-    clean,
-    first_line,
-    shorten,
-    tick_step,
-)
-from harness.report.story import Boot, Command, Mark, Phase, Story, Tone
+from harness.report.drawing import PAD, ROW, WIDTH, Drawing
+from harness.report.layout import GLYPH, SMALL_GLYPH, Rows, clean, first_line, shorten
+from harness.report.story import Boot, Command, Mark, Phase, Step, Story, Tone
 
-WIDTH = 1100
-_RIGHT = 22
-_ROW = 16
-_PAD = 7
 _COMMAND_LABEL = 34
 _MARK_LABEL = 40
 _TITLE_GLYPH = 9.4  # a mean width in the title
 _DULL = ("ping", "resync")  # the harness's own: never a group's name if it has another
-_TOOLTIP = 400
 _STYLE = Path(__file__).parent / "templates" / "timeline.css"
+# The rows of a slot's lane, and the phases that each shows.
+PARTS = (
+    ("firmware", (Phase.FIRMWARE,)),
+    ("loader", (Phase.LOADER,)),
+    ("kernel", (Phase.KERNEL,)),
+    ("early boot", (Phase.INITRAMFS, Phase.STAGES)),
+    ("services", (Phase.AGENT, Phase.UP, Phase.STOPPING)),
+)
+_PART = 13
 _DARK_TEXT = (Phase.AGENT, Phase.STAGES)  # phases whose colour is bright
 _SHAPES = {
     Tone.GOOD: "M-5,0 L-2,4 L5,-4 L3.5,-5 L-2,1.5 L-3.5,-0.5 Z",
@@ -81,18 +75,16 @@ def style() -> str:
     return _STYLE.read_text()
 
 
-class _Picture:
-    """One drawing; ``y`` runs down as lanes are added."""
+class _Picture(Drawing):
+    """One machine's timeline."""
 
     def __init__(self, story: Story, title: str, outcome: str, failure: str) -> None:
+        super().__init__(story.seconds)
         self._story = story
         self._deciding = story.deciding(failure)
         self._title = title or story.machine
         self._outcome = outcome
         self._failure = failure
-        self._span = max(story.seconds, 0.001)
-        self._root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
-        self._y = 0.0
 
     def draw(self) -> ET.Element:
         story = self._story
@@ -102,20 +94,18 @@ class _Picture:
         grid = ET.SubElement(self._root, "g")
         guides = ET.SubElement(self._root, "g")
         self._boots(story.boots)
-        self._marks("decisions", story.decisions)
-        self._commands(story.commands)
+        for slot in sorted({boot.slot or "" for boot in story.boots}, key=lambda n: (not n, n)):
+            self._slot(slot)
+        stray = [one for one in story.decisions if story.boot_at(one.time) is None]
+        if stray:
+            self._marks("gates", stray)
         self._marks("faults", self._faults)
+        self._commands(story.commands)
+        self._steps(story.steps)
         self._axis(grid, top)
         self._guides(guides, top)
         self._legend()
-        height = round(self._y)
-        paper.set("height", str(height))
-        self._root.set("class", "timeline")
-        self._root.set("viewBox", f"0 0 {WIDTH} {height}")
-        self._root.set("width", str(WIDTH))
-        self._root.set("height", str(height))
-        self._root.set("aria-label", clean(f"timeline of {self._title}: {self._outcome}"))
-        return self._root
+        return self._close(paper, f"timeline of {self._title}: {self._outcome}")
 
     @property
     def _faults(self) -> list[Mark]:
@@ -152,27 +142,43 @@ class _Picture:
 
     def _boots(self, boots: Sequence[Boot]) -> None:
         lane = self._lane("boots")
-        bar, strip = self._y + _PAD, self._y + _PAD + 21
         for boot in boots:
-            group = ET.SubElement(self._root, "g")
             if boot.decided is not None:
-                self._boot_bar(group, boot, boot.decided, bar)
-            for phase, begin, end in boot.spans:
-                left, right = self._x(begin), self._x(end)
-                kind = phase.value.replace(" ", "-")
-                rect = self._add(
-                    "rect", f"phase-{kind}", group,
-                    x=left, y=strip, width=max(right - left, 0.5), height=12,
-                )  # fmt: skip
-                self._tip(rect, f"{phase.value}: {end - begin:.2f} s, from {begin:.2f} s")
-                seconds = f"{end - begin:.1f}"
-                if phase is not Phase.UP and len(seconds) * SMALL_GLYPH + 3 <= right - left:
-                    dark = " dark" if phase in _DARK_TEXT else ""
-                    text = self._add(
-                        "text", f"on-phase{dark}", group, x=(left + right) / 2, y=strip + 9.2
-                    )
-                    text.text = seconds
-        self._end_lane(lane, 2 * _PAD + 33)
+                group = ET.SubElement(self._root, "g")
+                self._boot_bar(group, boot, boot.decided, self._y + PAD)
+        self._end_lane(lane, 2 * PAD + 18)
+
+    def _slot(self, slot: str) -> None:
+        """A slot's lane: a row for each part of its boots, then what its gates let through."""
+        lane = self._lane(f"slot {slot}" if slot else "no slot")
+        boots = [boot for boot in self._story.boots if (boot.slot or "") == slot]
+        y = self._y + PAD
+        for name, phases in PARTS:
+            spans = [span for boot in boots for span in boot.spans if span[0] in phases]
+            if not spans:
+                continue
+            self._row_name(name, y + 9)
+            for phase, begin, end in spans:
+                self._phase(phase, begin, end, y)
+            y += _PART
+        marks = [one for one in self._story.decisions if self._story.boot_at(one.time) in boots]
+        if marks:
+            self._row_name("gates", y + 10)
+            y += self._mark_rows(marks, y)
+        self._end_lane(lane, y - self._y + PAD)
+
+    def _phase(self, phase: Phase, begin: float, end: float, y: float) -> None:
+        left, right = self._x(begin), self._x(end)
+        rect = self._add(
+            "rect", f"phase-{phase.value.replace(' ', '-')}",
+            x=left, y=y, width=max(right - left, 0.8), height=11, rx=1.5,
+        )  # fmt: skip
+        self._tip(rect, f"{phase.value}: {end - begin:.2f} s, from {begin:.2f} s")
+        seconds = f"{end - begin:.1f}"
+        if phase is not Phase.UP and len(seconds) * SMALL_GLYPH + 3 <= right - left:
+            dark = " dark" if phase in _DARK_TEXT else ""
+            text = self._add("text", f"on-phase{dark}", x=(left + right) / 2, y=y + 8.7)
+            text.text = seconds
 
     def _boot_bar(self, group: ET.Element, boot: Boot, decided: float, y: float) -> None:
         left, right = self._x(decided), self._x(boot.end)
@@ -196,7 +202,11 @@ class _Picture:
                 f"{boot.slot}",
             ]
         elif boot.slot:
-            labels = [f"slot {boot.slot} · restored from a snapshot", f"slot {boot.slot}"]
+            labels = [
+                f"slot {boot.slot} · restored from a snapshot",
+                f"slot {boot.slot}",
+                boot.slot,
+            ]
         self._tip(rect, f"{labels[0]}, {decided:.2f} s to {boot.end:.2f} s")
         wide = right - left - 6
         label = next((label for label in labels if label and len(label) * 6.6 <= wide), "")
@@ -214,7 +224,7 @@ class _Picture:
                 label += f" +{len(cluster) - 1}"
             left = self._x(cluster[0].begin)
             placed = rows.place(left, max(self._x(cluster[-1].end), left + 2), label)
-            y = self._y + _PAD + placed.row * _ROW
+            y = self._y + PAD + placed.row * ROW
             for command in cluster:
                 kind = "" if command.answered else " lost"
                 if command.exit:
@@ -226,7 +236,7 @@ class _Picture:
                 )  # fmt: skip
                 self._tip(rect, _said(command))
             self._label(placed, y + 9.5, "")
-        self._end_lane(lane, 2 * _PAD + rows.count * _ROW)
+        self._end_lane(lane, 2 * PAD + rows.count * ROW)
 
     def _clusters(self, commands: Sequence[Command]) -> list[list[Command]]:
         """Commands to draw under one label: too short, too close for one each."""
@@ -246,28 +256,49 @@ class _Picture:
 
     def _marks(self, name: str, marks: Sequence[Mark]) -> None:
         lane = self._lane(name)
+        height = self._mark_rows(marks, self._y + PAD) if marks else ROW
+        self._end_lane(lane, 2 * PAD + height - 2)
+
+    def _mark_rows(self, marks: Sequence[Mark], top: float) -> float:
+        """Marks with their labels from ``top`` on; the height that they take."""
         rows = Rows(WIDTH - 4)
         for mark in marks:
             x = self._x(mark.time)
             placed = rows.place(x - 6, x + 6, shorten(mark.label, _MARK_LABEL))
-            y = self._y + _PAD + placed.row * _ROW
+            y = top + placed.row * ROW
             shape = self._add(
                 "path", f"mark {mark.tone}",
                 d=_SHAPES[mark.tone], transform=f"translate({x:.1f},{y + 6:.1f})",
             )  # fmt: skip
             self._tip(shape, f"{mark.time:.2f} s: {mark.detail}")
             self._label(placed, y + 9.8, mark.tone.value)
-        self._end_lane(lane, 2 * _PAD + rows.count * _ROW - 2)
+        return rows.count * ROW
 
-    def _axis(self, grid: ET.Element, top: float) -> None:
-        step = tick_step(self._span)
-        digits = max(0, -math.floor(math.log10(step)))
-        for number in range(int(self._span / step + 1e-9) + 1):
-            x = self._x(number * step)
-            self._add("line", "grid", grid, x1=x, x2=x, y1=top, y2=self._y + 3)
-            text = self._add("text", "tick", x=x, y=self._y + 15)
-            text.text = f"{number * step:.{digits}f}" + (" s" if number == 0 else "")
-        self._y += 22
+    def _steps(self, steps: Sequence[Step]) -> None:
+        if not steps:
+            return
+        lane = self._lane("steps")
+        rows = Rows(WIDTH - 4)
+        for step in steps:
+            left = self._x(step.begin)
+            right = max(self._x(step.end), left + 2)
+            placed = rows.place(left, right, _fitting(step.text, right - left))
+            y = self._y + PAD + placed.row * ROW
+            rect = self._add(
+                "rect", "step" if step.ended else "step open",
+                x=left, y=y, width=right - left, height=12, rx=1.5,
+            )  # fmt: skip
+            state = "" if step.ended else ", which did not end"
+            seconds = step.end - step.begin
+            self._tip(rect, f"{step.text}: {seconds:.2f} s, from {step.begin:.2f} s{state}")
+            if placed.label:
+                self._label(placed, y + 9.8, "")
+            elif right - left > 20 and (
+                inside := shorten(step.text, int((right - left - 6) / GLYPH))
+            ):
+                text = self._add("text", "on-step", x=left + 4, y=y + 9.3)
+                text.text = inside
+        self._end_lane(lane, 2 * PAD + rows.count * ROW - 2)
 
     def _guides(self, guides: ET.Element, top: float) -> None:
         """Lines through all lanes at the moments that explain the others."""
@@ -298,6 +329,8 @@ class _Picture:
             entries.append(("command bad", "exit status not 0", ""))
         if any(not command.answered for command in story.commands):
             entries.append(("command lost", "no reply", ""))
+        if story.steps:
+            entries.append(("step", "step", ""))
         entries += [(tone.value, _TONES[tone], _SHAPES[tone]) for tone in Tone if tone in tones]
         for kind, label, shape in entries:
             wide = 14 + len(label) * (GLYPH + 0.3) + 16
@@ -313,43 +346,11 @@ class _Picture:
             x += wide
         self._y += 12
 
-    # Means
 
-    def _x(self, seconds: float) -> float:
-        return LEFT + seconds / self._span * (WIDTH - LEFT - _RIGHT)
-
-    def _add(
-        self, tag: str, kind: str, parent: ET.Element | None = None, **attributes: float | str
-    ) -> ET.Element:
-        values = {
-            name: value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
-            for name, value in attributes.items()
-        }
-        owner = self._root if parent is None else parent
-        return ET.SubElement(owner, tag, {"class": kind, **values})
-
-    def _tip(self, element: ET.Element, text: str) -> None:
-        ET.SubElement(element, "title").text = clean(text)[:_TOOLTIP]
-
-    def _label(self, placed: Placed, y: float, kind: str) -> None:
-        if placed.label:
-            text = self._add("text", f"label {kind}".strip(), x=placed.text_at, y=y)
-            if placed.end_anchored:
-                text.set("text-anchor", "end")
-            text.text = placed.label
-
-    def _lane(self, name: str) -> ET.Element:
-        """Begin a lane: its ground, which gets its height at the end, and its name."""
-        ground = self._add("rect", "lane", x=LEFT, y=self._y, width=WIDTH - LEFT - 4)
-        self._root.remove(ground)
-        self._root.insert(1, ground)  # below the grid
-        text = self._add("text", "lane-name", x=LEFT - 8, y=self._y + _PAD + 12)
-        text.text = name
-        return ground
-
-    def _end_lane(self, ground: ET.Element, height: float) -> None:
-        ground.set("height", f"{height:.0f}")
-        self._y += height + 4
+def _fitting(text: str, room: float) -> str:
+    """A label beside a step's bar; none where it goes into the bar."""
+    label = shorten(text, _MARK_LABEL)
+    return "" if len(label) * GLYPH + 8 <= room else label
 
 
 def _said(command: Command) -> str:

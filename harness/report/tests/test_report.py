@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -14,6 +16,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from harness.report import html
 from harness.report.data import INCOMPLETE, read_scenarios
 from harness.report.html import write_report
 
@@ -56,10 +59,13 @@ def evidence(
     return directory
 
 
+SCRIPT = (Path(html.__file__).parent / "templates" / "report.js").read_text()
+
+
 class Page(HTMLParser):
     """What tests ask of a page; tags that do not match are an error."""
 
-    _VOID = frozenset({"meta", "br", "hr"})
+    _VOID = frozenset({"meta", "br", "hr", "input"})
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -67,6 +73,8 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.ids: list[str] = []
         self.tags: list[str] = []
+        self.scripts: list[str] = []
+        self.rows: list[dict[str, str | None]] = []
         self._open: list[str] = []
         self.feed(self.source)
         self.close()
@@ -76,12 +84,18 @@ class Page(HTMLParser):
         self.tags.append(tag)
         values = dict(attrs)
         assert not any(name.startswith("on") for name in values)
+        if "data-row" in values:
+            self.rows.append(values)
         if link := values.get("href"):
             self.links.append(link)
         if identity := values.get("id"):
             self.ids.append(identity)
         if tag not in self._VOID:
             self._open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] == "script":
+            self.scripts.append(data)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -103,7 +117,7 @@ def test_every_scenario_is_there_with_outcome_boots_and_picture(tmp_path: Path) 
     evidence(tmp_path / "scenarios", "two", arch="aarch64")
     page = report(tmp_path)
     assert page.tags.count("svg") == 2
-    assert page.tags.count("details") == 2
+    assert page.tags.count("details") == 4  # of each the scenario's and its console's
     for name in ("one", "two"):
         assert f">{name}</a>" in page.source
     assert page.source.count('<span class="chip b">B2</span>') == 4  # table and summary, each
@@ -142,7 +156,13 @@ def test_the_summary_counts_and_adds_up_by_architecture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(119.94, "119.9 s"), (119.97, "2 min 0 s"), (129.4, "2 min 9 s"), (359.7, "6 min 0 s")],
+    [
+        (119.94, "119.9 s"),
+        (119.97, "2 min 0 s"),
+        (129.4, "2 min 9 s"),
+        (359.7, "6 min 0 s"),
+        (7249, "2 h 1 min"),
+    ],
 )
 def test_seconds_that_round_up_are_a_minute(tmp_path: Path, seconds: float, words: str) -> None:
     evidence(tmp_path / "scenarios", "one", guest_seconds=seconds)
@@ -191,7 +211,8 @@ def test_links_are_relative_and_lead_to_what_is_there(tmp_path: Path) -> None:
         assert ":" not in link
         assert (tmp_path / unquote(link)).exists(), link
     anchors = [link.removeprefix("#") for link in page.links if link.startswith("#")]
-    assert sorted(anchors) == sorted(page.ids)
+    places = [one for one in page.ids if one.startswith("scenario-")]
+    assert sorted(anchors) == sorted(places)
     assert len(anchors) == 2
 
 
@@ -208,7 +229,8 @@ def test_the_folder_can_be_moved(tmp_path: Path) -> None:
 def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
     evidence(tmp_path / "scenarios", "one")
     page = report(tmp_path)
-    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    assert not {"link", "img", "iframe"} & set(page.tags)
+    assert page.tags.count("script") == 1
     bare = page.source.replace("http://www.w3.org/2000/svg", "")
     assert "http" not in bare.replace("http-equiv", "")
     assert "url(" not in bare
@@ -245,7 +267,9 @@ def test_hostile_text_stays_text(tmp_path: Path, hostile: str) -> None:
     timeline["events"].append({"time": 80, "source": "console", "kind": "line", "text": hostile})
     (directory / "node" / "timeline.json").write_text(json.dumps(timeline))
     page = report(tmp_path)
-    assert not {"script", "img"} & set(page.tags)
+    assert "img" not in page.tags
+    assert page.tags.count("script") == 1
+    assert page.scripts == [SCRIPT]
     assert "\x00" not in page.source
     assert "\x1b" not in page.source
 
@@ -335,3 +359,63 @@ def test_a_damaged_record_of_the_run_hides_nothing(tmp_path: Path) -> None:
     evidence(tmp_path, "a")
     (tmp_path / "run.json").write_text("{")
     assert len(read_scenarios(tmp_path)) == 1
+
+
+def test_the_policy_admits_the_pages_own_script_alone(tmp_path: Path) -> None:
+    evidence(tmp_path / "scenarios", "one")
+    page = report(tmp_path)
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page.source)
+    assert policy is not None
+    assert (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in policy[1]
+    )
+    assert "unsafe-inline" not in policy[1].partition("script-src")[2]
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert word not in SCRIPT
+
+
+def test_the_search_has_console_steps_and_what_is_filtered_by(tmp_path: Path) -> None:
+    folder = tmp_path / "scenarios"
+    one = evidence(folder, "one", backend="lab")
+    two = evidence(folder, "two", "kernel-panic", arch="aarch64", outcome="failed", failure="why")
+    timeline = json.loads((one / "node" / "timeline.json").read_text())
+    timeline["events"].append({"time": 1, "source": "fault", "kind": "fired", "text": "power cut"})
+    timeline["events"].append(
+        {"time": 2, "source": "console", "kind": "line", "text": "<odd> line"}
+    )
+    (one / "node" / "timeline.json").write_text(json.dumps(timeline))
+    tests = [json.loads((path / "result.json").read_text())["test"] for path in (one, two)]
+    for path, test in zip((one, two), tests, strict=True):
+        (path / "run").write_text(f"it\n{test}\n")
+    begun(folder, "it", *tests, tier="full", core=[tests[1]])
+    page = report(tmp_path)
+    assert [
+        [row[f"data-{name}"] for name in ("outcome", "arch", "tier", "backend", "fault", "seconds")]
+        for row in page.rows
+    ] == [
+        ["failed", "aarch64", "core", "qemu", "", "80.000"],
+        ["passed", "x86_64", "full", "lab", "power cut", "80.000"],
+    ]
+    assert "&lt;odd&gt; line" in page.source.partition('<pre class="console"')[2]
+    for option in ("failed", "aarch64", "core", "lab", "power cut"):
+        assert f'<option value="{option}">' in page.source
+    for row in page.rows:  # what the script shows and hides together
+        assert page.source.count(f'data-of="{row["data-row"]}"') == 1
+
+
+def test_a_record_without_the_core_says_no_tier(tmp_path: Path) -> None:
+    path = evidence(tmp_path, "a")
+    test = json.loads((path / "result.json").read_text())["test"]
+    (path / "run").write_text(f"it\n{test}\n")
+    begun(tmp_path, "it", test, tier="full")
+    assert [one.tier for one in read_scenarios(tmp_path)] == [""]
+    begun(tmp_path, "it", test)  # of the core alone
+    assert [one.tier for one in read_scenarios(tmp_path)] == ["core"]
+
+
+def test_two_scenarios_of_one_name_have_places_of_their_own(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        evidence(tmp_path / "scenarios", name, test="x::test[x86_64]")
+    places = [row["data-row"] for row in report(tmp_path).rows]
+    assert len(set(places)) == 2

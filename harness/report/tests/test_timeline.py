@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from harness.report.drawing import PAD, WIDTH
 from harness.report.layout import LEFT, Rows, shorten, tick_step
 from harness.report.story import Phase, Story, Tone, short_name
-from harness.report.timeline import WIDTH, svg
+from harness.report.timeline import svg
 from scenarios.profile import KUBESOLO
 
 TIMELINES = Path(__file__).parents[3] / "fixtures" / "timelines"
@@ -270,6 +271,66 @@ class TestMarks:
         assert labels == ["rollback to A", "0.2.1 rolled back", "0.1.0 in A ok"]
 
 
+class TestSlots:
+    def test_each_slots_phases_and_gates_lie_in_its_own_lane(self) -> None:
+        made = Made().add(0, "harness", "start").boot(2, "A", 3, 1).reset(10)
+        made.boot(13, "B", 2, 0)
+        made.line(18, "kubesolo-update: ready version=0.2.0 slot=B confirmed=1").line(20, "x")
+        picture = svg(made.document)
+        heights = {
+            (one.text or ""): float(one.get("y", "nan")) - 2 * PAD  # its top, from its base line
+            for one in ET.fromstring(picture).iter(_NS + "text")
+            if one.get("class") == "lane-name"
+        }
+        assert list(heights) == ["boots", "slot A", "slot B", "faults", "commands"]
+        firmware = [float(one.get("y", "nan")) for one in elements(picture, "phase-firmware")]
+        assert heights["boots"] < firmware[0] < heights["slot B"] < firmware[1] < heights["faults"]
+        (gate,) = (
+            one for one in ET.fromstring(picture).iter(_NS + "text") if one.text == "0.2.0 in B ok"
+        )
+        assert heights["slot B"] < float(gate.get("y", "nan")) < heights["faults"]
+
+    def test_a_system_without_slots_has_one_lane(self) -> None:
+        made = Made().add(0, "harness", "start").line(1, "[    0.000000] Linux version 6.12.1")
+        assert "no slot" in texts(svg({**made.document, "words": None}))
+
+    def test_seconds_from_each_slot(self) -> None:
+        made = Made().add(0, "harness", "start").boot(2, "A", 3, 1).reset(10)
+        made.boot(13, "B", 2, 0).reset(20).boot(22, "A", 3, 1).line(25, "x")
+        assert made.story.slot_seconds() == {"A": 11.0, "B": 7.0}
+
+
+class TestSteps:
+    def test_steps_have_their_depth_and_those_that_did_not_end_are_seen(self) -> None:
+        made = Made().add(0, "harness", "start")
+        made.add(1, "harness", "step", "update", depth=0, phase="begin")
+        made.add(2, "harness", "step", "reboot", depth=1, phase="begin")
+        made.add(5, "harness", "step", "reboot", depth=1, phase="end", seconds=3)
+        made.line(9, "x")
+        assert [(s.text, s.begin, s.end, s.depth, s.ended) for s in made.story.steps] == [
+            ("update", 1, 9, 0, False),
+            ("reboot", 2, 5, 1, True),
+        ]
+        picture = svg(made.document)
+        assert {"steps", "update", "reboot"} <= set(texts(picture))
+        assert len(elements(picture, "step open")) == 1
+
+    @pytest.mark.parametrize(
+        ("label", "kind"),
+        [
+            ("power cut", "power cut"),
+            ("network link down", "network link"),
+            ("the disk does not answer", "disk"),
+            ("clock set to 2001-02-03 04:05:06", "clock set"),
+            ("/artifacts/b649: cut off", "web server"),
+            ("byte 1048576 of /artifacts/0138: flipped", "web server"),
+        ],
+    )
+    def test_the_kinds_of_faults(self, label: str, kind: str) -> None:
+        made = Made().add(0, "harness", "start").add(1, "fault", "fired", label)
+        assert made.story.fault_kinds == [kind]
+
+
 class TestDeciding:
     def test_the_wait_that_gave_up(self) -> None:
         failure = (
@@ -309,7 +370,9 @@ class TestPicture:
 
     def test_lanes_and_legend(self) -> None:
         words = texts(svg(recorded("two-updates")))
-        assert {"boots", "decisions", "commands", "faults"} <= set(words)
+        assert {"boots", "slot A", "slot B", "commands", "faults", "steps"} <= set(words)
+        parts = ["firmware", "loader", "kernel", "early boot", "services", "gates"]
+        assert [word for word in words if word in parts][: len(parts)] == parts
         assert {"slot A", "slot B", "firmware", "kernel", "services and agent"} <= set(words)
 
     def test_equal_input_gives_equal_bytes(self) -> None:

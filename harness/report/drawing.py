@@ -1,0 +1,84 @@
+"""What pictures of timelines are drawn with: an axis of seconds, lanes, labels, tips."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+
+from harness.report.layout import LEFT, Placed, clean, tick_step
+
+WIDTH = 1100
+ROW = 16
+PAD = 7
+RIGHT = 22
+_TOOLTIP = 400
+
+
+class Drawing:
+    """One drawing over ``seconds``; ``y`` runs down as lanes are added."""
+
+    def __init__(self, seconds: float) -> None:
+        self._span = max(seconds, 0.001)
+        self._root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
+        self._y = 0.0
+
+    def _close(self, paper: ET.Element, label: str) -> ET.Element:
+        """Give the paper and the picture their size, when all is drawn."""
+        height = round(self._y)
+        paper.set("height", str(height))
+        self._root.set("class", "timeline")
+        self._root.set("viewBox", f"0 0 {WIDTH} {height}")
+        self._root.set("width", str(WIDTH))
+        self._root.set("height", str(height))
+        self._root.set("aria-label", clean(label))
+        return self._root
+
+    def _axis(self, grid: ET.Element, top: float) -> None:
+        step = tick_step(self._span)
+        digits = max(0, -math.floor(math.log10(step)))
+        for number in range(int(self._span / step + 1e-9) + 1):
+            x = self._x(number * step)
+            self._add("line", "grid", grid, x1=x, x2=x, y1=top, y2=self._y + 3)
+            text = self._add("text", "tick", x=x, y=self._y + 15)
+            text.text = f"{number * step:.{digits}f}" + (" s" if number == 0 else "")
+        self._y += 22
+
+    def _x(self, seconds: float) -> float:
+        return LEFT + seconds / self._span * (WIDTH - LEFT - RIGHT)
+
+    def _add(
+        self, tag: str, kind: str, parent: ET.Element | None = None, **attributes: float | str
+    ) -> ET.Element:
+        values = {
+            name: value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
+            for name, value in attributes.items()
+        }
+        owner = self._root if parent is None else parent
+        return ET.SubElement(owner, tag, {"class": kind, **values})
+
+    def _tip(self, element: ET.Element, text: str) -> None:
+        ET.SubElement(element, "title").text = clean(text)[:_TOOLTIP]
+
+    def _label(self, placed: Placed, y: float, kind: str) -> None:
+        if placed.label:
+            text = self._add("text", f"label {kind}".strip(), x=placed.text_at, y=y)
+            if placed.end_anchored:
+                text.set("text-anchor", "end")
+            text.text = placed.label
+
+    def _lane(self, name: str) -> ET.Element:
+        """Begin a lane: its ground, which gets its height at the end, and its name."""
+        ground = self._add("rect", "lane", x=LEFT, y=self._y, width=WIDTH - LEFT - 4)
+        self._root.remove(ground)
+        self._root.insert(1, ground)  # below the grid
+        text = self._add("text", "lane-name", x=8, y=self._y + PAD + 10)
+        text.text = clean(name)
+        return ground
+
+    def _row_name(self, name: str, y: float) -> None:
+        text = self._add("text", "row-name", x=LEFT - 6, y=y)
+        text.text = name
+
+    def _end_lane(self, ground: ET.Element, height: float) -> None:
+        ground.set("height", f"{height:.0f}")
+        self._y += height + 4
