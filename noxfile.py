@@ -219,6 +219,34 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session
+def lab(session: nox.Session) -> None:
+    """Boot, update and roll back on a lab of this host, through labgrid (-- pytest arguments)."""
+    allow_drift(session)
+    interpreter = project_python(session, LAB)
+    chosen = session.posargs or [
+        "scenarios/boot/test_first_boot.py::test_the_first_boot_makes_the_data_file_system",
+        "scenarios/update/test_switch.py::test_two_updates_switch_to_the_other_slot_and_back",
+        "scenarios/rollback/test_failed_boots.py::test_kernel_panic",
+    ]
+    session.run(
+        interpreter, "docs/examples/lab/lab.py", interpreter, "-m", "pytest", "-n", "0",
+        "--backend", "lab", "--lg-env", "docs/examples/lab/qemu-board.yaml",
+        "--artefacts", "out/lab", *chosen, external=True, interrupt_timeout=60,
+    )  # fmt: skip
+
+
+@nox.session
+def signoff(session: nox.Session) -> None:
+    """Run what a board of a lab can do, and sign the report (-- --lg-env lab.yaml --keys DIR)."""
+    allow_drift(session)
+    interpreter = project_python(session, LAB)
+    session.run(
+        interpreter, "-m", "scenarios.signoff", *session.posargs, external=True,
+        interrupt_timeout=60,
+    )  # fmt: skip
+
+
+@nox.session
 def mutate(session: nox.Session) -> None:
     """Break each promise on purpose and see its scenarios fail (-- -k NAME, --stale, --list)."""
     python(session, "-m", "scenarios.mutate", *session.posargs)
