@@ -17,6 +17,7 @@ import nox
 
 HERE = Path(__file__).parent.resolve()
 REQUIREMENTS = HERE / "requirements" / "dev.txt"
+LAB = HERE / "requirements" / "lab.txt"
 # Packages with unit tests. Those that take longest first, the harness's boot machines: whoever has
 # none of them takes the others.
 TESTED = (
@@ -193,10 +194,14 @@ def matrix(session: nox.Session) -> None:
 
 def _scenarios(session: nox.Session, *chosen: str) -> None:
     paths = [] if named(list(chosen)) else ["scenarios"]
-    python(
-        session, "-m", "pytest", "-n", "auto", "--dist", "worksteal", "--durations=10",
+    # A board runs one scenario at a time; labgrid is installed where one is asked for.
+    lab = any(word == "lab" or word == "--backend=lab" for word in chosen)
+    more, workers = ((LAB,), ("-n", "0")) if lab else ((), ("-n", "auto", "--dist", "worksteal"))
+    session.run(
+        project_python(session, *more), "-m", "pytest", *workers, "--durations=10",
         *(f"--ignore={folder}" for folder in TESTED if folder.startswith("scenarios/")),
         "--junitxml=out/scenarios/junit.xml", *paths, *chosen,
+        external=True, interrupt_timeout=0.3,
     )  # fmt: skip
 
 
@@ -211,6 +216,34 @@ def conformance(session: nox.Session) -> None:
     """Kubernetes' own conformance tests against the image (-- --focus REGEX --limit 30)."""
     allow_drift(session)
     python(session, "-m", "scenarios.conformance", *session.posargs)
+
+
+@nox.session
+def lab(session: nox.Session) -> None:
+    """Boot, update and roll back on a lab of this host, through labgrid (-- pytest arguments)."""
+    allow_drift(session)
+    interpreter = project_python(session, LAB)
+    chosen = session.posargs or [
+        "scenarios/boot/test_first_boot.py::test_the_first_boot_makes_the_data_file_system",
+        "scenarios/update/test_switch.py::test_two_updates_switch_to_the_other_slot_and_back",
+        "scenarios/rollback/test_failed_boots.py::test_kernel_panic",
+    ]
+    session.run(
+        interpreter, "docs/examples/lab/lab.py", interpreter, "-m", "pytest", "-n", "0",
+        "--backend", "lab", "--lg-env", "docs/examples/lab/qemu-board.yaml",
+        "--artefacts", "out/lab", *chosen, external=True, interrupt_timeout=60,
+    )  # fmt: skip
+
+
+@nox.session
+def signoff(session: nox.Session) -> None:
+    """Run what a board of a lab can do, and sign the report (-- --lg-env lab.yaml --keys DIR)."""
+    allow_drift(session)
+    interpreter = project_python(session, LAB)
+    session.run(
+        interpreter, "-m", "scenarios.signoff", *session.posargs, external=True,
+        interrupt_timeout=60,
+    )  # fmt: skip
 
 
 @nox.session
@@ -298,6 +331,7 @@ def requirements(session: nox.Session) -> None:
         ("pyproject.toml", "requirements/dev.txt", ["--extra", "dev"]),
         ("requirements/fuzz.in", "requirements/fuzz.txt", []),
         ("requirements/docs.in", "requirements/docs.txt", []),
+        ("requirements/lab.in", "requirements/lab.txt", []),
     ):
         python(
             session, "-m", "piptools", "compile", "--upgrade", "--quiet", "--generate-hashes",

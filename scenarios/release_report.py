@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from harness.pytest_plugin.lab import bench_of, is_lab
 from harness.qemu.arch import Arch
 from product.publish.matrix import REPORT, MatrixReport
+from scenarios.signoff import NAME, Signoff
 
 _DIRTY = "-dirty"
 _MOST = 300
@@ -48,7 +50,6 @@ def write_release_report(
     skipped = {test: why for test, why in run["skipped"].items() if test not in ends}
     started = {test for test in selected if test in ends or test in skipped}
     missing = {test: "the run ended before it" for test in selected if test not in started}
-    option = str(config.getoption("--arch"))
     report = MatrixReport(
         id=str(run["id"]),
         commit=commit,
@@ -57,7 +58,7 @@ def write_release_report(
         ended=run["ended"],
         host=f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         tier=str(run["tier"]),
-        architectures=tuple(Arch) if option == "all" else (option,),
+        architectures=_architectures(config),
         paths=tuple(_path(word, config) for word in config.args),
         passed=tuple(sorted(test for test in selected if test in ends and ends[test] is None)),
         failed={test: why for test, why in ends.items() if why is not None},
@@ -66,15 +67,29 @@ def write_release_report(
         properties=_properties(stats, selected),
     )
     folder = config.rootpath / config.getoption("--artefacts")
-    path = Path(folder) / REPORT
+    name, text = REPORT, report.dump()
+    if is_lab(config):
+        # No release is made by what a board lacks abilities for.
+        board = bench_of(config)
+        abilities = tuple(sorted(board.abilities))
+        name, text = NAME, Signoff(board=board.name, abilities=abilities, run=report).dump()
+    path = Path(folder) / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.part")
-        partial.write_text(report.dump())
+        partial = path.with_name(f".{name}.part")
+        partial.write_text(text)
         partial.replace(path)
     except OSError:
         return None
     return path
+
+
+def _architectures(config: pytest.Config) -> tuple[str, ...]:
+    """What was to run: what was asked for, or the board's."""
+    if is_lab(config):
+        return (str(bench_of(config).arch),)
+    option = str(config.getoption("--arch"))
+    return tuple(Arch) if option == "all" else (option,)
 
 
 def _ends(stats: Mapping[str, Iterable[Any]]) -> dict[str, str | None]:

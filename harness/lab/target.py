@@ -217,6 +217,8 @@ class LabTarget:
 
     def close(self) -> None:
         """Switch it off, write the timeline."""
+        if self.closed:
+            return
         self.closed = True
         with contextlib.ExitStack() as steps:  # Each whatever becomes of those before it.
             steps.callback(self.journal.save, self.artefacts / "timeline.json")

@@ -230,7 +230,8 @@ def _cut(line: str) -> str:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A failure on a console after the last wait fails the test, too."""
+    """A failure on a console after the last wait fails the test, too. What a board cannot do skips
+    it."""
     try:
         result = yield
     except UnsupportedError as error:

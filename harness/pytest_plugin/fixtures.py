@@ -18,7 +18,7 @@ from harness.journal.journal import Source
 from harness.profile import Profile
 from harness.pytest_plugin.failure import FAILURE, SESSION, SKIPPED, reproduce
 from harness.pytest_plugin.image import ImageUnderTest, fields_of
-from harness.pytest_plugin.lab import bench_of, is_lab
+from harness.pytest_plugin.lab import bench_of, is_lab, lab_words
 from harness.pytest_plugin.options import profile_of
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.summary import RESULT
@@ -155,7 +155,7 @@ def harness_session(
         states=harness_states,
         pool=harness_pool,
         artefacts=artefacts,
-        reproduce=reproduce(harness_bench.profile, item.nodeid, harness_arch),
+        reproduce=reproduce(harness_bench.profile, item.nodeid, harness_arch) + lab_words(config),
     )
     item.stash[SESSION] = made
     yield made
@@ -183,7 +183,7 @@ def harness_nodes(harness_session: Session) -> Callable[..., list[Node]]:
 
 @pytest.fixture
 def harness_webserver(
-    harness_session: Session, harness_bench: Bench, request: pytest.FixtureRequest
+    harness_session: Session, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., WebServer]]:
     """Web servers that fail on purpose: a directory, and WebServer's options.
 
@@ -195,12 +195,13 @@ def harness_webserver(
             if node.started:
                 node.journal.append(Source.FAULT, "fired", what)
 
-    address, everywhere = harness_bench.host_address, is_lab(request.config)
+    lab: dict[str, Any] = {}
+    if is_lab(request.config):
+        lab = {"address": bench_of(request.config).host_address, "everywhere": True}
     with contextlib.ExitStack() as servers:
 
         def serve(directory: Path, **options: Any) -> WebServer:
-            options = {"address": address, "everywhere": everywhere, **options}
-            server = WebServer(directory, record=record, **options)
+            server = WebServer(directory, record=record, **{**lab, **options})
             servers.callback(server.close)
             return server
 

@@ -5,6 +5,7 @@ labgrid is imported where it is asked for, and nowhere else.
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +48,12 @@ def _told(error: HarnessError) -> str:
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
+def lab_words(config: pytest.Config) -> str:
+    """What a command needs besides to run a test on this board, for a shell."""
+    file = shlex.quote(str(config.getoption("--lg-env")))
+    return f" --backend lab --lg-env {file}" if is_lab(config) else ""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse options that do not fit each other."""
     file = config.getoption("--lg-env")
@@ -68,8 +75,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[_BENCH].close()
 
 
-def require_board(item: pytest.Item) -> None:
-    """Skip a scenario that needs what the board or its rig does not have, with the names."""
+def board_lacks(item: pytest.Item) -> list[str]:
+    """What a scenario needs and the board or its rig does not have, by name."""
     bench = bench_of(item.config)
     missing = {
         str(name) for mark in item.iter_markers("needs") for name in mark.args
@@ -77,5 +84,4 @@ def require_board(item: pytest.Item) -> None:
     fields: dict[str, object] = {}
     for mark in reversed(list(item.iter_markers("machine"))):
         fields.update(mark.kwargs)
-    if lacking := [*sorted(missing), *bench.refused(fields)]:
-        pytest.skip(f"{bench.name} has no {', '.join(lacking)}")
+    return [*sorted(missing), *bench.refused(fields)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.abilities import QEMU
-from harness.pytest_plugin.lab import bench_of, is_lab, require_board
+from harness.pytest_plugin.lab import bench_of, board_lacks, is_lab
 from harness.pytest_plugin.scenario import BACKENDS
 from harness.qemu.arch import Arch
 from harness.qemu.devices import Watchdog
@@ -56,12 +56,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         backend = item.config.getoption("--backend")
         if backend not in backends:
             pytest.skip(f"needs one of {sorted(backends)}, this is {backend}")
-    if (arch := _arch(item)) is None:
-        return
-    if is_lab(item.config):
-        require_board(item)
-    elif missing := lacking(item):
-        pytest.skip(f"{arch} machines have no {', '.join(missing)}")
+    if missing := lacking(item):
+        who = bench_of(item.config).name if is_lab(item.config) else f"{_arch(item)} machines"
+        pytest.skip(f"{who} {'has' if is_lab(item.config) else 'have'} no {', '.join(missing)}")
 
 
 def _arch(item: pytest.Item) -> Arch | None:
@@ -71,9 +68,11 @@ def _arch(item: pytest.Item) -> Arch | None:
 
 
 def lacking(item: pytest.Item) -> list[str]:
-    """The abilities that a scenario needs, and machines of its architecture lack."""
+    """The abilities that a scenario needs, and its machines or the board lack."""
     if (arch := _arch(item)) is None:
         return []
+    if is_lab(item.config):
+        return board_lacks(item)
     abilities = {firmware.value for firmware in arch.firmwares}
     abilities |= {watchdog.value for watchdog in Watchdog if watchdog.is_of(arch)}
     abilities |= {ability.value for ability in QEMU}

@@ -16,12 +16,12 @@ from harness.target.session import Session
 
 class Off:
     running = False
-    def quit(self):
+    def end(self):
         pass
 
 class One:
     started = True
-    machine = Off()
+    target = Off()
     def __init__(self):
         self.journal = Journal()
         self.journal.reproduce = "this command"
