@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.qemu.arch import Firmware
 from harness.qemu.machine import Host, Machine
 from harness.qemu.spec import MachineSpec
 from harness.report.html import write_report
+from harness.report.overlay import overlay
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 # pytest's options are pytest's to know.
@@ -109,6 +111,36 @@ def report(
         typer.echo(write_report(directory, target))
     except OSError as error:
         raise HarnessError(f"the report {target} cannot be written: {error}") from error
+
+
+@app.command("overlay")
+def lay_over(
+    folders: Annotated[
+        list[Path], typer.Argument(help="nodes' folders, each with a timeline.json")
+    ],
+    output: Annotated[Path, typer.Option(help="the picture")] = Path("overlay.svg"),
+    name: Annotated[
+        list[str] | None, typer.Option(help="a name for each folder, in their order")
+    ] = None,
+) -> None:
+    """Lay the timelines in FOLDERS over each other: one scenario on QEMU and on a board, say."""
+    names = name or [str(folder) for folder in folders]
+    if len(names) != len(folders):
+        raise HarnessError(f"{len(names)} names were given for {len(folders)} folders")
+    timelines = []
+    for named, folder in zip(names, folders, strict=True):
+        path = folder / "timeline.json"
+        try:
+            timelines.append((named, json.loads(path.read_bytes())))
+        except (OSError, ValueError) as error:
+            raise HarnessError(
+                f"{path} cannot be read: {error}", hint="a node's folder of the evidence has one"
+            ) from None
+    try:
+        output.write_text(overlay(timelines, title=", ".join(names)))
+    except OSError as error:
+        raise HarnessError(f"the picture {output} cannot be written: {error}") from error
+    typer.echo(output)
 
 
 @app.command("completion")

@@ -127,11 +127,11 @@ class SshChannel:
         """Run a command meanwhile. Raises ChannelError where the connection takes none."""
         command = tuple(argv)
         settings = [f"{name}={shlex.quote(value)}" for name, value in (env or {}).items()]
-        text = " ".join([*settings, shlex.join(command)])
+        text = shlex.join(command)
         since = self._journal.cursor
         try:
             session = self._transport.open_session(timeout=_OPEN)
-            session.exec_command(text)
+            session.exec_command(" ".join([*settings, text]))
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise ChannelError(f"{text}: {error}") from error
         return PendingSsh(self._journal, session, command, text, stdin or b"", since)

@@ -132,6 +132,8 @@ def main() -> int:
     """Run the command."""
     if not sys.argv[1:]:
         raise SystemExit(__doc__)
+    # Whoever ends it ends the lab, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="lab-") as folder, lab(Path(folder)) as environment:
         return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
 
