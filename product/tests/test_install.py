@@ -53,12 +53,12 @@ def copied(tmp_path: Path) -> Path:
     return source
 
 
-# Every module of the harness but its __main__, which runs.
+# Every module of the harness but its __main__, which runs, and the one that needs labgrid.
 IMPORT_ALL = """
 import importlib, pkgutil, kubesolo_os.harness as harness
 names = [m.name for m in pkgutil.walk_packages(harness.__path__, harness.__name__ + ".")]
 for name in names:
-    if not name.endswith("__main__"):
+    if not name.endswith(("__main__", ".lab.grid")):
         importlib.import_module(name)
 import sys
 own = sorted(n for n in sys.modules if n.split(".")[0] in ("harness", "product", "scenarios"))

@@ -32,9 +32,10 @@ class StandIn:
     def __init__(self, seconds: float | None = None) -> None:
         self.journal = Journal()
         self.spec = SimpleNamespace(arch="x86_64")
-        self.machine = SimpleNamespace(
-            deadline=lambda given: Deadline.after(given if seconds is None else seconds)
-        )
+        self._seconds = seconds
+
+    def deadline(self, given: float) -> Deadline:
+        return Deadline.after(given if self._seconds is None else self._seconds)
 
     def get(self, path: str) -> bytes:
         document = {"kubeconfig": "/admin"} if path == PAYLOAD else KUBECONFIG
