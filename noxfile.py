@@ -180,10 +180,17 @@ def scenarios(session: nox.Session) -> None:
 
 @nox.session
 def harness(session: nox.Session) -> None:
-    """The harness's command line (-- list, run, boot, report, cache, --help)."""
+    """The harness's command line (-- list, run, console, replay, report, cache, --help)."""
     allow_drift(session)
     # A machine that it boots is ended in good order.
     python(session, "-m", "harness", *session.posargs, end_seconds=60)
+
+
+@nox.session
+def flakes(session: nox.Session) -> None:
+    """Repeat the core's quick scenarios under load, and say how often they fail (-- -n 200)."""
+    allow_drift(session)
+    python(session, "-m", "harness", "flakes", *session.posargs, end_seconds=60)
 
 
 @nox.session
