@@ -180,10 +180,17 @@ def scenarios(session: nox.Session) -> None:
 
 @nox.session
 def harness(session: nox.Session) -> None:
-    """The harness's command line (-- list, run, boot, report, cache, --help)."""
+    """The harness's command line (-- list, run, console, replay, report, cache, --help)."""
     allow_drift(session)
     # A machine that it boots is ended in good order.
     python(session, "-m", "harness", *session.posargs, end_seconds=60)
+
+
+@nox.session
+def flakes(session: nox.Session) -> None:
+    """Repeat the core's quick scenarios under load, and say how often they fail (-- -n 200)."""
+    allow_drift(session)
+    python(session, "-m", "harness", "flakes", *session.posargs, end_seconds=60)
 
 
 @nox.session
@@ -208,6 +215,8 @@ def _scenarios(session: nox.Session, *chosen: str) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print every measured figure with its conditions and its budget."""
+    if not session.posargs or "harness" in session.posargs:
+        session.env["KUBESOLO_LAB_PYTHON"] = interpreter_with(session, REQUIREMENTS, LAB)
     python(session, "-m", "scenarios.bench", *session.posargs)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from harness.cli import cache, completion, scenarios
+from harness.cli import cache, completion, flakes, machines, scenarios
 from harness.cli.options import ArchOption, ProfileOption
 from harness.cli.terminal import converse
 from harness.errors import HarnessError
@@ -31,6 +31,8 @@ app.command("run", context_settings={"ignore_unknown_options": True, "allow_extr
     scenarios.run
 )
 app.command("list")(scenarios.list_scenarios)
+app.command("console")(machines.console)
+app.command("flakes")(flakes.flakes)
 app.add_typer(cache.app, name="cache")
 
 
@@ -74,7 +76,7 @@ def boot(
     folder = artefacts or Path(tempfile.mkdtemp(prefix=f"{known.name}-boot-"))
     with Machine(spec, host, folder) as machine:
         machine.power_on()
-        converse(machine)
+        converse(machine.console, machine.type_in)
     sys.stderr.write(f"\nlogs: {folder}\n")
 
 
