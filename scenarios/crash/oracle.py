@@ -490,20 +490,38 @@ class Oracle:
 
     def _copies(self, prints: Fingerprints, state: State, data: Data) -> None:
         """Raises Unbootable where a copy is not what its index says."""
-        view = state.view(4, Part.JOURNAL, Part.DATA, Part.COPIES)
-        try:
-            mounted = Ext4(view.read, replay=True)
-        except Ext4Error:
-            # A superblock that will be mended: the states beside it have the same copies.
-            return
-        for path, wanted in data.copies:
-            runs = mounted.extents(path)
+
+        def mounted() -> Ext4:
+            return Ext4(state.view(4, Part.JOURNAL, Part.DATA, Part.COPIES).read, replay=True)
+
+        def places() -> list[tuple[frozenset[int], object]]:
+            try:
+                found = mounted()
+                rows = [(found.extents(path) or (), found.size(path)) for path, _ in data.copies]
+            except Ext4Error:
+                # Its superblock will be mended: the states beside it have the same copies.
+                return []
+            first, per = self._layout.regions[4][0] // SECTOR, found.block // SECTOR
+            return [
+                (
+                    frozenset(first + s for at, n in runs for s in range(at * per, (at + n) * per)),
+                    row,
+                )
+                for row in rows
+                for runs in (row[0],)
+            ]
+
+        key = (prints[Part.JOURNAL], prints[Part.DATA])
+        known = self.memory.get("places of copies", key, places)
+        overlay = state.view(4, Part.COPIES).overlay.keys() if known else set()
+        for (path, wanted), (sectors, row) in zip(data.copies, known, strict=False):
+            # What is written beside a copy leaves it as the flush before has it.
+            now = state.cut.epoch if overlay.isdisjoint(sectors) else prints[Part.COPIES]
 
             def read(path: str = path) -> str:
-                return hashlib.sha256(mounted.file(path) or b"").hexdigest()
+                return hashlib.sha256(mounted().file(path) or b"").hexdigest()
 
-            key = (runs, mounted.size(path), prints[Part.COPIES])
-            if self.memory.get("copy", key, read) != wanted:
+            if self.memory.get("copy", (row, now), read) != wanted:
                 raise Unbootable(f"an index names {path}, which is not whole")
 
     def _checked(self, view: View) -> Data:
