@@ -11,8 +11,8 @@ from pathlib import Path
 from harness.journal.journal import Event, Source
 from harness.qemu.machine import Machine
 
-_BUS = "sticks"
-CONTROLLER = ("-device", f"qemu-xhci,id={_BUS}")
+BUS = "sticks"
+CONTROLLER = ("-device", f"qemu-xhci,id={BUS}")
 # Seconds that the guest may take to let go of a device.
 _PULL_SECONDS = 30.0
 
@@ -54,7 +54,7 @@ class Stick:
                                            "file": disk})  # fmt: skip
         self._name = f"stick{number}"
         machine.qmp(
-            "device_add", driver="usb-storage", id=self._name, bus=f"{_BUS}.0", drive=node,
+            "device_add", driver="usb-storage", id=self._name, bus=f"{BUS}.0", drive=node,
             removable=True,
         )  # fmt: skip
         machine.journal.append(Source.FAULT, "fired", f"USB stick {self._image.name} plugged in")
@@ -66,13 +66,18 @@ class Stick:
         since = machine.journal.cursor
         machine.qmp("device_del", id=name)
 
-        def gone(event: Event) -> bool:
-            return (event.source, event.kind, event.text) == (
-                Source.QMP, "event", "DEVICE_DELETED",
-            ) and event.data.get("device") == name  # fmt: skip
-
-        machine.journal.wait(
-            gone, f"the end of {name}", machine.deadline(_PULL_SECONDS), since=since
-        )
+        wait_unplugged(machine, name, since)
         self._name = ""
         machine.journal.append(Source.FAULT, "fired", f"USB stick {self._image.name} pulled out")
+
+
+def wait_unplugged(machine: Machine, name: str, since: int) -> None:
+    """Return when QEMU has said after journal cursor ``since`` that the device is gone."""
+
+    def gone(event: Event) -> bool:
+        return (event.source, event.kind, event.text) == (
+            Source.QMP, "event", "DEVICE_DELETED",
+        ) and event.data.get("device") == name  # fmt: skip
+
+    deadline = machine.deadline(_PULL_SECONDS)
+    machine.journal.wait(gone, f"the end of {name}", deadline, since=since)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.faults.disk import set_disk, set_disk_rate
+from harness.faults.disk import HeldDisk, SlowDisk
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.devices import Watchdog
 from harness.target.node import Node
@@ -87,9 +87,8 @@ def test_a_disk_that_is_slow_boots(node: Node) -> None:
         since = node.journal.cursor
         node.reboot()
         node.wait_console("kubesolo: stage initramfs", since=since)
-        set_disk_rate(node.machine, SLOW_BYTES_PER_SECOND)
-        node.wait_console("stage switch_root", seconds=SLOW_SECONDS, since=since)
-        set_disk_rate(node.machine, 0)
+        with SlowDisk(node.machine, SLOW_BYTES_PER_SECOND):
+            node.wait_console("stage switch_root", seconds=SLOW_SECONDS, since=since)
         node.wait_ready()
     assert boots.slots == ["A"]
 
@@ -113,8 +112,7 @@ def test_a_disk_that_answers_no_more_ends_the_boot(node: Node) -> None:
         since = node.journal.cursor
         node.reboot()
         node.wait_console("kubesolo: stage initramfs", since=since)
-        set_disk(node.machine, answers=False)
-        since = node.journal.cursor
-        node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
-        set_disk(node.machine, answers=True)
+        with HeldDisk(node.machine):
+            since = node.journal.cursor
+            node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
     node.wait_ready()
