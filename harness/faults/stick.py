@@ -8,6 +8,9 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+from harness.abilities import Ability
+from harness.faults.disk import device_stats
+from harness.faults.fault import Fault
 from harness.journal.journal import Event, Source
 from harness.qemu.machine import Machine
 
@@ -69,6 +72,46 @@ class Stick:
         wait_unplugged(machine, name, since)
         self._name = ""
         machine.journal.append(Source.FAULT, "fired", f"USB stick {self._image.name} pulled out")
+
+    @property
+    def bytes_read(self) -> int:
+        """How much the machine has read of it since it was plugged in."""
+        disk = f"/machine/peripheral/{self._name}/{self._name}.0/legacy[0]"
+        return device_stats(self._machine, disk)["rd_bytes"]
+
+    @property
+    def machine(self) -> Machine:
+        """Where it is plugged in."""
+        return self._machine
+
+    def __str__(self) -> str:
+        return self._image.name
+
+
+class PulledStick(Fault):
+    """A stick that is plugged in is pulled out; it stays out.
+
+    It has fired where the machine had read of it before, and QEMU says that it is gone.
+    """
+
+    ability = Ability.USB_HOTPLUG
+
+    def __init__(self, stick: Stick) -> None:
+        super().__init__(stick.machine.journal, f"the USB stick {stick} is pulled out")
+        self._stick = stick
+        self._read = 0
+
+    def arm(self) -> None:
+        """Pull it out."""
+        self._read = self._stick.bytes_read
+        self._stick.pull()
+
+    def lift(self) -> None:
+        """Whoever wants it back plugs it in."""
+
+    def look(self) -> tuple[int, str]:
+        """Bytes that had been read."""
+        return self._read, f"{self._read} bytes of it had been read"
 
 
 def wait_unplugged(machine: Machine, name: str, since: int) -> None:

@@ -39,7 +39,7 @@ def _sectors(node: Node, number: int) -> Sectors:
     return Sectors(int(start), int(size))
 
 
-def _not_offered(node: Node) -> None:
+def not_offered(node: Node) -> None:
     """The slot that was not written to the end is no boot's."""
     status = node.status()
     assert status.environment.active_slot == "A"
@@ -64,7 +64,7 @@ def _fails_once(node: Node, update: Update, failure: Failure, code: str, said: s
     error, *_ = (line for line in done.stderr.decode().splitlines() if said in line)
     assert node.status().update.last_error.startswith(f"{code}: "), node.status().update
     assert "root.squashfs" in error, done
-    _not_offered(node)
+    not_offered(node)
     assert slot_digests(node)["A"] == before["A"]
     update.apply()
     update.activate()

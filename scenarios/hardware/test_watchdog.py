@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.faults.disk import HeldDisk, SlowDisk
+from harness.faults.processor import WatchdogStarvation
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.devices import Watchdog
 from harness.target.node import Node
@@ -14,6 +15,8 @@ from scenarios.steps import Update
 
 Begin = Callable[..., Update]
 
+# What stops the service that feeds it, and does not end it.
+PAUSE = ("sv", "pause", "/run/service/watchdog")
 # What the watchdogs wait for at most, and the boot after.
 RESET_SECONDS = 150.0
 # Early boot reads some 30 MB at this rate for longer than any watchdog waits.
@@ -43,8 +46,8 @@ def _resets_a_hang(node: Node) -> None:
     """Nothing feeds it from now on: the machine is reset, and boots."""
     with node.expect_boots(1, seconds_each=RESET_SECONDS):
         since = node.journal.cursor
-        node.succeed("sv pause /run/service/watchdog")
-        node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
+        with WatchdogStarvation(node.machine, PAUSE):
+            node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
     node.wait_ready()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.faults.link import set_link
+from harness.faults.link import LinkDown
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
 from scenarios.held import apply_until_held, path_of
@@ -48,13 +48,12 @@ def test_without_power_without_network_and_killed(
     assert boots.slots == ["A"]
     assert slot_digests(node)["A"] == before["A"]
     running, held = apply_until_held(update)
-    set_link(node.machine, up=False)
-    held.release()
-    done = running.wait(node.deadline(APPLY_SECONDS))
-    assert done.exit == FAILED, done
-    assert node.status().update.last_error.startswith("server-unreachable: ")
-    assert slot_digests(node)["A"] == before["A"]
-    set_link(node.machine, up=True)
+    with LinkDown(node.machine):
+        held.release()
+        done = running.wait(node.deadline(APPLY_SECONDS))
+        assert done.exit == FAILED, done
+        assert node.status().update.last_error.startswith("server-unreachable: ")
+        assert slot_digests(node)["A"] == before["A"]
     running, held = apply_until_held(update)
     node.succeed(KILL_AGENT)
     assert running.wait(node.deadline(30)).exit != 0
