@@ -22,7 +22,8 @@ LAB = HERE / "requirements" / "lab.txt"
 # none of them takes the others.
 TESTED = (
     "harness", "kubesolo_os", "product/image", "product", "scenarios/mutations", "scenarios/demo",
-    "scenarios/conformance", "scenarios/firmware", "scenarios/fuzz", "scenarios/fleet",
+    "scenarios/conformance", "scenarios/crash", "scenarios/firmware", "scenarios/fuzz",
+    "scenarios/fleet",
     "scenarios/sources/tests", "scenarios/operation/tests", "scenarios/media/tests",
     "scenarios/tests", "scenarios/documents",
 )  # fmt: skip
@@ -180,10 +181,17 @@ def scenarios(session: nox.Session) -> None:
 
 @nox.session
 def harness(session: nox.Session) -> None:
-    """The harness's command line (-- list, run, boot, report, cache, --help)."""
+    """The harness's command line (-- list, run, console, replay, report, cache, --help)."""
     allow_drift(session)
     # A machine that it boots is ended in good order.
     python(session, "-m", "harness", *session.posargs, end_seconds=60)
+
+
+@nox.session
+def flakes(session: nox.Session) -> None:
+    """Repeat the core's quick scenarios under load, and say how often they fail (-- -n 200)."""
+    allow_drift(session)
+    python(session, "-m", "harness", "flakes", *session.posargs, end_seconds=60)
 
 
 @nox.session
@@ -208,6 +216,8 @@ def _scenarios(session: nox.Session, *chosen: str) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print every measured figure with its conditions and its budget."""
+    if not session.posargs or "harness" in session.posargs:
+        session.env["KUBESOLO_LAB_PYTHON"] = interpreter_with(session, REQUIREMENTS, LAB)
     python(session, "-m", "scenarios.bench", *session.posargs)
 
 
@@ -259,6 +269,16 @@ def fuzz(session: nox.Session) -> None:
     session.run(
         interpreter, "-m", "scenarios.fuzz", *session.posargs, external=True, interrupt_timeout=0.3
     )
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Judge each state that a power cut could leave, boot each kind (-- --phase apply --no-boot).
+
+    Leaves a table, JSON and a picture under out/crash.
+    """
+    allow_drift(session)
+    python(session, "-m", "scenarios.crash", *session.posargs, end_seconds=60)
 
 
 @nox.session

@@ -153,7 +153,7 @@ def vm(
                 target=_fetch_kubeconfig, args=(machine, port, target), daemon=True
             ).start()
         try:
-            converse(machine)
+            converse(machine.console, machine.type_in)
         finally:
             # QEMU writes out what the guest has written; what the guest holds back is lost.
             if machine.running and data is not None:

@@ -40,3 +40,18 @@ def collect(arguments: Sequence[str], into: Path) -> None:
             f"pytest cannot collect the scenarios of {Path.cwd()}:\n{said}",
             hint="run it in the project's folder, where pytest's configuration lies",
         )
+
+
+def commit(root: Path) -> str | None:
+    """The commit of a project's folder, with ``-dirty`` where files differ from it; None outside
+    git."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        dirty = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("-dirty" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

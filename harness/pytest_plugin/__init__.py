@@ -3,6 +3,6 @@
 # By this package's own name, which is another one where it is installed.
 _PARTS = (
     "options", "usage", "run", "tier", "lab", "selection", "listing", "fixtures", "failure",
-    "summary", "junit",
+    "pause", "history", "summary", "junit",
 )  # fmt: skip
 pytest_plugins = tuple(f"{__name__}.{part}" for part in _PARTS)

@@ -2,7 +2,9 @@
 
 ``--harness-list FILE`` (with ``--collect-only``) writes a JSON list of objects: ``test`` (node id
 without its architecture), ``tier``, ``core_arch``, ``arch`` (those that can run it), ``needs``
-(abilities, by name), ``backend`` and ``says`` (the docstring's first line).
+(abilities, by name), ``backend``, ``says`` (the docstring's first line) and ``runs``: what can
+run on this host, each with ``id`` (node id), ``core`` (whether it is in the core there) and
+``cpu_seconds`` (recorded; null where nothing was).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import pytest
 
 from harness.pytest_plugin.scenario import ANY, BACKENDS, FULL
 from harness.pytest_plugin.selection import ARCH, lacking
+from harness.pytest_plugin.tier import in_core, recorded
 
 # Fields of a machine whose values are abilities of a target, too.
 _FIELDS = ("firmware", "watchdog_device")
@@ -32,6 +35,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if path is None:
         return
     found: dict[str, dict[str, Any]] = {}
+    costs = recorded(session.config)
     for item in session.items:
         if (mark := item.get_closest_marker("scenario")) is None:
             continue
@@ -51,10 +55,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
                 "needs": sorted(needs),
                 "backend": sorted(mark.kwargs.get("backend", BACKENDS)),
                 "says": says.partition("\n")[0],
+                "runs": [],
             },
         )
-        if arch and not lacking(item):
+        if lacking(item):
+            continue
+        if arch:
             row["arch"].append(str(arch))
+        cost = costs.get(item.nodeid)
+        row["runs"].append({"id": item.nodeid, "core": in_core(item), "cpu_seconds": cost})
     path.write_text(json.dumps(list(found.values()), indent=1) + "\n")
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import datetime
 import json
 import secrets
-import subprocess
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from harness.cli.pytest import commit
 
 RUN_FILE = "run.json"
 RUN = pytest.StashKey["Run"]()
@@ -44,7 +45,7 @@ class Run:
     @cached_property
     def commit(self) -> str | None:
         """The project's commit, looked up when it is first asked for."""
-        return _commit(self._config.rootpath)
+        return commit(self._config.rootpath)
 
     @property
     def file(self) -> Path:
@@ -98,18 +99,6 @@ def _write(path: Path, document: dict[str, Any]) -> None:
         partial.replace(path)
     except OSError:
         return
-
-
-def _commit(root: Path) -> str | None:
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        dirty = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("-dirty" if dirty else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
 import shlex
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,7 @@ from typing import Self
 
 from harness.abilities import QEMU
 from harness.commands.channel import Channel
+from harness.console.door import Door, console_door
 from harness.console.expect import ConsoleExpect, type_in
 from harness.console.pump import Pump
 from harness.console.recorder import Recorder
@@ -126,9 +129,11 @@ class Machine:
         self._qmp: Qmp | None = None
         self._channel: Channel | None = None
         self._card: UsbCard | None = None
+        self._door: Door | None = None
         self._sockets: list[socket.socket] = []
         self._forwards: dict[int, int] = {}  # the guest's TCP ports to the host's
         try:
+            self._tell_others()
             if base is None:
                 self.storage = storage.fresh(spec, host.tools, self.process.directory, own_disk)
             else:
@@ -138,6 +143,19 @@ class Machine:
             raise
         self._first_disk = self.storage.disk
         self._cuts, self._was_cut = 0, False
+
+    def _tell_others(self) -> None:
+        """Let other processes find it (harness.qemu.running), and its console."""
+        folder = self.process.directory
+        document = {
+            "schema": 1,
+            "name": self.name,
+            "arch": self.spec.arch.value,
+            "artefacts": str(self.artefacts.absolute()),
+            "pid": os.getpid(),
+        }
+        self._door = console_door(folder, self.console, self.type_in)
+        (folder / "machine.json").write_text(json.dumps(document) + "\n")
 
     # Power
 
@@ -289,10 +307,17 @@ class Machine:
         return Deadline.after(seconds, self._scale)
 
     def qmp(self, command: str, /, **arguments: object) -> object:
-        """Execute a QMP command. Raises QmpError."""
+        """Execute a QMP command; an underscore in an argument's name stands for a hyphen. Raises
+        QmpError."""
+        return self.execute(
+            command, {name.replace("_", "-"): value for name, value in arguments.items()}
+        )
+
+    def execute(self, command: str, arguments: Mapping[str, object]) -> object:
+        """Execute a QMP command with arguments as QEMU spells them. Raises QmpError."""
         if self._qmp is None:
             raise HarnessError(f"{self.name} is off: it cannot execute {command}")
-        return self._qmp.command(command, self.deadline(_QMP), **arguments)
+        return self._qmp.command(command, self.deadline(_QMP), arguments)
 
     def monitor(self, line: str) -> str:
         """What QEMU's human monitor says to ``line``."""
@@ -430,6 +455,8 @@ class Machine:
             steps.callback(self.journal.save, self.artefacts / "timeline.json")
             steps.callback(self.console.close)
             steps.callback(self._pump.close)
+            if self._door is not None:
+                steps.callback(self._door.close)
             steps.callback(self._disconnect)
             steps.callback(self.process.close)
 

@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Any, TypeVar
@@ -106,12 +106,12 @@ class Qmp:
             data = message.get("data", {})
             self._journal.append(Source.QMP, "event", str(message["event"]), **_mapping(data))
 
-    def command(self, name: str, deadline: Deadline, /, **arguments: Any) -> Any:
-        """Execute a command; an underscore in an argument's name stands for a hyphen.
+    def command(self, name: str, deadline: Deadline, arguments: Mapping[str, object]) -> object:
+        """Execute a command. Returns QEMU's answer.
 
-        Returns QEMU's answer. Raises QmpError with QEMU's own reason, DeadlineError.
+        Raises QmpError with QEMU's own reason, DeadlineError.
         """
-        wire = {key.replace("_", "-"): value for key, value in arguments.items()}
+        wire = dict(arguments)
         begun = time.monotonic()
         answer = self._loop.run(self._execute(name, wire), deadline, f"QMP command {name}")
         seconds = round(time.monotonic() - begun, 4)

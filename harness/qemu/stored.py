@@ -125,7 +125,8 @@ def _lock(path: Path, locks: contextlib.ExitStack) -> bool:
     return True
 
 
-def _free(path: Path) -> bool:
+def is_free(path: Path) -> bool:
+    """Whether nobody has locked a file or a folder of the cache."""
     with contextlib.ExitStack() as locks:
         return _lock(path, locks)
 
@@ -134,7 +135,7 @@ def _states(root: Path) -> Iterator[Entry]:
     if not root.is_dir():
         return
     folders = sorted(path for path in root.iterdir() if path.is_dir())
-    used = {path: not _free(root / f"{path.stem}.lock") for path in folders}
+    used = {path: not is_free(root / f"{path.stem}.lock") for path in folders}
     # What is used uses all that it lies over.
     for path in folders:
         lower, seen = path, set[Path]()
@@ -161,7 +162,7 @@ def _states(root: Path) -> Iterator[Entry]:
 
 def _runs(root: Path) -> Iterator[Entry]:
     for path in sorted(root.glob("machine-*")):
-        used = not _free(path)
+        used = not is_free(path)
         yield Entry(Kind.RUN, path, path.name, _size(path), _time(path), _time(path), used)
 
 

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.report.drawing import PAD, ROW, WIDTH, Drawing
+from harness.report.drawing import MARK_LABEL, PAD, ROW, SHAPES, WIDTH, Drawing
 from harness.report.layout import GLYPH, SMALL_GLYPH, Rows, clean, first_line, shorten
 from harness.report.story import Boot, Command, Mark, Phase, Step, Story, Tone
 
 _COMMAND_LABEL = 34
-_MARK_LABEL = 40
 _TITLE_GLYPH = 9.4  # a mean width in the title
 _DULL = ("ping", "resync")  # the harness's own: never a group's name if it has another
 _STYLE = Path(__file__).parent / "templates" / "timeline.css"
@@ -30,14 +29,6 @@ PARTS = (
 )
 _PART = 13
 _DARK_TEXT = (Phase.AGENT, Phase.STAGES)  # phases whose colour is bright
-_SHAPES = {
-    Tone.GOOD: "M-5,0 L-2,4 L5,-4 L3.5,-5 L-2,1.5 L-3.5,-0.5 Z",
-    Tone.NEUTRAL: "M-3.5,0 A3.5,3.5 0 1 0 3.5,0 A3.5,3.5 0 1 0 -3.5,0 Z",
-    Tone.WARNING: "M0,-5 L5,4 L-5,4 Z",
-    Tone.FAULT: "M1,-6 L-4,1 L-0.5,1 L-1,6 L4,-1 L0.5,-1 Z",
-    Tone.FAILURE: "M-5,-3.5 L-3.5,-5 L0,-1.5 L3.5,-5 L5,-3.5 L1.5,0 L5,3.5 L3.5,5 L0,1.5 "
-    "L-3.5,5 L-5,3.5 L-1.5,0 Z",
-}
 _TONES = {
     Tone.GOOD: "confirmed",
     Tone.NEUTRAL: "reset, power off",
@@ -99,7 +90,8 @@ class _Picture(Drawing):
         stray = [one for one in story.decisions if story.boot_at(one.time) is None]
         if stray:
             self._marks("gates", stray)
-        self._marks("faults", self._faults)
+        if strays := [one for one in self._faults if self._suffered_by(one) is None]:
+            self._marks("faults", strays)
         self._commands(story.commands)
         self._steps(story.steps)
         self._axis(grid, top)
@@ -114,6 +106,12 @@ class _Picture(Drawing):
         if self._deciding is None or self._deciding in faults:
             return faults
         return sorted([*faults, self._deciding], key=lambda mark: mark.time)
+
+    def _suffered_by(self, fault: Mark) -> Boot | None:
+        """The boot that a fault hit. What ends a boot is its, not the next one's."""
+        boots = self._story.boots
+        ended = (one for one in boots if one.begin < fault.time <= one.end)
+        return next(ended, self._story.boot_at(fault.time))
 
     # Parts
 
@@ -149,7 +147,7 @@ class _Picture(Drawing):
         self._end_lane(lane, 2 * PAD + 18)
 
     def _slot(self, slot: str) -> None:
-        """A slot's lane: a row for each part of its boots, then what its gates let through."""
+        """A slot's lane: rows for the parts of its boots, its gates, and the faults it suffered."""
         lane = self._lane(f"slot {slot}" if slot else "no slot")
         boots = [boot for boot in self._story.boots if (boot.slot or "") == slot]
         y = self._y + PAD
@@ -165,6 +163,9 @@ class _Picture(Drawing):
         if marks:
             self._row_name("gates", y + 10)
             y += self._mark_rows(marks, y)
+        if faults := [one for one in self._faults if self._suffered_by(one) in boots]:
+            self._row_name("faults", y + 10)
+            y += self._mark_rows(faults, y)
         self._end_lane(lane, y - self._y + PAD)
 
     def _phase(self, phase: Phase, begin: float, end: float, y: float) -> None:
@@ -259,21 +260,6 @@ class _Picture(Drawing):
         height = self._mark_rows(marks, self._y + PAD) if marks else ROW
         self._end_lane(lane, 2 * PAD + height - 2)
 
-    def _mark_rows(self, marks: Sequence[Mark], top: float) -> float:
-        """Marks with their labels from ``top`` on; the height that they take."""
-        rows = Rows(WIDTH - 4)
-        for mark in marks:
-            x = self._x(mark.time)
-            placed = rows.place(x - 6, x + 6, shorten(mark.label, _MARK_LABEL))
-            y = top + placed.row * ROW
-            shape = self._add(
-                "path", f"mark {mark.tone}",
-                d=_SHAPES[mark.tone], transform=f"translate({x:.1f},{y + 6:.1f})",
-            )  # fmt: skip
-            self._tip(shape, f"{mark.time:.2f} s: {mark.detail}")
-            self._label(placed, y + 9.8, mark.tone.value)
-        return rows.count * ROW
-
     def _steps(self, steps: Sequence[Step]) -> None:
         if not steps:
             return
@@ -331,7 +317,7 @@ class _Picture(Drawing):
             entries.append(("command lost", "no reply", ""))
         if story.steps:
             entries.append(("step", "step", ""))
-        entries += [(tone.value, _TONES[tone], _SHAPES[tone]) for tone in Tone if tone in tones]
+        entries += [(tone.value, _TONES[tone], SHAPES[tone]) for tone in Tone if tone in tones]
         for kind, label, shape in entries:
             wide = 14 + len(label) * (GLYPH + 0.3) + 16
             if x + wide > WIDTH - 10:
@@ -349,7 +335,7 @@ class _Picture(Drawing):
 
 def _fitting(text: str, room: float) -> str:
     """A label beside a step's bar; none where it goes into the bar."""
-    label = shorten(text, _MARK_LABEL)
+    label = shorten(text, MARK_LABEL)
     return "" if len(label) * GLYPH + 8 <= room else label
 
 

@@ -211,6 +211,10 @@ def _check_typer(command: Any, words: list[str], name: str) -> None:
             raise DocumentError(f"{name} has no command {words[0]!r}")
         command = commands[words[0]]
         name = f"{name} {words.pop(0)}"
+    if command.context_settings.get("ignore_unknown_options"):
+        # It hands them to pytest.
+        _check_listed(name, words, _pytest_options())
+        return
     context = command.context_class(command, info_name=name)
     try:
         _, rest, _ = command.make_parser(context).parse_args(
