@@ -215,6 +215,8 @@ def _scenarios(session: nox.Session, *chosen: str) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Print every measured figure with its conditions and its budget."""
+    if not session.posargs or "harness" in session.posargs:
+        session.env["KUBESOLO_LAB_PYTHON"] = interpreter_with(session, REQUIREMENTS, LAB)
     python(session, "-m", "scenarios.bench", *session.posargs)
 
 

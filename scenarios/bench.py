@@ -33,7 +33,14 @@ from product.image.build import DEFAULT_RECIPE, Builder
 from product.image.cache import Cache
 from product.image.recipe import Arch
 from product.image.tools import HostTools
-from scenarios import bench_deltas, bench_hardening, bench_kubernetes, bench_media, bench_registry
+from scenarios import (
+    bench_deltas,
+    bench_hardening,
+    bench_harness,
+    bench_kubernetes,
+    bench_media,
+    bench_registry,
+)
 from scenarios.command_line import guarded
 from scenarios.fleet.simulation import Step, simulate
 from scenarios.kubectl import RECIPE
@@ -109,6 +116,7 @@ class Part(StrEnum):
     MEDIA = "media"
     MEDIA_BOOT = "media-boot"
     HARDENING = "hardening"
+    HARNESS = "harness"
 
 
 # The parts for which no machine starts.
@@ -351,6 +359,7 @@ def run(arch: Arch, parts: list[Part], selection: str) -> None:
             folder,
             figures,
         ),
+        Part.HARNESS: lambda: bench_harness.measure(bench, folder, figures),
     }
 
     machines = not parts or bool({*parts} - _WITHOUT_MACHINE)

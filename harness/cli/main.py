@@ -20,6 +20,8 @@ from harness.qemu import accel
 from harness.qemu.arch import Firmware
 from harness.qemu.machine import Host, Machine
 from harness.qemu.spec import MachineSpec
+from harness.report.data import read_scenarios
+from harness.report.history import HISTORY_FILE
 from harness.report.html import write_report
 from harness.report.overlay import overlay
 
@@ -103,6 +105,13 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="file (default: report.html in the directory)")
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="evidence of another run, to show what is different")
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="file of earlier runs (default: history.jsonl in the directory)"),
+    ] = None,
 ) -> None:
     """Write the HTML report on the scenarios in DIRECTORY, and each one's timeline.svg."""
     if not directory.is_dir():
@@ -110,9 +119,19 @@ def report(
             f"there is no directory {directory}",
             hint="run scenarios first: out/scenarios is theirs",
         )
+    if against is not None and not read_scenarios(against):
+        raise HarnessError(
+            f"there is no evidence of a run in {against}",
+            hint="keep a run's folder: run scenarios with --artefacts FOLDER",
+        )
+    if history is not None and not history.is_file():
+        raise HarnessError(
+            f"there is no history {history}",
+            hint=f"a run adds itself to {HISTORY_FILE} beside its evidence, or to --history FILE",
+        )
     target = output or directory / "report.html"
     try:
-        typer.echo(write_report(directory, target))
+        typer.echo(write_report(directory, target, history=history, against=against))
     except OSError as error:
         raise HarnessError(f"the report {target} cannot be written: {error}") from error
 

@@ -36,6 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where scenarios leave their evidence (default: out/scenarios)",
     )
     group.addoption(
+        "--history",
+        type=Path,
+        metavar="FILE",
+        help="where each run is recorded for the trend (default: history.jsonl among the evidence)",
+    )
+    group.addoption(
         "--backend",
         choices=sorted(BACKENDS),
         default=QEMU,

@@ -9,6 +9,8 @@ import pytest
 
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.tier import record
+from harness.report.data import read_run, read_scenarios
+from harness.report.history import HISTORY_FILE, Record, append
 from harness.report.html import write_report
 
 RESULT = "scenario"  # the user property that carries a scenario's result to the controller
@@ -45,8 +47,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"CPU-seconds of what passed: {recorded}")
     # With workers, the controller alone comes here.
     evidence = config.rootpath / config.getoption("--artefacts")
+    history = config.rootpath / (config.getoption("--history") or evidence / HISTORY_FILE)
     try:
-        path = write_report(evidence, evidence / "report.html")
+        if (done := read_run(evidence)) and (scenarios := read_scenarios(evidence)):
+            append(history, Record.of(done, scenarios))
+    except OSError as error:
+        terminalreporter.write_line(f"the run could not be added to {history}: {error}")
+    try:
+        path = write_report(evidence, evidence / "report.html", history=history)
     except OSError as error:
         terminalreporter.write_line(f"the report could not be written: {error}")
     else:

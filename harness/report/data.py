@@ -138,6 +138,11 @@ class Scenario:
         return self.outcome != INCOMPLETE
 
     @property
+    def own_seconds(self) -> float:
+        """Its seconds without waiting for a turn and without snapshots, which others share."""
+        return max(0.0, self.seconds - self.making_seconds - self.turn_seconds)
+
+    @property
     def faults(self) -> list[str]:
         """The kinds of faults that its machines suffered."""
         stories = [one.story for one in self.machines if one.story and not one.making]

@@ -18,7 +18,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.report import timeline
+from harness.report.compare import Comparison, choice
 from harness.report.data import Machine, RunRecord, Scenario, read_run, read_scenarios
+from harness.report.history import HISTORY_FILE, Record, read_history, with_run
 from harness.report.markup import (
     attributes,
     boots,
@@ -30,6 +32,7 @@ from harness.report.markup import (
     seconds_text,
     select,
 )
+from harness.report.trend import Trend
 
 _JUNIT = "junit.xml"  # which pytest may have been told to leave among the scenarios
 _DATE = "%Y-%m-%d %H:%M:%S"
@@ -40,10 +43,13 @@ _FIRST = ("console.log", "timeline.svg", "timeline.json", "qmp.log", "evidence.t
 _HIDDEN = ("console.raw",)  # console.log says the same and when
 
 
-def write_report(scenarios_dir: Path, output: Path) -> Path:
-    """Write the report on ``scenarios_dir`` to ``output`` and return that.
+def write_report(
+    scenarios_dir: Path, output: Path, *, history: Path | None = None, against: Path | None = None
+) -> Path:
+    """Write the report on ``scenarios_dir`` to ``output`` and return that. Raises OSError.
 
-    Beside each timeline.json its picture is written as timeline.svg.
+    Beside each timeline.json its picture is written as timeline.svg. ``history`` is the file of
+    earlier runs (default: among the scenarios), ``against`` has the evidence of another run.
     """
     scenarios = read_scenarios(scenarios_dir)
     for scenario in scenarios:
@@ -53,7 +59,13 @@ def write_report(scenarios_dir: Path, output: Path) -> Path:
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.part")
     run = read_run(scenarios_dir)
-    partial.write_text(_Page(scenarios, run, output.parent, scenarios_dir / _JUNIT).text())
+    records = read_history(history or scenarios_dir / HISTORY_FILE)
+    trend = Trend(with_run(records, Record.of(run, scenarios) if run and scenarios else None))
+    other = None
+    if against is not None:
+        other = Comparison(scenarios, read_scenarios(against), read_run(against))
+    junit = scenarios_dir / _JUNIT
+    partial.write_text(_Page(scenarios, run, output.parent, junit, trend, other).text())
     partial.replace(output)
     return output
 
@@ -87,8 +99,16 @@ class _Page:
     """One report; ``base`` is the directory that links start from, ``junit`` may not exist."""
 
     def __init__(
-        self, scenarios: Sequence[Scenario], run: RunRecord | None, base: Path, junit: Path
+        self,
+        scenarios: Sequence[Scenario],
+        run: RunRecord | None,
+        base: Path,
+        junit: Path,
+        trend: Trend,
+        other: Comparison | None,
     ) -> None:
+        self._trend = trend
+        self._other = other
         self._scenarios = scenarios
         self._run = run
         self._not_run = run.not_run({one.test for one in scenarios}) if run else {}
@@ -100,8 +120,8 @@ class _Page:
         failed = sum(not one.passed for one in self._scenarios)
         title = f"{count(len(self._scenarios), 'scenario')}, {failed} not passed"
         body = [
-            *self._summary(), *self._filter(), *self._failures(), *self._table(), *self._pictures(),
-            *self._absent(),
+            *self._summary(), *self._filter(), *self._failures(), *self._compared(),
+            *self._table(), *self._trend.section(), *self._pictures(), *self._absent(),
         ]  # fmt: skip
         template = string.Template((_TEMPLATES / "report.html").read_text())
         style = (_TEMPLATES / "report.css").read_text() + timeline.style()
@@ -193,6 +213,10 @@ class _Page:
         yield select("arch", "Architecture", "all", values("arch"))
         yield select("tier", "Tier", "all", values("tier"))
         yield select("backend", "Backend", "all", values("backend"))
+        if self._other is not None:
+            yield self._other.choice()
+        elif kinds := sorted({change.kind for change in self._trend.changes}):
+            yield choice(kinds)
         yield select("fault", "Fault", "all", [("*", "any fault"), ("-", "none"), *faults])
         yield select(
             "slowest", "Slowest", "all, failures first",
@@ -200,6 +224,16 @@ class _Page:
         )  # fmt: skip
         yield '<button type="reset">Show all</button>'
         yield '<p class="soft wide" id="shown" role="status"></p></form>'
+
+    def _compared(self) -> Iterable[str]:
+        if self._other is not None:
+            yield from self._other.section({one.test: self._anchor(one) for one in self._scenarios})
+
+    def _kinds(self, one: Scenario) -> str:
+        """What is different about a scenario: against the other run, else against those before."""
+        if self._other is not None:
+            return "|".join(self._other.kinds(one.test))
+        return self._trend.kind(one.test)
 
     def _failures(self) -> Iterable[str]:
         failures = [one for one in self._scenarios if not one.passed]
@@ -237,10 +271,13 @@ class _Page:
         if not self._scenarios:
             return
         yield "<h2>All scenarios</h2>"
-        yield '<div class="scroll"><table id="scenarios"><thead><tr><th>outcome</th>'
+        trend = "<th>trend</th>" if self._trend else ""
+        yield '<div class="scroll"><table class="stacked" id="scenarios"><thead><tr>'
+        yield "<th>outcome</th>"
         yield '<th>scenario</th><th>architecture</th><th class="number">seconds</th>'
         yield '<th class="number">guest</th><th class="number">overhead</th>'
-        yield "<th>boots (slot, counter)</th><th>began</th><th>evidence</th></tr></thead><tbody>"
+        yield f"{trend}<th>boots (slot, counter)</th><th>began</th><th>evidence</th></tr></thead>"
+        yield "<tbody>"
         for one in self._scenarios:
             group, name = names(one.test, one.arch)
             times = [f"{one.seconds:.1f}", f"{one.guest_seconds:.1f}"]
@@ -251,6 +288,7 @@ class _Page:
                 "data-row": self._anchor(one), "data-outcome": one.outcome, "data-arch": one.arch,
                 "data-tier": one.tier, "data-backend": one.backend,
                 "data-fault": "|".join(one.faults), "data-seconds": f"{one.seconds:.3f}",
+                "data-change": self._kinds(one),
             }  # fmt: skip
             yield f"<tr{attributes(about)}><td>{outcome_chip(one.outcome)}</td>"
             yield f'<td class="name-of"><a href="#{self._anchor(one)}">{esc(name)}</a>'
@@ -260,6 +298,8 @@ class _Page:
                 f'<td class="number" data-label="{label}">{time}</td>'
                 for label, time in zip(labels, times, strict=True)
             )
+            if self._trend:
+                yield f'<td data-label="trend">{self._trend.scenario(one.test)}</td>'
             yield f'<td class="boots">{boots(one)}</td>'
             began = f"{one.span[0]:{_DATE}}" if one.span else ""
             yield f'<td class="files soft">{began}</td>'
@@ -297,6 +337,8 @@ class _Page:
 
     def _evidence(self, one: Scenario, *, opened: bool) -> Iterable[str]:
         """Pictures and links of each machine; those of snapshots' makers closed at the end."""
+        if self._other is not None:
+            yield from self._other.pictures(one.test)
         for machine in one.machines:
             name = esc(machine.directory.name)
             inner = [f'<p class="name">{name}</p><p>{self._files(machine)}</p>']

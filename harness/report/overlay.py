@@ -17,13 +17,19 @@ from harness.report.timeline import style
 _NAME = 20
 
 
-def overlay(timelines: Sequence[tuple[str, Mapping[str, Any]]], *, title: str = "") -> str:
-    """The picture of timeline documents, each with its target's name, as SVG."""
+def overlay(
+    timelines: Sequence[tuple[str, Mapping[str, Any]]], *, title: str = "", embedded: bool = False
+) -> str:
+    """The picture of timeline documents, each with its target's name, as SVG.
+
+    ``embedded`` leaves the style out, for a page that has it.
+    """
     stories = [(name, Story.of(document)) for name, document in timelines]
     root = _Overlay(stories, title).draw()
-    sheet = ET.Element("style")
-    sheet.text = style()
-    root.insert(0, sheet)
+    if not embedded:
+        sheet = ET.Element("style")
+        sheet.text = style()
+        root.insert(0, sheet)
     ET.indent(root, space=" ")
     return ET.tostring(root, encoding="unicode") + "\n"
 

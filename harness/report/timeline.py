@@ -99,7 +99,8 @@ class _Picture(Drawing):
         stray = [one for one in story.decisions if story.boot_at(one.time) is None]
         if stray:
             self._marks("gates", stray)
-        self._marks("faults", self._faults)
+        if strays := [one for one in self._faults if self._suffered_by(one) is None]:
+            self._marks("faults", strays)
         self._commands(story.commands)
         self._steps(story.steps)
         self._axis(grid, top)
@@ -114,6 +115,12 @@ class _Picture(Drawing):
         if self._deciding is None or self._deciding in faults:
             return faults
         return sorted([*faults, self._deciding], key=lambda mark: mark.time)
+
+    def _suffered_by(self, fault: Mark) -> Boot | None:
+        """The boot that a fault hit. What ends a boot is its, not the next one's."""
+        boots = self._story.boots
+        ended = (one for one in boots if one.begin < fault.time <= one.end)
+        return next(ended, self._story.boot_at(fault.time))
 
     # Parts
 
@@ -149,7 +156,7 @@ class _Picture(Drawing):
         self._end_lane(lane, 2 * PAD + 18)
 
     def _slot(self, slot: str) -> None:
-        """A slot's lane: a row for each part of its boots, then what its gates let through."""
+        """A slot's lane: rows for the parts of its boots, its gates, and the faults it suffered."""
         lane = self._lane(f"slot {slot}" if slot else "no slot")
         boots = [boot for boot in self._story.boots if (boot.slot or "") == slot]
         y = self._y + PAD
@@ -165,6 +172,9 @@ class _Picture(Drawing):
         if marks:
             self._row_name("gates", y + 10)
             y += self._mark_rows(marks, y)
+        if faults := [one for one in self._faults if self._suffered_by(one) in boots]:
+            self._row_name("faults", y + 10)
+            y += self._mark_rows(faults, y)
         self._end_lane(lane, y - self._y + PAD)
 
     def _phase(self, phase: Phase, begin: float, end: float, y: float) -> None:

@@ -28,6 +28,12 @@
     if (wanted === "-") return kinds === "";
     return !wanted || kinds.split("|").includes(wanted);
   };
+  const different = (changed) => {
+    const wanted = field("change") ? field("change").value : "";
+    if (wanted === "*") return changed !== "";
+    if (wanted === "-") return changed === "";
+    return !wanted || changed.split("|").includes(wanted);
+  };
   // The first line that has what was searched for, unless it is in the row anyhow.
   const found = (one, words) => {
     if (!words.length || words.every((word) => one.row.textContent.toLowerCase().includes(word)))
@@ -57,7 +63,7 @@
     const most = Number(field("slowest").value);
     let shown = rows.filter((one) =>
       ["outcome", "arch", "tier", "backend"].every((name) => chosen(one, name))
-      && faulty(one));
+      && faulty(one) && different(one.row.dataset.change));
     shown = shown.filter((one) => {
       const text = words.length ? textOf(one) : "";
       return words.every((word) => text.includes(word));
@@ -71,6 +77,14 @@
     }
     const order = most ? shown : rows;
     body.append(...order.map((one) => one.row));
+    // What the other run alone has knows no more than its name and outcome.
+    const narrowed = most || ["outcome", "arch", "tier", "backend", "fault"].some(
+      (name) => field(name).value);
+    for (const gone of document.querySelectorAll("[data-gone]")) {
+      const text = gone.textContent.toLowerCase();
+      gone.hidden = narrowed || !different(gone.dataset.change)
+        || !words.every((word) => text.includes(word));
+    }
     for (const heading of document.querySelectorAll("h2[data-over]")) {
       const over = rows.flatMap((one) => one.parts).filter((part) =>
         part.dataset.under === heading.dataset.over);

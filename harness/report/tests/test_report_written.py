@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from harness.report.history import read_history
 from harness.report.tests.test_report import evidence
 
 # What the session fixture leaves of a scenario, without the machine.
@@ -100,3 +102,25 @@ def test_mistakes_at_the_command_line(tmp_path: Path, arguments: list[str], reas
     assert done.returncode == 1
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("chosen", ["", "kept/runs.jsonl"])
+def test_each_run_adds_itself_to_the_history(tmp_path: Path, chosen: str) -> None:
+    root = tmp_path / "evidence"
+    for name in ("one", "two"):
+        evidence(root, name)
+    # The inner tests are no scenarios, so that no run begins of itself.
+    document = {
+        "id": "first", "commit": "c0ffee", "started": "", "tier": "core", "selected": [],
+        "left_out": {}, "skipped": {},
+    }  # fmt: skip
+    for number, run_id in enumerate(("first", "second"), 1):
+        for name in ("one", "two"):
+            test = f"scenarios/test_x.py::test_{name}[x86_64]"
+            (root / f"scenarios-{name}[x86_64]" / "run").write_text(f"{run_id}\n{test}\n")
+        (root / "run.json").write_text(json.dumps({**document, "id": run_id}))
+        pytest_run(tmp_path, *(["--history", chosen] if chosen else []))
+        records = read_history(tmp_path / (chosen or "evidence/history.jsonl"))
+        assert [one.id for one in records] == ["first", "second"][:number]
+    assert "Trend over runs" in (root / "report.html").read_text()
+    assert "Regressions: none" in (root / "report.html").read_text()

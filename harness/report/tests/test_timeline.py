@@ -282,13 +282,31 @@ class TestSlots:
             for one in ET.fromstring(picture).iter(_NS + "text")
             if one.get("class") == "lane-name"
         }
-        assert list(heights) == ["boots", "slot A", "slot B", "faults", "commands"]
+        assert list(heights) == ["boots", "slot A", "slot B", "commands"]
         firmware = [float(one.get("y", "nan")) for one in elements(picture, "phase-firmware")]
-        assert heights["boots"] < firmware[0] < heights["slot B"] < firmware[1] < heights["faults"]
+        assert heights["boots"] < firmware[0] < heights["slot B"] < firmware[1]
+        assert firmware[1] < heights["commands"]
         (gate,) = (
             one for one in ET.fromstring(picture).iter(_NS + "text") if one.text == "0.2.0 in B ok"
         )
-        assert heights["slot B"] < float(gate.get("y", "nan")) < heights["faults"]
+        assert heights["slot B"] < float(gate.get("y", "nan")) < heights["commands"]
+
+    def test_a_fault_lies_with_the_slot_that_suffered_it(self) -> None:
+        made = Made().add(0, "harness", "start").boot(2, "A", 3, 1).reset(10)
+        made.boot(13, "B", 2, 0).add(15, "fault", "fired", "slow disk")
+        root = ET.fromstring(svg(made.document))
+        # The legend, which comes last, has some of these words too.
+        every = reversed(list(root.iter(_NS + "text")))
+        tops = {one.text: float(one.get("y", "nan")) for one in every}
+        assert tops["slot A"] < tops["reset"] < tops["slot B"] < tops["slow disk"]
+        assert tops["slow disk"] < tops["commands"]
+
+    def test_a_fault_while_nothing_runs_has_a_lane_of_its_own(self) -> None:
+        made = Made().add(0, "harness", "start").boot(2, "A", 3, 1)
+        made.add(9, "harness", "exit").add(12, "fault", "fired", "torn write")
+        root = ET.fromstring(svg(made.document))
+        names = [one.text for one in root.iter(_NS + "text") if one.get("class") == "lane-name"]
+        assert names == ["boots", "slot A", "faults", "commands"]
 
     def test_a_system_without_slots_has_one_lane(self) -> None:
         made = Made().add(0, "harness", "start").line(1, "[    0.000000] Linux version 6.12.1")
