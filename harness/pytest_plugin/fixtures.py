@@ -179,9 +179,11 @@ def _packed(artefacts: Path, bench: Bench) -> str:
     except HarnessError as error:
         return f"not packed: {error.message}"
     # The largest part of it; the disk stays where it always is.
-    for node in left.nodes(artefacts):
-        (node / left.MEMORY).unlink(missing_ok=True)
-    return f"packed: {made}"
+    memories = [node / left.MEMORY for node in left.nodes(artefacts)]
+    without = ", ".join(memory.parent.name for memory in memories if not memory.exists())
+    for memory in memories:
+        memory.unlink(missing_ok=True)
+    return f"packed: {made}" + (f" (without the memory of {without})" if without else "")
 
 
 @pytest.fixture

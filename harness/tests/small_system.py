@@ -29,9 +29,12 @@ import build_image
 
 @pytest.fixture
 def harness_images():
+    disk = {disk!r}
+    if disk:
+        build_image.MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "ext4")
     image = build_image.build("x86_64")
-    if disk := {disk!r}:
-        fields = {{**image.fields, "disk_bus": "nvme", "disk_size_mib": 64}}
+    if disk:
+        fields = {{**image.fields, "disk_size_mib": 64}}
         image = dataclasses.replace(image, disk=Path(disk), fields=fields)
     return {{"x86_64": image}}
 """
@@ -39,7 +42,7 @@ def harness_images():
 
 def make_project(folder: Path, tests: str, disk: Path | None = None) -> Path:
     """A folder with a profile, an image and ``tests``, the text of test_it.py; ``disk`` of 64 MiB
-    at most is the machine's /dev/nvme0n1."""
+    at most, with ext4, is the machine's /dev/vda."""
     folder.mkdir(exist_ok=True)
     (folder / "small.py").write_text(_PROFILE.format(example=str(EXAMPLE)))
     (folder / "conftest.py").write_text(_CONFTEST.format(disk=str(disk) if disk else ""))

@@ -28,7 +28,7 @@ from harness.pytest_plugin.scenario import scenario
 def test_fails(harness_node):
     harness_node.boot()
     with harness_node.journal.step("write"):
-        harness_node.succeed("mkdir /mnt; mount -t ext4 /dev/nvme0n1 /mnt")
+        harness_node.succeed("mkdir /mnt; mount -t ext4 /dev/vda /mnt")
         harness_node.succeed("echo on the disk > /mnt/written; sync")
         harness_node.succeed("echo in memory > /run/written")
     harness_node.succeed("setsid sh </dev/console >/dev/console 2>&1 &")
@@ -98,7 +98,7 @@ def test_its_machine_goes_on_from_the_failure(elsewhere: tuple[Path, Path, Path]
 
 def test_its_disk_boots(elsewhere: tuple[Path, Path, Path]) -> None:
     packed, project, cache = elsewhere
-    script = "mkdir /mnt; mount -t ext4 /dev/nvme0n1 /mnt && cat /mnt/written; cat /run/written"
+    script = "mkdir /mnt; mount -t ext4 /dev/vda /mnt && cat /mnt/written; cat /run/written"
     done = harness(project, cache, "replay", str(packed), "--boot", "--run", script)
     assert done.stdout.endswith("on the disk\n"), done.stdout + done.stderr
     assert "node boots" in done.stderr
