@@ -22,7 +22,8 @@ LAB = HERE / "requirements" / "lab.txt"
 # none of them takes the others.
 TESTED = (
     "harness", "kubesolo_os", "product/image", "product", "scenarios/mutations", "scenarios/demo",
-    "scenarios/conformance", "scenarios/firmware", "scenarios/fuzz", "scenarios/fleet",
+    "scenarios/conformance", "scenarios/crash", "scenarios/firmware", "scenarios/fuzz",
+    "scenarios/fleet",
     "scenarios/sources/tests", "scenarios/operation/tests", "scenarios/media/tests",
     "scenarios/tests", "scenarios/documents",
 )  # fmt: skip
@@ -268,6 +269,16 @@ def fuzz(session: nox.Session) -> None:
     session.run(
         interpreter, "-m", "scenarios.fuzz", *session.posargs, external=True, interrupt_timeout=0.3
     )
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Judge each state that a power cut could leave, boot each kind (-- --phase apply --no-boot).
+
+    Leaves a table, JSON and a picture under out/crash.
+    """
+    allow_drift(session)
+    python(session, "-m", "scenarios.crash", *session.posargs, end_seconds=60)
 
 
 @nox.session

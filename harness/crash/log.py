@@ -32,8 +32,11 @@ class Write:
     flush: bool
 
 
-def read_log(path: Path) -> Iterator[Write]:
-    """The requests in their order; discards are left out. Raises HarnessError for another file."""
+def read_log(path: Path, begin: int = 0, end: int | None = None) -> Iterator[Write]:
+    """The requests in their order; discards are left out. Raises HarnessError for another file.
+
+    Those alone whose entry lies from byte ``begin`` of the file on and before ``end``.
+    """
     with path.open("rb") as stream:
         head = stream.read(_SUPER.size)
         if len(head) < _SUPER.size:
@@ -48,13 +51,17 @@ def read_log(path: Path) -> Iterator[Write]:
             if len(raw) < _ENTRY.size:
                 raise HarnessError(f"{path} ends before entry {number} of {entries}")
             start, count, flags, _ = _ENTRY.unpack(raw)
-            at += sector
+            entry, at = at, at + sector
             data = b""
+            wanted = begin <= entry and (end is None or entry < end)
             if not flags & _DISCARD and count:
-                stream.seek(at)
-                data = stream.read(count * sector)
+                if wanted:
+                    stream.seek(at)
+                    data = stream.read(count * sector)
+                    if len(data) < count * sector:
+                        raise HarnessError(f"{path} ends within entry {number} of {entries}")
                 at += count * sector
-                if len(data) < count * sector:
-                    raise HarnessError(f"{path} ends within entry {number} of {entries}")
+            if not wanted:
+                continue
             if data or flags & (_FLUSH | _FUA):
                 yield Write(start * sector, data, bool(flags & (_FLUSH | _FUA)))

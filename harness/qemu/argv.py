@@ -84,6 +84,9 @@ def build(
             arguments += _block("disk", storage.disk, "qcow2")
         # QEMU gives a kernel of its own the first place in the firmware's order.
         for device in spec.disk_bus.devices(first=spec.kernel is None):
+            if spec.log_writes and device.startswith("virtio-blk-pci,"):
+                # Each of the guest's requests is one in the log, of the size that it had.
+                device += ",request-merging=off"
             arguments += ["-device", device]
     if storage.seed is not None:
         arguments += _block("seed", storage.seed, "raw", read_only=_is_iso(storage.seed))

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.report.data import RunRecord, Scenario
 from harness.report.history import NOW_FAILS, NOW_PASSES, compared
-from harness.report.markup import attributes, boots, count, esc, outcome_chip, select
+from harness.report.markup import attributes, boots, count, esc, names, outcome_chip, select
 from harness.report.overlay import overlay
 
 NEW, GONE = "only in this run", "only in the other run"
@@ -121,8 +121,10 @@ def _row(pair: Pair, place: str | None) -> Iterable[str]:
     about |= {"data-of": place, "data-under": "pairs"} if place else {"data-gone": "1"}
     chips = " ".join(f'<span class="outcome {_tone(kind)}">{esc(kind)}</span>' for kind in kinds)
     yield f"<tr{attributes(about)}><td>{chips}</td>"
-    name = f'<a href="#{place}">{esc(pair.test)}</a>' if place else esc(pair.test)
-    yield f'<td class="name-of">{name}</td>'
+    either = pair.now or pair.before
+    group, name = names(pair.test, either.arch if either else "")
+    shown = f'<a href="#{place}">{esc(name)}</a>' if place else esc(name)
+    yield f'<td class="name-of">{shown}<span class="group">{esc(group)}</span></td>'
     for label, one in ((_BEFORE, pair.before), (_NOW, pair.now)):
         chip = outcome_chip(one.outcome) if one else '<span class="soft">not run</span>'
         yield f'<td data-label="{label}">{chip}</td>'
@@ -136,8 +138,8 @@ def _row(pair: Pair, place: str | None) -> Iterable[str]:
     yield f'<td class="number" data-label="difference">{difference}</td><td class="boots">'
     if pair.now and pair.before and _boots(pair.now) != _boots(pair.before):
         yield f'{boots(pair.before)}<span class="soft">→</span> {boots(pair.now)}'
-    elif one := pair.now or pair.before:
-        yield boots(one)
+    elif either:
+        yield boots(either)
     yield "</td></tr>"
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from collections.abc import Sequence
 
-from harness.report.layout import LEFT, Placed, clean, tick_step
+from harness.report.layout import LEFT, Placed, Rows, clean, shorten, tick_step
+from harness.report.story import Mark, Tone
 
 WIDTH = 1100
 ROW = 16
 PAD = 7
 RIGHT = 22
+MARK_LABEL = 40
 _TOOLTIP = 400
+SHAPES = {
+    Tone.GOOD: "M-5,0 L-2,4 L5,-4 L3.5,-5 L-2,1.5 L-3.5,-0.5 Z",
+    Tone.NEUTRAL: "M-3.5,0 A3.5,3.5 0 1 0 3.5,0 A3.5,3.5 0 1 0 -3.5,0 Z",
+    Tone.WARNING: "M0,-5 L5,4 L-5,4 Z",
+    Tone.FAULT: "M1,-6 L-4,1 L-0.5,1 L-1,6 L4,-1 L0.5,-1 Z",
+    Tone.FAILURE: "M-5,-3.5 L-3.5,-5 L0,-1.5 L3.5,-5 L5,-3.5 L1.5,0 L5,3.5 L3.5,5 L0,1.5 "
+    "L-3.5,5 L-5,3.5 L-1.5,0 Z",
+}
 
 
 class Drawing:
@@ -65,6 +76,22 @@ class Drawing:
             if placed.end_anchored:
                 text.set("text-anchor", "end")
             text.text = placed.label
+
+    def _mark_rows(self, marks: Sequence[Mark], top: float, begin: float = 0.0) -> float:
+        """Marks with their labels from ``top`` on; the height that they take. Their times count
+        from ``begin``."""
+        rows = Rows(WIDTH - 4)
+        for mark in marks:
+            x = self._x(mark.time - begin)
+            placed = rows.place(x - 6, x + 6, shorten(mark.label, MARK_LABEL))
+            y = top + placed.row * ROW
+            shape = self._add(
+                "path", f"mark {mark.tone}",
+                d=SHAPES[mark.tone], transform=f"translate({x:.1f},{y + 6:.1f})",
+            )  # fmt: skip
+            self._tip(shape, f"{mark.time:.2f} s: {mark.detail}")
+            self._label(placed, y + 9.8, mark.tone.value)
+        return rows.count * ROW
 
     def _lane(self, name: str) -> ET.Element:
         """Begin a lane: its ground, which gets its height at the end, and its name."""

@@ -1,6 +1,7 @@
 """Timelines of one scenario on several targets, laid over each other: QEMU and a board, say.
 
-Each target is a lane. Its seconds count from its first start, so that flashing shifts nothing.
+Each target is a lane, with its boots and below them gates and faults. Its seconds count from its
+first start, so that flashing shifts nothing.
 """
 
 from __future__ import annotations
@@ -71,7 +72,11 @@ class _Overlay(Drawing):
             if boot.slot is not None and boot.decided is not None:
                 text = self._add("text", "label", x=self._x(boot.decided - begin), y=y + 2 * ROW)
                 text.text = str(boot)
-        self._end_lane(lane, 2 * PAD + 2 * ROW + 4)
+        height = 2 * ROW + 4.0
+        marks = sorted([*story.decisions, *story.faults], key=lambda mark: mark.time)
+        if marks := [mark for mark in marks if mark.time >= begin]:
+            height += self._mark_rows(marks, y + height, begin)
+        self._end_lane(lane, 2 * PAD + height)
 
     def _legend(self) -> None:
         present = {p for _, one in self._stories for boot in one.boots for p, _ in boot.phases}

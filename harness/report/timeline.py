@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.report.drawing import PAD, ROW, WIDTH, Drawing
+from harness.report.drawing import MARK_LABEL, PAD, ROW, SHAPES, WIDTH, Drawing
 from harness.report.layout import GLYPH, SMALL_GLYPH, Rows, clean, first_line, shorten
 from harness.report.story import Boot, Command, Mark, Phase, Step, Story, Tone
 
 _COMMAND_LABEL = 34
-_MARK_LABEL = 40
 _TITLE_GLYPH = 9.4  # a mean width in the title
 _DULL = ("ping", "resync")  # the harness's own: never a group's name if it has another
 _STYLE = Path(__file__).parent / "templates" / "timeline.css"
@@ -30,14 +29,6 @@ PARTS = (
 )
 _PART = 13
 _DARK_TEXT = (Phase.AGENT, Phase.STAGES)  # phases whose colour is bright
-_SHAPES = {
-    Tone.GOOD: "M-5,0 L-2,4 L5,-4 L3.5,-5 L-2,1.5 L-3.5,-0.5 Z",
-    Tone.NEUTRAL: "M-3.5,0 A3.5,3.5 0 1 0 3.5,0 A3.5,3.5 0 1 0 -3.5,0 Z",
-    Tone.WARNING: "M0,-5 L5,4 L-5,4 Z",
-    Tone.FAULT: "M1,-6 L-4,1 L-0.5,1 L-1,6 L4,-1 L0.5,-1 Z",
-    Tone.FAILURE: "M-5,-3.5 L-3.5,-5 L0,-1.5 L3.5,-5 L5,-3.5 L1.5,0 L5,3.5 L3.5,5 L0,1.5 "
-    "L-3.5,5 L-5,3.5 L-1.5,0 Z",
-}
 _TONES = {
     Tone.GOOD: "confirmed",
     Tone.NEUTRAL: "reset, power off",
@@ -269,21 +260,6 @@ class _Picture(Drawing):
         height = self._mark_rows(marks, self._y + PAD) if marks else ROW
         self._end_lane(lane, 2 * PAD + height - 2)
 
-    def _mark_rows(self, marks: Sequence[Mark], top: float) -> float:
-        """Marks with their labels from ``top`` on; the height that they take."""
-        rows = Rows(WIDTH - 4)
-        for mark in marks:
-            x = self._x(mark.time)
-            placed = rows.place(x - 6, x + 6, shorten(mark.label, _MARK_LABEL))
-            y = top + placed.row * ROW
-            shape = self._add(
-                "path", f"mark {mark.tone}",
-                d=_SHAPES[mark.tone], transform=f"translate({x:.1f},{y + 6:.1f})",
-            )  # fmt: skip
-            self._tip(shape, f"{mark.time:.2f} s: {mark.detail}")
-            self._label(placed, y + 9.8, mark.tone.value)
-        return rows.count * ROW
-
     def _steps(self, steps: Sequence[Step]) -> None:
         if not steps:
             return
@@ -341,7 +317,7 @@ class _Picture(Drawing):
             entries.append(("command lost", "no reply", ""))
         if story.steps:
             entries.append(("step", "step", ""))
-        entries += [(tone.value, _TONES[tone], _SHAPES[tone]) for tone in Tone if tone in tones]
+        entries += [(tone.value, _TONES[tone], SHAPES[tone]) for tone in Tone if tone in tones]
         for kind, label, shape in entries:
             wide = 14 + len(label) * (GLYPH + 0.3) + 16
             if x + wide > WIDTH - 10:
@@ -359,7 +335,7 @@ class _Picture(Drawing):
 
 def _fitting(text: str, room: float) -> str:
     """A label beside a step's bar; none where it goes into the bar."""
-    label = shorten(text, _MARK_LABEL)
+    label = shorten(text, MARK_LABEL)
     return "" if len(label) * GLYPH + 8 <= room else label
 
 

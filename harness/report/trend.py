@@ -51,7 +51,7 @@ class Trend:
             yield '<p class="soft">This is the first run of the history: a trend needs two.</p>'
             return
         first, last = records[0], records[-1]
-        yield '<div class="block"><div class="trends">'
+        yield '<div class="block over-runs"><div class="trends">'
         most = max(len(one.scenarios) for one in records) or 1
         yield _figure(
             "scenarios that passed and did not", f"{last.passed} of {len(last.scenarios)} passed",
@@ -76,7 +76,7 @@ class Trend:
             yield f"<h3>Better: {len(better)}</h3>"
             yield from _listed(better)
         if turns := unsteady(records):
-            yield f"<h3>Unsteady: {len(turns)}</h3><ul>"
+            yield f'<h3>Unsteady: {len(turns)}</h3><ul class="changes">'
             for test, number in turns.items():
                 yield f"<li>{esc(test)}: its verdict changed {number} times</li>"
             yield "</ul>"

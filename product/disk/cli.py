@@ -1,7 +1,8 @@
-"""What early boot calls: `prepare DISK PARTITION`, `find NAME`, `find-for-live`.
+"""What early boot calls: `prepare DISK PARTITION`, `mend PARTITION`, `find NAME`, `find-for-live`.
 
 prepare  make the data file system and this disk's identity at its first boot, or let the partition
          take what the disk has more; prints what was done
+mend     let the checksum of a superblock fit that a power cut has torn
 find     print the device that kubesolo.data= names
 find-for-live  print the device with the data of a system that runs from a medium
 
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
         match list(arguments):
             case ["prepare", disk, partition]:
                 return _prepare(disk, partition)
+            case ["mend", partition]:
+                return _mend(partition)
             case ["find", name]:
                 return _found(lambda find: find.find(name))
             case ["find-for-live"]:
@@ -35,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
     except KubesoloError as error:
         print(error.message + (f"; {error.hint}" if error.hint else ""))
         return 1
-    print(f"usage: prepare DISK PARTITION | find NAME | find-for-live, not {' '.join(arguments)}")
+    usage = "prepare DISK PARTITION | mend PARTITION | find NAME | find-for-live"
+    print(f"usage: {usage}, not {' '.join(arguments)}")
     return EXIT_USAGE
 
 
@@ -53,6 +57,16 @@ def _prepare(disk_path: str, partition: str) -> int:
     elif outcome.grew:
         print(f"the data partition has {outcome.data_bytes >> 20} MiB now")
     return 0
+
+
+def _mend(partition: str) -> int:
+    from product.disk.errors import DiskError
+    from product.disk.superblock import mend
+
+    try:
+        return 0 if mend(partition) else EXIT_NOT_FOUND
+    except OSError as error:
+        raise DiskError(f"cannot mend {partition}: {error.strerror}") from None
 
 
 def make_data(partition: str, size: int) -> None:

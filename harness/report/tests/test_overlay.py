@@ -38,3 +38,11 @@ def test_both_begin_at_zero() -> None:
 
 def test_an_empty_timeline_is_an_empty_lane() -> None:
     assert "nothing" in overlay([("nothing", {})])
+
+
+def test_faults_count_from_the_first_start_too() -> None:
+    one, other = ("qemu", timeline(0)), ("bench-3", timeline(30, lab=True))
+    root = ET.fromstring(overlay([one, other]))
+    places = [text.get("x") for text in root.iter() if (text.text or "").startswith("reset")]
+    assert len(places) == 2
+    assert places[0] == places[1]
