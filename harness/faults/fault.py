@@ -73,7 +73,13 @@ class Fault(abc.ABC):
 
     def __enter__(self) -> Self:
         self.count, self.evidence = 0, ""
-        self.arm()
+        try:
+            self.arm()
+        except BaseException:
+            # What was done of it is undone; why it could not be armed is the error to tell.
+            with contextlib.suppress(HarnessError):
+                self.lift()
+            raise
         self._tell("armed", str(self))
         return self
 

@@ -45,6 +45,7 @@ class LinkDown(Fault):
         self._seen = ""
         self._machine.qmp("set_link", name=_CARD, up=False)
         self._out = True
+        self.look()
 
     def lift(self) -> None:
         """Put it back; a guest that saw it go sees it come."""

@@ -12,8 +12,8 @@ from harness.faults.fault import Fault
 from harness.faults.relay import Decision, Direction, Relay
 from harness.qemu.machine import Machine
 
-# How much later a frame comes that others shall overtake: longer than a burst lasts.
-_BEHIND = 0.03
+# How much later a frame comes that others shall overtake: some of a burst.
+_BEHIND = 0.005
 
 
 @dataclass(frozen=True, slots=True)

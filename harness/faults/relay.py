@@ -101,7 +101,8 @@ class Relay:
                 self._machine.qmp("object-del", id=name)
         self._objects.clear()
         self._stop.close()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._disconnect()
         if self._failure is not None and kind is None:
             raise HarnessError(f"the frame relay failed: {self._failure}") from self._failure

@@ -16,8 +16,8 @@ from scenarios.steps import AVAILABLE, FAILED, Update
 Serve = Callable[..., Update]
 
 NAME = "updates.test"
-# A radio link at the edge of its reach.
-BAD = Line(latency=0.02, loss=0.02, duplicate=0.02, reorder=0.05)
+# At worse ones QEMU's user network, whose TCP is an old one, brings some KB a second.
+BAD = Line(latency=0.005, loss=0.002, duplicate=0.01, reorder=0.005)
 BAD_SECONDS = 600.0
 # Until a name is given up: the C library's own patience, and the agent's three tries.
 NAME_SECONDS = 180.0

@@ -84,6 +84,18 @@ def test_the_scenarios_own_error_goes_first() -> None:
     assert not fault.armed
 
 
+def test_what_could_not_be_armed_is_lifted() -> None:
+    class Stuck(Counted):
+        def arm(self) -> None:
+            super().arm()
+            raise HarnessError("there is no cable")
+
+    fault = Stuck(Journal())
+    with pytest.raises(HarnessError, match="there is no cable"), fault:
+        pass
+    assert not fault.armed
+
+
 def test_a_wait_for_a_fault_has_a_deadline() -> None:
     fault = Counted(Journal())
     with fault:
