@@ -19,7 +19,8 @@ harness    start, restored, exit (data: status, cpu_seconds; again: the next sta
            step (data: depth, phase begin|end, seconds),
            broken (a reader failed; data: traceback),
            command (one on the host, or over SSH; data: exit, seconds)
-fault      fired (text: what)
+fault      armed, fired, lifted (text: what; data: ability, and of the last two how often it fired);
+           of what is done at once only fired (text: what)
 =========  ================================================================================
 """
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.errors import LaunchError
 from harness.qemu.arch import Firmware
@@ -49,7 +50,7 @@ def fresh(
     if spec.image is not None and disk is None:
         disk = directory / "disk.qcow2"
         size = _disk_size(spec, spec.image, tools)
-        kind = _format_of(spec.image)
+        kind = format_of(spec.image)
         commands.append(_create(tools, spec.image, kind, disk, size, options=_DISK_OPTIONS))
     elif spec.cdrom is not None and disk is None:
         disk = directory / "disk.qcow2"
@@ -79,7 +80,7 @@ def with_seed(present: Storage, seed: Path | None, directory: Path) -> Storage:
     return Storage(present.disk, present.variables, _copy(seed, directory))
 
 
-def _format_of(image: Path) -> str:
+def format_of(image: Path) -> str:
     """What QEMU calls the format of a disk image that is there."""
     with image.open("rb") as stream:
         head = stream.read(8)
@@ -88,14 +89,20 @@ def _format_of(image: Path) -> str:
 
 def _content_size(image: Path, tools: HostTools) -> int:
     """Bytes of the disk that an image holds. Raises LaunchError."""
-    kind = _format_of(image)
+    kind = format_of(image)
     if kind == "raw":
         return image.stat().st_size
+    return int(_info(image, kind, tools)["virtual-size"])
+
+
+def _info(image: Path, kind: str, tools: HostTools) -> dict[str, Any]:
+    """What qemu-img knows of an image. Raises LaunchError."""
     argv = tools.argv("qemu-img", "info", "--output=json", "-f", kind, str(image))
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         raise LaunchError(f"{image} cannot be read: {done.stderr.decode(errors='replace')}")
-    return int(json.loads(done.stdout)["virtual-size"])
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _disk_size(spec: MachineSpec, image: Path, tools: HostTools) -> int:
@@ -108,7 +115,7 @@ def _disk_size(spec: MachineSpec, image: Path, tools: HostTools) -> int:
     with image.open("rb") as stream:
         head = stream.read(_GPT_OFFSET + len(_GPT_SIGNATURE))
     # A kernel may have a disk without partitions.
-    raw = _format_of(image) == "raw"
+    raw = format_of(image) == "raw"
     if raw and spec.kernel is None and not head.endswith(_GPT_SIGNATURE):
         raise LaunchError(
             f"{image} is no disk image: it has no partition table",
@@ -154,6 +161,29 @@ def after_cut(cut: Storage, tools: HostTools, number: int) -> Storage:
     return Storage(disk, cut.variables, cut.seed)
 
 
+def overlay(
+    tools: HostTools, base: Path, path: Path, size: int | None = None, *, kind: str = "qcow2"
+) -> None:
+    """Make ``path``, an overlay over ``base``, of ``size`` bytes or of its own. Raises LaunchError.
+
+    What is written to it and not flushed dies with QEMU, as with the disk itself.
+    """
+    _run([_create(tools, base, kind, path, size, options=_DISK_OPTIONS)])
+
+
+def held_bytes(tools: HostTools, path: Path) -> int:
+    """Bytes that an overlay itself holds, without what lies below. Raises LaunchError."""
+    argv = tools.argv("qemu-img", "map", "--output=json", "-f", "qcow2", str(path))
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        raise LaunchError(f"{path} cannot be read: {done.stderr.decode(errors='replace')}")
+    return sum(
+        int(part["length"])
+        for part in json.loads(done.stdout)
+        if part["depth"] == 0 and part["present"]
+    )
+
+
 def make_disk(image: Path, disk: Path, size: int, tools: HostTools) -> None:
     """Write a disk of its own, as qcow2, with the content of ``image``; it grows to ``size`` bytes.
 
@@ -165,6 +195,28 @@ def make_disk(image: Path, disk: Path, size: int, tools: HostTools) -> None:
     _run([tools.argv("qemu-img", "convert", "-q", "-O", "qcow2", str(image), str(partial))])
     _run([tools.argv("qemu-img", "resize", "-q", "-f", "qcow2", str(partial), str(size))])
     partial.rename(disk)
+
+
+def flatten(overlay: Path, into: Path, kind: str, tools: HostTools) -> None:
+    """Write a qcow2 file and all below it into one file: raw, or qcow2 that is compressed.
+
+    Raises LaunchError.
+    """
+    options = ["-c", "-o", "compression_type=zstd"] if kind == "qcow2" else []
+    convert = ["convert", "-q", "-f", "qcow2", "-O", kind, *options, str(overlay), str(into)]
+    _run([tools.argv("qemu-img", *convert)])
+
+
+def backing(disk: Path, tools: HostTools) -> tuple[Path, str] | None:
+    """The file that a qcow2 file lies over, and its format. Raises LaunchError."""
+    found = _info(disk, "qcow2", tools)
+    below = found.get("full-backing-filename")
+    return (Path(below), str(found["backing-filename-format"])) if below else None
+
+
+def rebase(disk: Path, base: str, kind: str, tools: HostTools) -> None:
+    """Tell a qcow2 file that what it lies over is at ``base`` now. Raises LaunchError."""
+    _run([tools.argv("qemu-img", "rebase", "-q", "-u", "-F", kind, "-b", base, str(disk))])
 
 
 def keep(overlays: tuple[Path, Path], image: Path, into: Path, arch: str, tools: HostTools) -> str:
@@ -188,7 +240,7 @@ def keep(overlays: tuple[Path, Path], image: Path, into: Path, arch: str, tools:
         _run([tools.argv("qemu-img", "commit", "-q", "-b", str(first), str(top))])
     base = str(image.resolve())
     # What snapshots between it and the image have is copied, because they do not stay.
-    kind = _format_of(image)
+    kind = format_of(image)
     _run([tools.argv("qemu-img", "rebase", "-q", "-F", kind, "-b", base, str(first))])
     shutil.move(first, into)
     with image.open("rb") as stream:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from harness.abilities import Ability
 from harness.journal.boots import Ready
 from harness.journal.journal import Source
 from harness.profile import facts
@@ -259,7 +260,10 @@ def short_name(command: str) -> str:
 
 
 def fault_kind(label: str) -> str:
-    """The kind of a fault: its first two words, or that a web server did it."""
+    """The kind of a fault: its ability, its first two words, or that a web server did it."""
+    ability, colon, _ = label.partition(": ")
+    if colon and ability in {one.value for one in Ability}:
+        return ability.replace("-", " ")
     words = label.removeprefix("the ").split()
     if any(word.startswith("/") for word in words[:4]):
         return "web server"
@@ -402,7 +406,11 @@ def _faults(events: Sequence[Mapping[str, Any]]) -> Iterator[Mark]:
     for number, event in enumerate(events):
         time, text, data = _time(event), _text(event), _data(event)
         if event.get("source") == Source.FAULT:
-            yield Mark(time, text, Tone.FAULT, f"fault: {text}")
+            kind = event.get("kind")
+            if kind == "fired":
+                yield Mark(time, text, Tone.FAULT, f"fault: {text}")
+            else:
+                yield Mark(time, f"{text} ({kind})", Tone.NEUTRAL, f"fault {kind}: {text}")
         elif _is(event, Source.CONSOLE, "failure"):
             name = str(data.get("pattern", "failure"))
             last = seen.get(name, -_SAME_FAILURE)

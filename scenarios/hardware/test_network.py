@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from harness.faults.link import pull_cable, set_link
+from harness.faults.link import LinkDown
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.devices import NetworkCard
 from harness.target.node import Node
@@ -53,10 +53,10 @@ def test_a_card_without_a_driver(node: Node) -> None:
 @scenario()
 def test_a_card_without_a_link_gets_an_address_when_the_cable_is_in(node: Node) -> None:
     node.power_on()
-    pull_cable(node.machine)
-    _says(node, r"eth0 \(virtio_net, [0-9a-f:]+\): no link")
-    since = node.journal.cursor
-    set_link(node.machine, up=True)
+    with LinkDown(node.machine):
+        _says(node, r"eth0 \(virtio_net, [0-9a-f:]+\): no link")
+        node.wait_ready()
+        since = node.journal.cursor
     node.wait_console("kubesolo: network eth0 10.0.2.15", since=since)
     status = node.status()
     assert status.problems == []
@@ -90,13 +90,13 @@ def test_a_cable_that_is_pulled_in_the_update_does_not_cost_the_release(
     begin_after(Update.stage, releases.good)
     since = node.journal.cursor
     node.reboot()
-    pull_cable(node.machine)
-    ready = node.wait_ready()
-    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
-    node.wait_console("kubesolo-update: ready .* known=network", since=since)
-    checks = {check.name: check for check in node.status().last_boot_check.health}
-    assert checks["network"].result == "known"
-    assert checks["network"].reason.endswith("no link: is the cable in?")
+    with LinkDown(node.machine):
+        ready = node.wait_ready()
+        assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+        node.wait_console("kubesolo-update: ready .* known=network", since=since)
+        checks = {check.name: check for check in node.status().last_boot_check.health}
+        assert checks["network"].result == "known"
+        assert checks["network"].reason.endswith("no link: is the cable in?")
     assert "10.0.2.15" in checks["network"].before
 
 
@@ -105,17 +105,16 @@ def test_the_second_card_serves_where_the_first_is_dead(
     node: Node, releases: Releases, serve: Serve
 ) -> None:
     node.power_on()
-    pull_cable(node.machine)
-    node.wait_ready()
-    node.wait_console("kubesolo: network eth1 10.0.2.30", since=0)
-    status = node.status()
-    assert status.problems == []
-    assert [card.link for card in status.network.interfaces] == [False, True]
-    ready = serve(releases.good).install()
-    assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+    with LinkDown(node.machine):
+        node.wait_ready()
+        node.wait_console("kubesolo: network eth1 10.0.2.30", since=0)
+        status = node.status()
+        assert status.problems == []
+        assert [card.link for card in status.network.interfaces] == [False, True]
+        ready = serve(releases.good).install()
+        assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
+        since = node.journal.cursor
     # The first, once it has a link, goes first.
-    since = node.journal.cursor
-    set_link(node.machine, up=True)
     node.wait_console("kubesolo: network eth0 10.0.2.15", since=since)
     routes = node.succeed("ip -4 route show default").text
     assert re.findall(r"dev (\S+)", routes) == ["eth0", "eth1"], routes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.faults.disk import set_disk, set_disk_rate
+from harness.faults.disk import HeldDisk, SlowDisk
+from harness.faults.processor import WatchdogStarvation
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.devices import Watchdog
 from harness.target.node import Node
@@ -14,6 +15,8 @@ from scenarios.steps import Update
 
 Begin = Callable[..., Update]
 
+# What stops the service that feeds it, and does not end it.
+PAUSE = ("sv", "pause", "/run/service/watchdog")
 # What the watchdogs wait for at most, and the boot after.
 RESET_SECONDS = 150.0
 # Early boot reads some 30 MB at this rate for longer than any watchdog waits.
@@ -43,8 +46,8 @@ def _resets_a_hang(node: Node) -> None:
     """Nothing feeds it from now on: the machine is reset, and boots."""
     with node.expect_boots(1, seconds_each=RESET_SECONDS):
         since = node.journal.cursor
-        node.succeed("sv pause /run/service/watchdog")
-        node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
+        with WatchdogStarvation(node.machine, PAUSE):
+            node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
     node.wait_ready()
 
 
@@ -87,9 +90,8 @@ def test_a_disk_that_is_slow_boots(node: Node) -> None:
         since = node.journal.cursor
         node.reboot()
         node.wait_console("kubesolo: stage initramfs", since=since)
-        set_disk_rate(node.machine, SLOW_BYTES_PER_SECOND)
-        node.wait_console("stage switch_root", seconds=SLOW_SECONDS, since=since)
-        set_disk_rate(node.machine, 0)
+        with SlowDisk(node.machine, SLOW_BYTES_PER_SECOND):
+            node.wait_console("stage switch_root", seconds=SLOW_SECONDS, since=since)
         node.wait_ready()
     assert boots.slots == ["A"]
 
@@ -113,8 +115,7 @@ def test_a_disk_that_answers_no_more_ends_the_boot(node: Node) -> None:
         since = node.journal.cursor
         node.reboot()
         node.wait_console("kubesolo: stage initramfs", since=since)
-        set_disk(node.machine, answers=False)
-        since = node.journal.cursor
-        node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
-        set_disk(node.machine, answers=True)
+        with HeldDisk(node.machine):
+            since = node.journal.cursor
+            node.target.wait_reset("the watchdog", node.deadline(RESET_SECONDS), since)
     node.wait_ready()

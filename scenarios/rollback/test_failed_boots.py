@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.faults.disk import set_disk
+from harness.faults.disk import HeldDisk
 from harness.journal.boots import Boots
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
@@ -150,12 +150,12 @@ def test_disk_that_does_not_answer(node: Node, releases: Releases, begin_after: 
         node.reboot()
         since = node.journal.cursor
         node.wait_console("enter stage: /etc/runit/2", since=since)
-        set_disk(node.machine, answers=False)
-        node.target.channel.wait_up(node.deadline(60))
-        node.succeed(AGENT_HANGS)
-        node.wait_console("no verdict after 40 s: this try is given up", seconds=60, since=since)
-        node.target.wait_reset("the guest itself", node.deadline(60), since)
-        set_disk(node.machine, answers=True)
+        with HeldDisk(node.machine):
+            node.target.channel.wait_up(node.deadline(60))
+            node.succeed(AGENT_HANGS)
+            given_up = "no verdict after 40 s: this try is given up"
+            node.wait_console(given_up, seconds=60, since=since)
+            node.target.wait_reset("the guest itself", node.deadline(60), since)
     ready = node.wait_ready()
     failed_for(boots, "no verdict after 40 s: this try is given up", times=1)
     assert boots.slots == ["B", "B"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.faults.stick import CONTROLLER, Stick
+from harness.faults.stick import CONTROLLER, PulledStick, Stick
 from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
@@ -89,8 +89,7 @@ def test_a_stick_that_is_pulled_out_is_gone_on_with(
     slow.plug()
     usb_said(node, r"root\.squashfs: 50 %; leave the stick in", since=since)
     # The kernel says so, too: what it had asked the stick for never comes.
-    with node.tolerating(Pattern.DISK_IO):
-        slow.pull()
+    with node.tolerating(Pattern.DISK_IO), PulledStick(slow):
         usb_said(node, r"the stick is of no use: .*plug the stick in again", since=since)
     status = node.status()
     assert (status.boot.slot, status.update.phase) == ("A", "failed")

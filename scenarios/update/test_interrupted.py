@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.faults.http import Fault
-from harness.faults.link import set_link
+from harness.faults.link import LinkDown
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
-from harness.target.protocols import Pending
+from scenarios.held import apply_until_held, path_of
 from scenarios.releases import Releases
 from scenarios.steps import APPLY_SECONDS, FAILED, Update, read_data, slot_digests, write_data
 
 Serve = Callable[..., Update]
-
-# Into what is asked for of the largest artifact (22 MiB), far enough to have something to resume,
-# three times over.
-HELD_AFTER = 5 << 20
 
 KILL_AGENT = """
 for process in /proc/[0-9]*; do
@@ -28,21 +23,9 @@ exit 1
 """
 
 
-def _path(update: Update) -> str:
-    return f"/artifacts/{update.release.slot.manifest.artifact('root.squashfs').sha256}"
-
-
-def _apply_until_held(update: Update) -> tuple[Pending, Fault]:
-    """Start an apply and return in the middle of its largest download."""
-    held = update.server.hold(_path(update), HELD_AFTER)
-    running = update.node.start(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)
-    held.wait_fired(update.node.deadline(90))
-    return running, held
-
-
 def _starts(update: Update) -> list[int]:
     """The bytes that the answered requests for the largest artifact began at, in their order."""
-    asked = [r for r in update.server.requests if r.path == _path(update)]
+    asked = [r for r in update.server.requests if r.path == path_of(update)]
     asked.sort(key=lambda request: request.time)
     spans = [request.range or "bytes=0-" for request in asked]
     return [int(span.removeprefix("bytes=").partition("-")[0]) for span in spans]
@@ -57,22 +40,21 @@ def test_without_power_without_network_and_killed(
     write_data(node, "kept")
     before = slot_digests(node)
     update = serve(releases.good)
-    _, held = _apply_until_held(update)
+    _, held = apply_until_held(update)
     node.power_cut()
     held.release()
     with node.expect_boots(1) as boots:
         node.boot()
     assert boots.slots == ["A"]
     assert slot_digests(node)["A"] == before["A"]
-    running, held = _apply_until_held(update)
-    set_link(node.machine, up=False)
-    held.release()
-    done = running.wait(node.deadline(APPLY_SECONDS))
-    assert done.exit == FAILED, done
-    assert node.status().update.last_error.startswith("server-unreachable: ")
-    assert slot_digests(node)["A"] == before["A"]
-    set_link(node.machine, up=True)
-    running, held = _apply_until_held(update)
+    running, held = apply_until_held(update)
+    with LinkDown(node.machine):
+        held.release()
+        done = running.wait(node.deadline(APPLY_SECONDS))
+        assert done.exit == FAILED, done
+        assert node.status().update.last_error.startswith("server-unreachable: ")
+        assert slot_digests(node)["A"] == before["A"]
+    running, held = apply_until_held(update)
     node.succeed(KILL_AGENT)
     assert running.wait(node.deadline(30)).exit != 0
     held.release()

@@ -18,7 +18,6 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LaunchError, MachineExitedError, QmpError
-from harness.faults.disk import set_disk
 from harness.journal.journal import Source
 from harness.qemu import storage
 from harness.qemu.accel import boot
@@ -106,15 +105,6 @@ def test_the_reset_button_is_seen_by_qmp(machine: Machine) -> None:
     cursor = machine.journal.cursor
     machine.reset()
     assert any(event.text == "RESET" for event in machine.journal.events(cursor))
-
-
-def test_a_disk_that_does_not_answer_is_seen_by_qmp(machine: Machine) -> None:
-    machine.power_on()
-    cursor = machine.journal.cursor
-    set_disk(machine, answers=False)
-    set_disk(machine, answers=True)
-    fired = [e.text for e in machine.journal.events(cursor) if e.source is Source.FAULT]
-    assert fired == ["the disk does not answer", "the disk answers again"]
 
 
 def test_a_machine_without_a_network_has_no_address(machine: Machine) -> None:

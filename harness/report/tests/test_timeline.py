@@ -339,6 +339,7 @@ class TestSteps:
             ("power cut", "power cut"),
             ("network link down", "network link"),
             ("the disk does not answer", "disk"),
+            ("disk-errors: EIO of write 3: 1 writes failed", "disk errors"),
             ("clock set to 2001-02-03 04:05:06", "clock set"),
             ("/artifacts/b649: cut off", "web server"),
             ("byte 1048576 of /artifacts/0138: flipped", "web server"),

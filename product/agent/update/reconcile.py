@@ -108,10 +108,22 @@ def _recover(record: Record, env: Environment, booted: str) -> None:
     rolled_back = env.boot_success is True and env.boot_counter == 0
     if env.confirms(token.slot) or not (rolled_back or env.tries(token.slot)):
         return
-    found = _tried(record, token, booted)
-    if found is None:
+    from product.agent.slots.store import SlotStore
+
+    node = record.node
+    store = SlotStore(node.paths, node.volumes, node.boot)
+    content = store.inspect(token.slot)
+    if content.manifest is None and rolled_back:
+        _recover_without_slot(record, env, token)
         return
-    version, digest, before = found
+    if content.manifest is None or not (content.digest or "").startswith(token.digest):
+        return  # The slot holds another release by now.
+    assert content.digest is not None
+    version, digest = content.manifest.version, content.digest
+    before: str | None = node.release.version
+    if booted == token.slot:
+        other = store.inspect(other_slot(token.slot)).manifest
+        before = other.version if other else None
     record.problems.append(f"the state of the trial of {version} was lost, it is made anew")
     lost = f"{ROLLED_BACK_PREFIX}the trial of {version} failed, its state was lost"
     recovered = UpdateState(
@@ -128,23 +140,23 @@ def _recover(record: Record, env: Environment, booted: str) -> None:
     record.try_save(recovered)
 
 
-def _tried(record: Record, token: Token, booted: str) -> tuple[str, str, str | None] | None:
-    """Version and digest of the release that ``token`` names, and the version before it; None where
-    the slot holds another by now."""
-    from product.agent.slots.store import SlotStore
-
-    node = record.node
-    store = SlotStore(node.paths, node.volumes, node.boot)
-    content = store.inspect(token.slot)
-    if content.manifest is None or not (content.digest or "").startswith(token.digest):
-        return None
-    assert content.digest is not None
-    if booted == token.slot:
-        other = store.inspect(other_slot(token.slot)).manifest
-        before = other.version if other else None
-    else:
-        before = node.release.version
-    return content.manifest.version, content.digest, before
+def _recover_without_slot(record: Record, env: Environment, token: Token) -> None:
+    """A disk that lost both has lost the release's name: nobody is to blame but it."""
+    lost = (
+        f"{ROLLED_BACK_PREFIX}the trial of the release in slot {token.slot} failed, its state and "
+        "what the slot held were lost: the disk may not keep what it acknowledges"
+    )
+    record.problems.append(f"the state of the trial in slot {token.slot} was lost")
+    recovered = UpdateState(
+        phase=Phase.ACTIVATED,
+        from_version=record.node.release.version,
+        last_error=lost,
+        attempt_count=1,
+        to_slot=token.slot,
+        trial=env.trial,
+        unproved=token.slot,
+    )
+    record.try_save(recovered)
 
 
 def _roll_back(record: Record) -> None:

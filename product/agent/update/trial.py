@@ -267,7 +267,8 @@ class BootTrial:
 
     def _announce_rollback(self) -> None:
         state = self._record.state
-        self._say(f"rolled back version={state.to_version} reason={state.last_error}")
+        version = state.to_version or "unknown"
+        self._say(f"rolled back version={version} reason={state.last_error}")
 
     def _report(self, outcome: str, *, confirmed: bool) -> None:
         try:

@@ -46,6 +46,29 @@ def test_a_lost_trial_that_failed_is_quarantined(world: World, lose: object, boo
     assert world.run("apply") == 11, "it is not staged again"
 
 
+@pytest.mark.parametrize("lose", LOSSES)
+def test_a_trial_whose_slot_is_lost_too_is_told(world: World, lose: object) -> None:
+    """By a disk that acknowledges what it does not keep: only the boot environment is left."""
+    assert callable(lose)
+    world.update(BAD)
+    lose(world)
+    (world.directory("B") / "manifest.json").unlink()
+    assert [world.power_on() for _ in range(4)] == ["B", "B", "B", "A"]
+    assert world.boot_service() == 0
+    state = world.state()
+    assert (state["phase"], state["to_version"]) == ("rolled_back", None)
+    assert str(state["last_error"]).startswith(
+        "rolled back: the trial of the release in slot B failed, its state and what the slot held"
+    )
+    # Nothing is known against the release.
+    assert world.quarantined() == []
+    assert world.history()[-1] == "trial rolled_back"
+    assert world.run("apply") == 0
+    world.power_on()
+    world.boot_service()
+    assert world.state()["phase"] == "staged", "it is told once"
+
+
 def test_a_command_notices_as_well(world: World) -> None:
     world.update(BAD)
     assert [world.power_on() for _ in range(4)] == ["B", "B", "B", "A"]
