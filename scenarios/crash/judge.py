@@ -96,8 +96,9 @@ def judge(
     bound: int,
     wanted: Callable[[str], bool],
     say: Callable[[str], None],
+    all_phases: bool = True,
 ) -> Outcome:
-    """Judge the states of each wanted phase."""
+    """Judge the states of each wanted phase; unless of all, then up to the first with a fault."""
     disk = Disk(recording.disk, recording.disk_bytes, scratch / "disk")
     seen: set[Fingerprints] = set()
     known: set[Kind] = set()
@@ -132,6 +133,9 @@ def judge(
                 for write in writes:
                     disk.write(write)
             tally.seconds = time.monotonic() - begun
+            if tally.faults and not all_phases:
+                tallies.append(tally)
+                break
             if tally.epochs:
                 tallies.append(tally)
                 say(
@@ -167,7 +171,7 @@ def memory() -> str | None:
 def judge_recording(
     recording: Recording, tools: HostTools, scratch: Path, *, bound: int
 ) -> Outcome:
-    """All of it, without a word."""
+    """Phase by phase up to the first with a fault, without a word."""
     layout = layout_of(recording)
     survey(recording, layout, scratch)
     with tempfile.TemporaryDirectory(prefix="crash-", dir=memory()) as copies:
@@ -176,5 +180,5 @@ def judge_recording(
         )
         return judge(
             recording, layout, oracle, scratch, bound=bound, wanted=lambda name: True,
-            say=lambda text: None,
+            say=lambda text: None, all_phases=False,
         )  # fmt: skip

@@ -36,9 +36,12 @@ class Part(IntEnum):
     SLOT_B_CONTENT = 8
     JOURNAL = 9  # of the data partition
     DATA = 10
+    COPIES = 11  # content of a datastore and of its copies
 
 
 SLOTS = {"A": (2, Part.SLOT_A, Part.SLOT_A_CONTENT), "B": (3, Part.SLOT_B, Part.SLOT_B_CONTENT)}
+# Folders of the data partition with more content than all the rest.
+BULK = ("kubesolo/store", "kubesolo/update/datastore")
 ESP_PARTS = (Part.ESP, Part.ESP_OLD, Part.ESP_NEW)
 
 
@@ -53,6 +56,8 @@ class Layout:
     esp_old: set[int] = field(default_factory=set)
     slots: dict[str, set[int]] = field(default_factory=lambda: {"A": set(), "B": set()})
     journal: list[tuple[int, int]] = field(default_factory=list)
+    data: set[int] = field(default_factory=set)
+    copies: set[int] = field(default_factory=set)
 
     def part(self, sector: int) -> int:
         """The part that a sector belongs to."""
@@ -67,7 +72,10 @@ class Layout:
         if number == 4:
             index = bisect_right(self.journal, (sector, 1 << 62)) - 1
             inside = index >= 0 and sector < self.journal[index][1]
-            return Part.JOURNAL if inside else Part.DATA
+            if inside:
+                return Part.JOURNAL
+            is_content = sector in self.copies and sector not in self.data
+            return Part.COPIES if is_content else Part.DATA
         slot = "A" if number == 2 else "B"
         _, fixed, content = SLOTS[slot]
         return fixed if sector in self.slots[slot] else content
@@ -115,16 +123,25 @@ class Layout:
             return
 
     def _look_at_data(self, view: View) -> None:
-        if self.journal:
-            return
         try:
-            file_system = Ext4(view.read, replay=False)
-            runs = file_system.journal_runs()
+            file_system = Ext4(view.read, replay=True)
+            size = file_system.block
+            if not self.journal:
+                per, begin = size // SECTOR, view.begin // SECTOR
+                runs = file_system.journal_runs()
+                self.journal = sorted((begin + at * per, begin + (at + n) * per) for at, n in runs)
+            for name in file_system.tree():
+                # A block that is anything else at any time is no content of a copy.
+                into = self.copies
+                if not name.startswith(BULK) or name.endswith(".json"):
+                    into = self.data
+                for first, count in file_system.extents(name) or ():
+                    if first >= 0:
+                        self._add(into, view, first * size, count * size)
+            for block in file_system.looked_at:
+                self._add(self.data, view, block * size, size)
         except Ext4Error:
             return
-        per = file_system.block // SECTOR
-        begin = view.begin // SECTOR
-        self.journal = sorted((begin + at * per, begin + (at + n) * per) for at, n in runs)
 
     @staticmethod
     def _add(into: set[int], view: View, at: int, length: int) -> None:

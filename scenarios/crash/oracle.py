@@ -88,6 +88,8 @@ class Data(NamedTuple):
     quarantined: frozenset[str] = frozenset()
     problem: str = ""
     seeded: bool = False
+    # What indexes of a datastore's copies name: path, SHA-256.
+    copies: tuple[tuple[str, str], ...] = ()
 
 
 class Kind(NamedTuple):
@@ -231,6 +233,9 @@ class Oracle:
             )
         if data.problem:
             raise Unbootable(data.problem)
+        if data.copies:
+            key = (prints[Part.JOURNAL], prints[Part.DATA], prints[Part.COPIES])
+            self.memory.get("copies", key, lambda: self._copies(prints, state, data))
         finding = self._reconcile(decision, data)
         kind = Kind(
             decision.slot,
@@ -483,6 +488,42 @@ class Oracle:
             return found._replace(condition="replayed")
         return found
 
+    def _copies(self, prints: Fingerprints, state: State, data: Data) -> None:
+        """Raises Unbootable where a copy is not what its index says."""
+
+        def mounted() -> Ext4:
+            return Ext4(state.view(4, Part.JOURNAL, Part.DATA, Part.COPIES).read, replay=True)
+
+        def places() -> list[tuple[frozenset[int], object]]:
+            try:
+                found = mounted()
+                rows = [(found.extents(path) or (), found.size(path)) for path, _ in data.copies]
+            except Ext4Error:
+                # Its superblock will be mended: the states beside it have the same copies.
+                return []
+            first, per = self._layout.regions[4][0] // SECTOR, found.block // SECTOR
+            return [
+                (
+                    frozenset(first + s for at, n in runs for s in range(at * per, (at + n) * per)),
+                    row,
+                )
+                for row in rows
+                for runs in (row[0],)
+            ]
+
+        key = (prints[Part.JOURNAL], prints[Part.DATA])
+        known = self.memory.get("places of copies", key, places)
+        overlay = state.view(4, Part.COPIES).overlay.keys() if known else set()
+        for (path, wanted), (sectors, row) in zip(data.copies, known, strict=False):
+            # What is written beside a copy leaves it as the flush before has it.
+            now = state.cut.epoch if overlay.isdisjoint(sectors) else prints[Part.COPIES]
+
+            def read(path: str = path) -> str:
+                return hashlib.sha256(mounted().file(path) or b"").hexdigest()
+
+            if self.memory.get("copy", (row, now), read) != wanted:
+                raise Unbootable(f"an index names {path}, which is not whole")
+
     def _checked(self, view: View) -> Data:
         """As stage 20-data does it: the check that repairs what is sure, then the one that repairs
         all; what is there then is read."""
@@ -514,6 +555,7 @@ class Oracle:
         quarantined: frozenset[str] = frozenset()
         state = UpdateState()
         seeded = False
+        copies: list[tuple[str, str]] = []
         for name in mounted.tree():
             if not name.endswith(".json"):
                 seeded = seeded or name.endswith("written-by-seed")
@@ -525,10 +567,7 @@ class Oracle:
                 return Data("broken", problem=f"{name} is torn: {error}")
             if name.startswith(COPIES) and name.endswith("/index.json"):
                 folder = f"{name.rpartition('/')[0]}/{document['directory']}"
-                for entry in document["files"]:
-                    kept = mounted.file(f"{folder}/{entry['path']}")
-                    if kept is None or hashlib.sha256(kept).hexdigest() != entry["sha256"]:
-                        return Data("broken", problem=f"{name} names {entry['path']}, not whole")
+                copies += [(f"{folder}/{e['path']}", e["sha256"]) for e in document["files"]]
             if name == QUARANTINE:
                 quarantined = frozenset(document)
             elif name == STATE:
@@ -538,7 +577,7 @@ class Oracle:
                 if loaded.problems:
                     return Data("broken", problem=f"{name}: {loaded.problems[0]}")
                 state = loaded.state
-        return Data("clean", state, quarantined, seeded=seeded)
+        return Data("clean", state, quarantined, seeded=seeded, copies=tuple(copies))
 
     def _e2fsck(self, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
         argv = self._tools.argv("e2fsck", *options, str(path))
