@@ -2,9 +2,9 @@
 
 An epoch is what was written between two flushes. When the first of them ended, all before it was on
 the disk; of the epoch itself a disk may have kept any part, in any order. From each epoch come:
-every number of its first writes, each of these with its last write torn at every sector, all of it
-without any one write, any one write alone, and the same with two writes, and the first writes
-without one of the latest, as far as a bound goes.
+every number of its first writes, each of these with its last write torn at every sector (its front
+alone, or its end alone), all of it without any one write, any one write alone, the same with two
+writes, and the first writes without one of the latest, as far as a bound goes.
 
 A state is known by a fingerprint for each part of the disk: the exclusive or of the fingerprints of
 all its sectors, so that one sector changes it in constant time, and two states with equal content
@@ -26,7 +26,8 @@ Fingerprints = tuple[int, ...]
 
 class Cut(NamedTuple):
     """What is there of an epoch: its first ``whole`` writes, of the next one its first ``sectors``
-    that change anything, and of these not those in ``without``; or those in ``only`` alone."""
+    that change anything (its last, where negative), and of these not those in ``without``; or those
+    in ``only`` alone."""
 
     epoch: int
     whole: int
@@ -47,7 +48,8 @@ class Cut(NamedTuple):
         else:
             what = f"its first {self.whole} writes"
             if self.sectors:
-                what += f" and {self.sectors} sectors of the next"
+                end = "first" if self.sectors > 0 else "last"
+                what += f" and the {end} {abs(self.sectors)} sectors of the next"
             if self.without:
                 what += f", without {', '.join(map(str, self.without))}"
         return f"flush epoch {self.epoch}, {what}"
@@ -138,17 +140,25 @@ class Epoch:
         present: dict[int, int] = {}
         yield begin, Cut(number, 0)
         for index, row in enumerate(self._sectors):
-            for done, (sector, mark, _) in enumerate(row, 1):
-                now[self._part[sector]] ^= mark ^ present.get(sector, self._before[sector])
-                present[sector] = mark
+            changes = [
+                (self._part[sector], mark ^ present.get(sector, self._before[sector]))
+                for sector, mark, _ in row
+            ]
+            for done, (part, change) in enumerate(changes, 1):
+                now[part] ^= change
                 if done < len(row):
                     yield tuple(now), Cut(number, index, done)
             whole = tuple(now)
+            tail = list(now)
+            for missing, (part, change) in enumerate(changes[:-1], 1):
+                tail[part] ^= change
+                yield tuple(tail), Cut(number, index, missing - len(row))
+            present.update((sector, mark) for sector, mark, _ in row)
             yield whole, Cut(number, index + 1)
-            for missing in range(max(0, index - bound), index):
+            for early in range(max(0, index - bound), index):
                 yield (
-                    self._without(whole, index + 1, (missing,)),
-                    Cut(number, index + 1, 0, (missing,)),
+                    self._without(whole, index + 1, (early,)),
+                    Cut(number, index + 1, 0, (early,)),
                 )
         end = tuple(now)
         for index in range(count):
@@ -205,16 +215,18 @@ class Epoch:
         else:
             order = (i for i in range(cut.whole) if i not in cut.without)
         for index in order:
-            self._lay(found, index, len(self._sectors[index]), wanted)
-        if cut.sectors:
-            self._lay(found, cut.whole, cut.sectors, wanted)
+            self._lay(found, index, slice(None), wanted)
+        if cut.sectors > 0:
+            self._lay(found, cut.whole, slice(cut.sectors), wanted)
+        elif cut.sectors:
+            self._lay(found, cut.whole, slice(cut.sectors, None), wanted)
         return found
 
     def _lay(
-        self, found: dict[int, bytes], index: int, count: int, wanted: Callable[[int], bool]
+        self, found: dict[int, bytes], index: int, chosen: slice, wanted: Callable[[int], bool]
     ) -> None:
         data, part = self.writes[index].data, self._part
-        for sector, _, i in self._sectors[index][:count]:
+        for sector, _, i in self._sectors[index][chosen]:
             if wanted(part[sector]):
                 found[sector] = data[i * SECTOR : (i + 1) * SECTOR]
 

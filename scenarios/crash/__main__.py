@@ -47,6 +47,7 @@ def main(
     recording: Annotated[
         Path | None, typer.Option(help="Judge one that is there; none is made.")
     ] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Machines that boot at a time.")] = 2,
     no_boot: Annotated[bool, typer.Option("--no-boot", help="Boot no state.")] = False,
     out: Annotated[Path, typer.Option(help="Where all is left.")] = OUT,
 ) -> None:
@@ -87,8 +88,9 @@ def main(
             bench = Bench.prepare(builder)
             with progress.step(f"boot a state of each of {len(outcome.examples)} kinds"):
                 booted = boot_all(
-                    bench, found, layout, outcome.examples, scratch, folder, progress.note
-                )
+                    bench, found, layout, outcome.examples, scratch, folder, progress.note,
+                    at_once=at_once,
+                )  # fmt: skip
     states = sum(tally.states for tally in outcome.tallies)
     rate = round(states * 60 / seconds)
     about: dict[str, object] = {
@@ -97,7 +99,7 @@ def main(
     }  # fmt: skip
     title = f"Power cuts on {own.value}: {states:,} states, {len(outcome.examples)} kinds"
     write(outcome, booted, about, title, folder)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=120)
     console.print(terminal(outcome, f"{title}, {rate:,} a minute"))
     console.print(f"report   {folder / 'crash.json'}, crash.md, crash.svg")
     _require_good(outcome, booted)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from harness.journal.patterns import Pattern
 from harness.target.node import Node
 from scenarios.crash.judge import Example, recorded_epochs
 from scenarios.crash.layout import Layout, Part
-from scenarios.crash.record import Recording
+from scenarios.crash.record import Phase, Recording
 from scenarios.local import Bench
 
 MIB = 1 << 20
@@ -40,32 +43,51 @@ def boot_all(
     scratch: Path,
     out: Path,
     say: Callable[[str], None],
+    *,
+    at_once: int,
 ) -> list[Booted]:
-    """Boot every example, in the order of the recording."""
+    """Boot every example, ``at_once`` machines beside each other, in the order of the recording."""
     waiting = sorted(examples, key=lambda example: example.cut.epoch)
-    results: list[Booted] = []
     disk = Disk(recording.disk, recording.disk_bytes, scratch / "carried")
-    number = 0
+    # A state takes room: none is written out before a machine is free for it.
+    free = threading.Semaphore(at_once)
+    numbers = itertools.count(1)
+    ended = itertools.count(1)
+
+    def boot(example: Example, image: Path, size: int, number: int) -> Booted:
+        try:
+            result = _boot(bench, example, image, size, out / f"boot-{number}")
+        finally:
+            image.unlink()
+            free.release()
+        verdict = result.problem or "as foretold"
+        say(f"{next(ended)} of {len(examples)}: {example.kind}: {verdict}")
+        return result
+
     try:
-        for phase in recording.phases:
-            for writes in recorded_epochs(recording, phase):
-                number += 1
-                while waiting and waiting[0].cut.epoch == number:
+        with ThreadPoolExecutor(at_once) as pool:
+            begun = []
+            for epoch, (phase, writes) in enumerate(_all_epochs(recording), 1):
+                while waiting and waiting[0].cut.epoch == epoch:
+                    free.acquire()
+                    number = next(numbers)
+                    image = scratch / f"state-{number}"
                     example = waiting.pop(0)
-                    state = scratch / "state"
-                    materialise(disk, writes, layout, example.cut, state)
+                    materialise(disk, writes, layout, example.cut, image)
                     size = recording.sizes[phase.log]
-                    result = _boot(bench, example, state, size, out / f"boot-{len(results) + 1}")
-                    state.unlink()
-                    results.append(result)
-                    verdict = result.problem or "as foretold"
-                    say(f"{len(results)} of {len(examples)}: {example.kind}: {verdict}")
+                    begun.append(pool.submit(boot, example, image, size, number))
                 for write in writes:
                     disk.write(write)
+            return [future.result() for future in begun]
     finally:
         disk.close()
         (scratch / "carried").unlink()
-    return results
+
+
+def _all_epochs(recording: Recording) -> Iterator[tuple[Phase, list[Write]]]:
+    for phase in recording.phases:
+        for writes in recorded_epochs(recording, phase):
+            yield phase, writes
 
 
 def materialise(disk: Disk, writes: Sequence[Write], layout: Layout, cut: Cut, into: Path) -> None:

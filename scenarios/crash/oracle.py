@@ -210,7 +210,9 @@ class Oracle:
         core = ""
         if self._cores:
             core = self.memory.get("bios", (prints[table], prints[bios]), lambda: self._bios(state))
-        key = tuple(prints[part] for part in ESP_PARTS)
+        # What is written beside the files in use changes nothing.
+        parts = self.memory.get("folders", prints[Part.ESP], lambda: self._esp_parts(state))
+        key = tuple(prints[part] for part in parts)
         env, loader = self.memory.get("esp", key, lambda: self._esp(prints, state))
         decision = decide(env)
         slots = {name: self._slot(prints, state, name) for name in SLOTS}
@@ -292,6 +294,19 @@ class Oracle:
         raise Unbootable("what BIOS starts is neither the old nor the new core")
 
     # EFI partition
+
+    def _esp_parts(self, state: State) -> tuple[int, ...]:
+        """The parts that the files in use lie in, and the folders."""
+        view = state.view(1, Part.ESP)
+        found = {int(Part.ESP)}
+        try:
+            fat = Fat32(view.read)
+            for name in (ENVIRONMENT, *fat.walk("EFI")):
+                for at in fat.places(name) or ():
+                    found.add(self._layout.part((view.begin + at) // SECTOR))
+        except FatError:
+            return ESP_PARTS
+        return tuple(sorted(found))
 
     def _esp(self, prints: Fingerprints, state: State) -> tuple[Env, str]:
         """The environment, and the loader's release."""

@@ -22,7 +22,7 @@ _COLOURS = {
 }
 _BAR, _ROW, _LEFT, _WIDTH = 20, 30, 190, 900
 # The bars end here; figures stand behind them.
-_BARS = 560
+_BARS = 530
 
 
 def group(example_env: str, slot: str) -> str:

@@ -80,7 +80,9 @@ def _expected(before: bytes, writes: Sequence[Write]) -> set[bytes]:
     for count, write in enumerate(writes):
         for length in range(SECTOR, len(write.data) + 1, SECTOR):
             torn = Write(write.offset, write.data[:length], False)
+            end = Write(write.offset + len(write.data) - length, write.data[-length:], False)
             found.add(_applied(before, [*writes[:count], torn]))
+            found.add(_applied(before, [*writes[:count], end]))
     for number in (1, 2):
         for chosen in combinations(range(len(writes)), number):
             if chosen[-1] - chosen[0] <= 2:
