@@ -27,9 +27,9 @@ class Line:
 
     def __str__(self) -> str:
         shares = {"lost": self.loss, "doubled": self.duplicate, "overtaken": self.reorder}
-        words = [f"{share:.0%} {name}" for name, share in shares.items() if share]
+        words = [f"{share * 100:g}% {name}" for name, share in shares.items() if share]
         if self.latency:
-            words.append(f"{self.latency * 1000:.0f} ms late")
+            words.append(f"{self.latency * 1000:g} ms late")
         return ", ".join(words)
 
 

@@ -27,7 +27,7 @@ def test_metadata_is_judged_by_the_clock_and_a_jump_leaves_nothing_behind(
     update.check(exit=AVAILABLE)
     with ClockJump(node.target, TOO_LATE):
         done = node.fail(["kubesolo-update", "apply"], exit=FAILED)
-        assert "the node's clock" in done.stderr.decode(), done
+        assert "this node's clock" in done.stderr.decode(), done
         assert node.status().update.last_error.startswith("expired: ")
     with ClockJump(node.target, -TOO_LATE):
         update.check(exit=AVAILABLE)

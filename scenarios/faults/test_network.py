@@ -11,13 +11,13 @@ from harness.faults.network import BadLine, Line
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
 from scenarios.releases import Releases
-from scenarios.steps import AVAILABLE, FAILED, Update
+from scenarios.steps import AVAILABLE, FAILED, Update, configure
 
 Serve = Callable[..., Update]
 
 NAME = "updates.test"
 # At worse ones QEMU's user network, whose TCP is an old one, brings some KB a second.
-BAD = Line(latency=0.005, loss=0.002, duplicate=0.01, reorder=0.005)
+BAD = Line(latency=0.002, loss=0.0005, duplicate=0.01, reorder=0.002)
 BAD_SECONDS = 600.0
 # Until a name is given up: the C library's own patience, and the agent's three tries.
 NAME_SECONDS = 180.0
@@ -58,7 +58,7 @@ def test_a_name_that_is_not_found_is_said_and_asked_for_again(
 ) -> None:
     """Whatever the name server does: the error says it, and the next look succeeds."""
     update = serve(releases.good)
-    serve(releases.good, server=update.server.url.replace(node.host_address, NAME))
+    configure(node, server=update.server.url.replace(node.host_address, NAME))
     for failure, words in SAID.items():
         with names.failing(failure):
             done = node.fail(["kubesolo-update", "check"], exit=FAILED, seconds=NAME_SECONDS)

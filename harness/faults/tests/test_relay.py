@@ -80,10 +80,10 @@ def test_each_part_of_a_line_has_to_meet_a_frame(machine: Machine) -> None:
     for number in range(200):
         sent[len(list(line.decide(Direction.OUT, bytes([number]))))] += 1
     lost, doubled = sent[0], sent[2]
-    assert line.look() == (
-        min(lost, doubled, 32),
-        f"of 200 frames {lost} lost, {doubled} doubled, 32 overtaken, {200 - lost} late",
-    )
+    count, said = line.look()
+    assert said.startswith(f"of 200 frames {lost} lost, {doubled} doubled, ")
+    assert said.endswith(f" overtaken, {200 - lost} late")
+    assert 0 < count <= min(lost, doubled)
     assert 20 < lost < 60
     assert 20 < doubled < 60
 
