@@ -45,6 +45,8 @@ RECORD = "EFI/loader.json"
 GRUB_READS = ("vmlinuz", "initramfs.img", "kernel.env")
 STATE, QUARANTINE = "kubesolo/update/state.json", "kubesolo/update/quarantine.json"
 COPIES = "kubesolo/update/datastore/"
+# An exchange of a datastore and its copy that is under way (product.agent.datastore.restore).
+EXCHANGE, _ENDS = "journal.json", ("source", "live")
 _FOUND = frozenset(
     {Finding.NOTHING, Finding.PENDING, Finding.TRIAL, Finding.COMMITTED, Finding.ROLLED_BACK}
 )
@@ -567,6 +569,8 @@ class Oracle:
                 return Data("broken", problem=f"{name} is torn: {error}")
             if name.startswith(COPIES) and name.endswith("/index.json"):
                 folder = f"{name.rpartition('/')[0]}/{document['directory']}"
+                if not mounted.names(folder):
+                    folder = self._taken(mounted, folder)
                 copies += [(f"{folder}/{e['path']}", e["sha256"]) for e in document["files"]]
             if name == QUARANTINE:
                 quarantined = frozenset(document)
@@ -578,6 +582,13 @@ class Oracle:
                     return Data("broken", problem=f"{name}: {loaded.problems[0]}")
                 state = loaded.state
         return Data("clean", state, quarantined, seeded=seeded, copies=tuple(copies))
+
+    @staticmethod
+    def _taken(mounted: Ext4, folder: str) -> str:
+        """Where the copy in ``folder`` lies by now, where a journal says that it is put back."""
+        exchange = json.loads(mounted.file(f"{COPIES}{EXCHANGE}") or b"{}")
+        places = [str(exchange.get(name, "")).removeprefix("/var/lib/") for name in _ENDS]
+        return places[1] if places[0] == folder else folder
 
     def _e2fsck(self, path: Path, *options: str) -> subprocess.CompletedProcess[str]:
         argv = self._tools.argv("e2fsck", *options, str(path))
