@@ -37,8 +37,12 @@ from harness.qemu.arch import Arch
 
 # As far as machines give way (MachineSpec.nice), so does the load: it takes as much as one of them.
 _NICE = 10
+# Seconds between two looks at which runs have ended.
+_LOOK = 1.0
 _SPIN = f"""
-import os
+import os, signal
+# A terminal's Ctrl-C ends who started it; this one follows.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 os.nice({_NICE})
 parent = os.getppid()
 while os.getppid() == parent:
@@ -256,14 +260,18 @@ def _round(campaign: Campaign, tests: Sequence[str], evidence: Path) -> list[dic
         process = subprocess.Popen(
             pytest.command(words), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
+        new: list[dict[str, Any]] = []
         try:
-            status = process.wait()
+            while (status := process.poll()) is None:
+                new += _told(campaign.renew())
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK)
         except KeyboardInterrupt:
             # A terminal's Ctrl-C has reached it, too: it ends its machines.
             process.wait()
-            campaign.renew()
+            _told(campaign.renew())
             raise
-    new = campaign.renew()
+    new += _told(campaign.renew())
     if status not in (0, 1):
         raise HarnessError(f"pytest ended with {status}:\n{_words(evidence)}")
     missing = set(tests) - {line["test"] for line in new}
@@ -273,6 +281,12 @@ def _round(campaign: Campaign, tests: Sequence[str], evidence: Path) -> list[dic
             f":\n{_words(evidence)}"
         )
     return new
+
+
+def _told(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for line in lines:
+        typer.echo(f"  {line['outcome']} in {line['seconds']:.0f} s: {line['test']}")
+    return lines
 
 
 def _words(evidence: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from harness.cli import cache, completion, flakes, machines, scenarios
+from harness.cli import cache, completion, failures, flakes, machines, scenarios
 from harness.cli.options import ArchOption, ProfileOption
 from harness.cli.terminal import converse
 from harness.errors import HarnessError
@@ -32,6 +32,8 @@ app.command("run", context_settings={"ignore_unknown_options": True, "allow_extr
 )
 app.command("list")(scenarios.list_scenarios)
 app.command("console")(machines.console)
+app.command("pack")(failures.pack)
+app.command("replay")(failures.replay)
 app.command("flakes")(flakes.flakes)
 app.add_typer(cache.app, name="cache")
 

@@ -22,6 +22,7 @@ from harness.crash.log import Write
 from harness.errors import HarnessError
 
 Fingerprints = tuple[int, ...]
+_ALL = slice(None)
 
 
 class Cut(NamedTuple):
@@ -116,6 +117,13 @@ class Epoch:
             self._sectors.append(row)
         # What is written as it was makes no state.
         self._sectors = [[entry for entry in row if entry[0] in changing] for row in self._sectors]
+        # The same by part: most of what is written is content that few judgements read.
+        self._rows: list[dict[int, list[tuple[int, int, int]]]] = []
+        for row in self._sectors:
+            by_part: dict[int, list[tuple[int, int, int]]] = {}
+            for entry in row:
+                by_part.setdefault(self._part[entry[0]], []).append(entry)
+            self._rows.append(by_part)
         owners = {sector: who for sector, who in owners.items() if sector in changing}
         self._owners = owners
         # Of a write whose sectors nobody else writes: how it changes the fingerprints.
@@ -215,7 +223,7 @@ class Epoch:
         else:
             order = (i for i in range(cut.whole) if i not in cut.without)
         for index in order:
-            self._lay(found, index, slice(None), wanted)
+            self._lay(found, index, _ALL, wanted)
         if cut.sectors > 0:
             self._lay(found, cut.whole, slice(cut.sectors), wanted)
         elif cut.sectors:
@@ -225,9 +233,13 @@ class Epoch:
     def _lay(
         self, found: dict[int, bytes], index: int, chosen: slice, wanted: Callable[[int], bool]
     ) -> None:
-        data, part = self.writes[index].data, self._part
-        for sector, _, i in self._sectors[index][chosen]:
-            if wanted(part[sector]):
+        data = self.writes[index].data
+        if chosen == _ALL:
+            rows = [row for part, row in self._rows[index].items() if wanted(part)]
+        else:
+            rows = [[e for e in self._sectors[index][chosen] if wanted(self._part[e[0]])]]
+        for row in rows:
+            for sector, _, i in row:
                 found[sector] = data[i * SECTOR : (i + 1) * SECTOR]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.errors import HarnessError
 from harness.faults.http import WebServer
 from harness.journal.journal import Source
 from harness.profile import Profile
@@ -22,9 +23,10 @@ from harness.pytest_plugin.lab import bench_of, is_lab, lab_words
 from harness.pytest_plugin.options import profile_of
 from harness.pytest_plugin.run import RUN
 from harness.pytest_plugin.summary import RESULT
-from harness.qemu import accel
+from harness.qemu import accel, left
 from harness.qemu.arch import Arch, Firmware
 from harness.qemu.machine import Host
+from harness.qemu.pack import SUFFIX, pack
 from harness.qemu.pool import Pool
 from harness.qemu.snapshots import States
 from harness.qemu.spec import MachineSpec
@@ -144,6 +146,7 @@ def harness_session(
         fields.update(mark.kwargs)
     artefacts = config.rootpath / config.getoption("--artefacts") / directory_name(item.nodeid)
     shutil.rmtree(artefacts, ignore_errors=True)
+    artefacts.with_name(artefacts.name + SUFFIX).unlink(missing_ok=True)
     artefacts.mkdir(parents=True)
     # Also of a scenario that never comes to its end, the report knows which run it belongs to.
     (artefacts / RUN_MARK).write_text(f"{config.stash[RUN].id}\n{item.nodeid}\n")
@@ -156,11 +159,31 @@ def harness_session(
         pool=harness_pool,
         artefacts=artefacts,
         reproduce=reproduce(harness_bench.profile, item.nodeid, harness_arch) + lab_words(config),
+        memory=config.getoption("--pack-failures"),
     )
     item.stash[SESSION] = made
     yield made
     result = made.close(item.stash.get(FAILURE, None), skipped=item.stash.get(SKIPPED, None))
-    item.user_properties.append((RESULT, {**result, "artefacts": str(artefacts)}))
+    packed = {}
+    if result["outcome"] == "failed" and config.getoption("--pack-failures"):
+        packed = {"packed": _packed(artefacts, harness_bench)}
+    item.user_properties.append((RESULT, {**result, **packed, "artefacts": str(artefacts)}))
+
+
+def _packed(artefacts: Path, bench: Bench) -> str:
+    """Pack a failure; the file, or why there is none."""
+    if not isinstance(bench, Host):
+        return "not packed: a board cannot be"
+    try:
+        made = pack(artefacts, artefacts.with_name(artefacts.name + SUFFIX), bench.tools)
+    except HarnessError as error:
+        return f"not packed: {error.message}"
+    # The largest part of it; the disk stays where it always is.
+    memories = [node / left.MEMORY for node in left.nodes(artefacts)]
+    without = ", ".join(memory.parent.name for memory in memories if not memory.exists())
+    for memory in memories:
+        memory.unlink(missing_ok=True)
+    return f"packed: {made}" + (f" (without the memory of {without})" if without else "")
 
 
 @pytest.fixture

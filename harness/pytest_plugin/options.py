@@ -50,6 +50,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--lg-env", type=Path, metavar="FILE", help="labgrid's environment file of the lab's board"
     )
+    group.addoption(
+        "--pack-failures",
+        action="store_true",
+        help="save a failed scenario's machines as they are, and pack it into one file beside its "
+        "evidence, which `harness replay` opens elsewhere",
+    )
     parser.addini(INI, "the profile of the system under test, as module:attribute")
 
 

@@ -41,6 +41,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if result["outcome"] == "failed":
             terminalreporter.write_line(f"failed: {result['test']}; {result['artefacts']}")
             terminalreporter.write_line(f"  run again: {result['reproduce']}")
+            if "packed" in result:
+                terminalreporter.write_line(f"  {result['packed']}")
     if recorded := record(config, list(results.values())):
         terminalreporter.write_line(f"CPU-seconds of what passed: {recorded}")
     # With workers, the controller alone comes here.

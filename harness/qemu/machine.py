@@ -407,14 +407,23 @@ class Machine:
         if self.storage.disk != self._first_disk:
             raise HarnessError(f"the power of {self.name} was cut: it cannot be saved")
         memory = directory / "memory"
-        self.qmp("stop")
-        self._migrate("migrate", memory)
-        self.quit()
+        self.save_memory(memory)
         moved = (
             None if file is None else file.rename(directory / file.name)
             for file in (self.storage.disk, self.storage.variables, self.storage.seed)
         )
         return Saved(memory, Storage(*moved))
+
+    def save_memory(self, memory: Path) -> None:
+        """Write memory and devices into a file and end QEMU; the disk is what belongs to them.
+
+        Raises HarnessError where the machine is off, and UnsupportedError for a board.
+        """
+        if self.spec.board is not Board.VIRTUAL or self.spec.tpm:
+            raise UnsupportedError(f"{self.name} has a part whose state QEMU cannot save")
+        self.qmp("stop")
+        self._migrate("migrate", memory)
+        self.quit()
 
     def _restore(self, saved: Saved) -> None:
         self._migrate("migrate-incoming", saved.memory)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.errors import LaunchError
 from harness.qemu.arch import Firmware
@@ -91,11 +92,17 @@ def _content_size(image: Path, tools: HostTools) -> int:
     kind = format_of(image)
     if kind == "raw":
         return image.stat().st_size
+    return int(_info(image, kind, tools)["virtual-size"])
+
+
+def _info(image: Path, kind: str, tools: HostTools) -> dict[str, Any]:
+    """What qemu-img knows of an image. Raises LaunchError."""
     argv = tools.argv("qemu-img", "info", "--output=json", "-f", kind, str(image))
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode:
         raise LaunchError(f"{image} cannot be read: {done.stderr.decode(errors='replace')}")
-    return int(json.loads(done.stdout)["virtual-size"])
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _disk_size(spec: MachineSpec, image: Path, tools: HostTools) -> int:
@@ -188,6 +195,28 @@ def make_disk(image: Path, disk: Path, size: int, tools: HostTools) -> None:
     _run([tools.argv("qemu-img", "convert", "-q", "-O", "qcow2", str(image), str(partial))])
     _run([tools.argv("qemu-img", "resize", "-q", "-f", "qcow2", str(partial), str(size))])
     partial.rename(disk)
+
+
+def flatten(overlay: Path, into: Path, kind: str, tools: HostTools) -> None:
+    """Write a qcow2 file and all below it into one file: raw, or qcow2 that is compressed.
+
+    Raises LaunchError.
+    """
+    options = ["-c", "-o", "compression_type=zstd"] if kind == "qcow2" else []
+    convert = ["convert", "-q", "-f", "qcow2", "-O", kind, *options, str(overlay), str(into)]
+    _run([tools.argv("qemu-img", *convert)])
+
+
+def backing(disk: Path, tools: HostTools) -> tuple[Path, str] | None:
+    """The file that a qcow2 file lies over, and its format. Raises LaunchError."""
+    found = _info(disk, "qcow2", tools)
+    below = found.get("full-backing-filename")
+    return (Path(below), str(found["backing-filename-format"])) if below else None
+
+
+def rebase(disk: Path, base: str, kind: str, tools: HostTools) -> None:
+    """Tell a qcow2 file that what it lies over is at ``base`` now. Raises LaunchError."""
+    _run([tools.argv("qemu-img", "rebase", "-q", "-u", "-F", kind, "-b", base, str(disk))])
 
 
 def keep(overlays: tuple[Path, Path], image: Path, into: Path, arch: str, tools: HostTools) -> str:

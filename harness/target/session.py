@@ -12,6 +12,9 @@ from typing import Any
 
 from harness.deadline import Deadline
 from harness.errors import HarnessError
+from harness.journal.journal import Source
+from harness.qemu import left
+from harness.qemu.machine import Machine
 from harness.qemu.pool import Need, Pool
 from harness.qemu.snapshots import States
 from harness.qemu.spec import MachineSpec
@@ -48,7 +51,9 @@ class Session:
         pool: Pool,
         artefacts: Path,
         reproduce: str,
+        memory: bool = False,
     ) -> None:
+        """With ``memory`` a failure keeps the memory of machines, too."""
         self.test = test
         self.artefacts = artefacts
         self.nodes: list[Node] = []
@@ -57,6 +62,7 @@ class Session:
         self._image = image
         self._states = states
         self._pool = pool
+        self._memory = memory
         self.reproduce = reproduce
         self._scope = contextlib.ExitStack()
         self._begun = time.monotonic()
@@ -121,7 +127,7 @@ class Session:
         """
         errors: list[tuple[str, BaseException]] = []
         for node in self.nodes:
-            collect = [_collect] if failure is not None and node.started else []
+            collect = [self._collect] if failure is not None and node.started else []
             # Evidence that cannot be kept must not keep this node and the others from their end,
             # and none of them the others' machines from their turn.
             for step in (*collect, Node.close):
@@ -140,6 +146,32 @@ class Session:
             told = "; ".join(f"{name}: {self._named(reason)}" for name, reason in errors)
             raise HarnessError(f"the scenario's end failed: {told}") from errors[0][1]
         return result
+
+    def _collect(self, node: Node) -> None:
+        """Evidence of a failure, before the node is gone: what it can still say, its memory where
+        that is wanted, then its disk."""
+        machine = node.target
+        lines: list[str] = []
+        if machine.running and machine.channel.up:
+            with contextlib.suppress(HarnessError):
+                for command in node.profile.evidence:
+                    deadline = machine.deadline(_EVIDENCE)
+                    done = machine.channel.exec(["/bin/sh", "-c", command], deadline)
+                    lines.append(f"{done}\n")
+        if lines:
+            (machine.artefacts / "evidence.txt").write_text("\n".join(lines))
+        if (
+            self._memory
+            and machine.running
+            and isinstance(machine, Machine)
+            and (why := left.save_memory(machine)) is not None
+        ):
+            machine.journal.append(Source.HARNESS, "note", f"its memory was not saved: {why}")
+        with contextlib.suppress(HarnessError):
+            machine.quit()
+        machine.keep_disk()
+        if isinstance(machine, Machine) and not machine.running:
+            left.keep(machine)
 
     def _named(self, error: BaseException) -> str:
         """An error's words, with its kind where they are not meant for a user."""
@@ -173,20 +205,3 @@ class Session:
             "turn_seconds": round(self._turn_seconds, 3),
             "overhead_seconds": round(overhead, 3),
         }
-
-
-def _collect(node: Node) -> None:
-    """Evidence of a failure, before the node is gone: what it can still say, then its disk."""
-    machine = node.target
-    lines: list[str] = []
-    if machine.running and machine.channel.up:
-        with contextlib.suppress(HarnessError):
-            for command in node.profile.evidence:
-                deadline = machine.deadline(_EVIDENCE)
-                done = machine.channel.exec(["/bin/sh", "-c", command], deadline)
-                lines.append(f"{done}\n")
-    if lines:
-        (machine.artefacts / "evidence.txt").write_text("\n".join(lines))
-    with contextlib.suppress(HarnessError):
-        machine.quit()
-    machine.keep_disk()

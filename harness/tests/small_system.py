@@ -23,19 +23,29 @@ SMALL = dataclasses.replace(
 )
 """
 _CONFTEST = """
-import pytest, small
+import dataclasses, pytest, small
+from pathlib import Path
 import build_image
 
 @pytest.fixture
 def harness_images():
-    return {"x86_64": build_image.build("x86_64")}
+    disk = {disk!r}
+    if disk:
+        build_image.MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "ext4")
+    image = build_image.build("x86_64")
+    if disk:
+        fields = {{**image.fields, "disk_size_mib": 64}}
+        image = dataclasses.replace(image, disk=Path(disk), fields=fields)
+    return {{"x86_64": image}}
 """
 
 
-def make_project(folder: Path, tests: str) -> Path:
-    """A folder with a profile, an image and ``tests``, the text of test_it.py."""
+def make_project(folder: Path, tests: str, disk: Path | None = None) -> Path:
+    """A folder with a profile, an image and ``tests``, the text of test_it.py; ``disk`` of 64 MiB
+    at most, with ext4, is the machine's /dev/vda."""
+    folder.mkdir(exist_ok=True)
     (folder / "small.py").write_text(_PROFILE.format(example=str(EXAMPLE)))
-    (folder / "conftest.py").write_text(_CONFTEST)
+    (folder / "conftest.py").write_text(_CONFTEST.format(disk=str(disk) if disk else ""))
     (folder / "test_it.py").write_text(tests)
     (folder / "pytest.ini").write_text(
         "[pytest]\nharness_profile = small:SMALL\npythonpath = .\naddopts = -p no:cacheprovider\n"

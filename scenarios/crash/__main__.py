@@ -5,7 +5,6 @@ Exit status 0 where every state boots and none is ambiguous, 1 where not, 2 for 
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from product.image.cache import Cache
 from product.image.tools import HostTools, host_arch
 from scenarios.command_line import guarded
 from scenarios.crash.boots import Booted, boot_all
-from scenarios.crash.judge import Outcome, judge, layout_of, survey
+from scenarios.crash.judge import Outcome, judge, layout_of, memory, survey
 from scenarios.crash.oracle import Oracle
 from scenarios.crash.record import Recording, record
 from scenarios.crash.report import terminal, write
@@ -74,7 +73,7 @@ def main(
         with progress.step("look at the disk after each flush"):
             survey(found, layout, scratch)
         with (
-            tempfile.TemporaryDirectory(prefix="crash-", dir=_memory()) as copies,
+            tempfile.TemporaryDirectory(prefix="crash-", dir=memory()) as copies,
             progress.step("judge every state"),
         ):
             oracle = Oracle(layout, tools, found.versions, found.cores, found.boot, Path(copies))
@@ -103,11 +102,6 @@ def main(
     console.print(terminal(outcome, f"{title}, {rate:,} a minute"))
     console.print(f"report   {folder / 'crash.json'}, crash.md, crash.svg")
     _require_good(outcome, booted)
-
-
-def _memory() -> str | None:
-    """Where files lie in memory, if there is such: thousands are made to be checked."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 def _require_good(outcome: Outcome, booted: list[Booted]) -> None:

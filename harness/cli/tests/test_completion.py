@@ -27,12 +27,15 @@ def completed(tmp_path: Path, *words: str) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (("",), {"run", "list", "cache", "report", "completion"}),
+        (("",), {"run", "list", "console", "pack", "replay", "flakes", "completion"}),
         (("li",), {"list"}),
         (("list", "--j"), {"--json"}),
         (("cache", "pr"), {"prune"}),
         (("cache", "prune", "--d"), {"--dry-run"}),
         (("boot", "x.img", "--arch", ""), {"x86_64", "aarch64"}),
+        (("replay", "--t"), {"--to", "--timeline"}),
+        (("console", "--g"), {"--go-on"}),
+        (("flakes", "--"), {"--runs", "--load", "--resume", "--history"}),
         (("completion", ""), {"bash", "zsh", "fish"}),
     ],
 )

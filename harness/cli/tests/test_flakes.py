@@ -144,7 +144,10 @@ def test_all_well_is_green_with_a_bound(project: Path) -> None:
     assert "39.30%" in done.stdout
 
 
-def test_a_campaign_that_was_killed_goes_on_where_it_was(project: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_campaign_that_ended_early_goes_on_where_it_was(
+    project: Path, number: signal.Signals
+) -> None:
     """Each run is written down at once."""
     suite = (project / "test_it.py").read_text().replace("!= 4", "> 0")
     # The third round never ends.
@@ -156,7 +159,7 @@ def test_a_campaign_that_was_killed_goes_on_where_it_was(project: Path) -> None:
     words = ["-n", "8", "--load", "1", "--workers", "1"]
     process = subprocess.Popen(
         [sys.executable, "-m", "harness", "flakes", *words], cwd=project, env=environment,
-        stdout=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     for line in process.stdout:
@@ -164,9 +167,15 @@ def test_a_campaign_that_was_killed_goes_on_where_it_was(project: Path) -> None:
             break
     while (project / "counter").stat().st_size != 3:
         pass
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # To all of them, as a terminal does it.
+    os.killpg(process.pid, number)
+    said = process.stdout.read()
+    status = process.wait()
     process.stdout.close()
+    if number == signal.SIGINT:
+        assert status == 130
+        assert "the same command with --resume goes on" in said
+        assert "Traceback" not in said
     (project / "counter").write_text("x" * 9)  # the next ones end
     [history] = histories(project)
     assert len(history.read_text().splitlines()) in (5, 6)
