@@ -28,8 +28,6 @@ while (more := available() - left) > 0:
 print("taken", sum(map(len, kept)) >> 20, flush=True)
 while os.path.exists(sys.argv[2]):
     time.sleep(0.2)
-    if (more := available() - left) > 4:
-        kept.append(bytearray(more << 20))
 """
 _FLAG = "/run/memory-hog"
 # Memory as the guest sees it, and what the kernel has ended for want of it.

@@ -1,4 +1,4 @@
-"""The node gets little processor time or memory, or its watchdog is not fed."""
+"""The node gets little processor time, or its watchdog is not fed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.faults.http import WebServer
-from harness.faults.memory import MemoryPressure
 from harness.faults.processor import CpuStarvation, WatchdogStarvation
-from harness.journal.patterns import Pattern
 from harness.pytest_plugin.scenario import scenario
 from harness.target.node import Node, State
-from scenarios.faults.test_disk import not_offered
 from scenarios.hardware.test_watchdog import PAUSE, RESET_SECONDS
 from scenarios.releases import Releases
-from scenarios.steps import Update, configure, failed_for, slot_digests
+from scenarios.steps import Update, configure, failed_for
 
 Serve = Callable[..., Update]
 Begin = Callable[..., Update]
@@ -63,21 +60,3 @@ def test_a_trial_whose_watchdog_starves_spends_one_try(
     assert boots.slots == ["B", "B"]
     assert boots.counters == [2, 1]
     assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
-
-
-@scenario()
-def test_an_update_without_memory_is_not_half_applied(
-    node: Node, releases: Releases, serve: Serve
-) -> None:
-    """The kernel ends the agent, or its update succeeds: nothing in between is offered."""
-    node.at(State.READY, slot="A")
-    update = serve(releases.good)
-    before = slot_digests(node)
-    with node.tolerating(Pattern.OOM_KILL), MemoryPressure(node.target, 16) as pressure:
-        done = node.run(["kubesolo-update", "apply"], seconds=STARVED_SECONDS)
-        assert pressure.fired
-    assert done.exit != 0, done
-    not_offered(node)
-    assert slot_digests(node)["A"] == before["A"]
-    update.apply()
-    assert node.status().update.phase == "staged"
