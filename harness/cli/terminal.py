@@ -91,7 +91,8 @@ def _raw(keyboard: int) -> Iterator[None]:
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             handlers[number] = signal.signal(number, end)
-        tty.setraw(keyboard)
+        # What was typed before stays.
+        tty.setraw(keyboard, termios.TCSADRAIN)
         yield
     finally:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, saved)
