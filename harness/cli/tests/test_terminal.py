@@ -13,6 +13,7 @@ def test_what_was_typed_before_is_not_lost() -> None:
     ours, terminal = os.openpty()
     try:
         os.write(ours, b"ls\r")
+        assert select.select([terminal], [], [], 10.0)[0]
         with _raw(terminal):
             assert select.select([terminal], [], [], 10.0)[0], "the keys were thrown away"
             assert os.read(terminal, 64) == b"ls\n"
