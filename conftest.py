@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.pytest_plugin.lab import bench_of
 from harness.pytest_plugin.scenario import LAB
 from product.image import drift
 from product.image.build import DEFAULT_RECIPE, Builder, Image
@@ -130,7 +131,8 @@ def images(request: pytest.FixtureRequest, cache: Cache, host_tools: HostTools) 
     """The image under test of each architecture, at the version that updates start from; on a
     board with an SSH server, which is how it takes commands."""
     if request.config.getoption("--backend") == LAB:
-        return Images(cache, host_tools, recipe=IMAGES / "appliance-ssh.toml")
+        hardware = bench_of(request.config).board.settings.hardware
+        return Images(cache, host_tools, recipe=IMAGES / "appliance-ssh.toml", hardware=hardware)
     return Images(cache, host_tools)
 
 

@@ -18,6 +18,21 @@ import nox
 HERE = Path(__file__).parent.resolve()
 REQUIREMENTS = HERE / "requirements" / "dev.txt"
 LAB = HERE / "requirements" / "lab.txt"
+# The boards of docs/examples/lab: environment file, and what runs where no test is named.
+LAB_BOARDS = {
+    "pc": ("qemu-board.yaml", [
+        "scenarios/boot/test_first_boot.py::test_the_first_boot_makes_the_data_file_system",
+        "scenarios/update/test_switch.py::test_two_updates_switch_to_the_other_slot_and_back",
+        "scenarios/rollback/test_failed_boots.py::test_kernel_panic",
+    ]),
+    "pc-usb": ("usb-board.yaml", [
+        "scenarios/boot/test_first_boot.py::test_the_first_boot_makes_the_data_file_system",
+    ]),
+    "raspi3b": ("raspi3b.yaml", [
+        "scenarios/hardware/test_raspberry.py::test_it_boots_from_its_card_and_is_confirmed",
+        "scenarios/hardware/test_raspberry.py::test_an_update_brings_the_files_of_the_board",
+    ]),
+}  # fmt: skip
 # Packages with unit tests. Those that take longest first, the harness's boot machines: whoever has
 # none of them takes the others.
 TESTED = (
@@ -230,18 +245,18 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def lab(session: nox.Session) -> None:
-    """Boot, update and roll back on a lab of this host, through labgrid (-- pytest arguments)."""
+    """Boot, update and roll back on a lab of this host (-- BOARD and pytest arguments)."""
     allow_drift(session)
     interpreter = project_python(session, LAB)
-    chosen = session.posargs or [
-        "scenarios/boot/test_first_boot.py::test_the_first_boot_makes_the_data_file_system",
-        "scenarios/update/test_switch.py::test_two_updates_switch_to_the_other_slot_and_back",
-        "scenarios/rollback/test_failed_boots.py::test_kernel_panic",
-    ]
+    chosen = list(session.posargs)
+    board = chosen.pop(0) if chosen and chosen[0] in LAB_BOARDS else "pc"
+    file, default = LAB_BOARDS[board]
     session.run(
-        interpreter, "docs/examples/lab/lab.py", interpreter, "-m", "pytest", "-n", "0",
-        "--backend", "lab", "--lg-env", "docs/examples/lab/qemu-board.yaml",
-        "--artefacts", "out/lab", *chosen, external=True, interrupt_timeout=60,
+        interpreter, "docs/examples/lab/lab.py", "--board", board,
+        interpreter, "-m", "pytest", "-n", "0",
+        "--backend", "lab", "--lg-env", f"docs/examples/lab/{file}",
+        "--artefacts", f"out/lab/{board}", *(chosen or default),
+        external=True, interrupt_timeout=60,
     )  # fmt: skip
 
 

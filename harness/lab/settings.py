@@ -27,7 +27,8 @@ class LabSettings(BaseModel):
     ``target`` is its role among the environment's targets. ``memory_mib``, ``cpus`` and
     ``disk_size_mib`` are what it has. ``disk`` is the device of the boot disk in the running
     system, ``host_address`` the address at which the board finds this host, ``own_address`` the
-    board's own; ``user`` logs in over SSH. ``scale`` multiplies every deadline.
+    board's own; ``user`` logs in over SSH. ``scale`` multiplies every deadline. ``hardware`` is
+    what the project's fixtures build the image for, where that is not their usual one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,6 +46,7 @@ class LabSettings(BaseModel):
     disk_size_mib: Annotated[int, Field(ge=64)] = 8192
     user: str = "root"
     scale: Annotated[float, Field(gt=0)] = 1.0
+    hardware: str | None = None
 
     @classmethod
     def parse(cls, document: object, file: str) -> LabSettings:

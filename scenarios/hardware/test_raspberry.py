@@ -5,6 +5,7 @@ Kubernetes does not run here: this image has none, and an emulated Pi has 1 GiB.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from conftest import Images
 from harness.faults.http import WebServer
 from harness.journal.patterns import Pattern
+from harness.pytest_plugin.lab import bench_of, is_lab
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
 from harness.target.node import Node
@@ -25,12 +27,21 @@ from scenarios.steps import Update, failed_for, offer, read_data, write_data
 
 Serve = Callable[..., Update]
 
+HARDWARE = "rpi"
 BOOT_SECONDS = 120.0
 
 
 @pytest.fixture(scope="session")
-def pi_images(cache: Cache, host_tools: HostTools) -> Images:
-    return Images(cache, host_tools, hardware="rpi")
+def pi_images(
+    request: pytest.FixtureRequest, images: Images, cache: Cache, host_tools: HostTools
+) -> Images:
+    """A lab's image is for its board's hardware already."""
+    if not is_lab(request.config):
+        return Images(cache, host_tools, hardware=HARDWARE)
+    settings = bench_of(request.config).board.settings
+    if settings.hardware != HARDWARE:
+        pytest.skip(f"{settings.name} is no Raspberry Pi: its hardware is not {HARDWARE}")
+    return images
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +51,7 @@ def pi_releases(pi_images: Images, releases_of: Callable[[Images], Releases]) ->
 
 @pytest.fixture
 def pi(
+    request: pytest.FixtureRequest,
     arch: Arch,
     pi_images: Images,
     machine_factory: Callable[..., Node],
@@ -47,6 +59,8 @@ def pi(
     cache: Cache,
     tmp_path: Path,
 ) -> Node:
+    if is_lab(request.config):
+        return machine_factory("pi", image=pi_images[arch].disk)
     tools = HostTools.prepare(cache, IMAGES / "board-tools.toml")
     return machine_factory("pi", **raspberry.fields(pi_images[arch], tmp_path, host_tools, tools))
 
@@ -61,7 +75,7 @@ def serve_pi(pi: Node, webserver: Callable[[Path], WebServer]) -> Serve:
     return serve
 
 
-@scenario(arch="aarch64", backend={"qemu"})
+@scenario(arch="aarch64")
 def test_it_boots_from_its_card_and_is_confirmed(pi: Node) -> None:
     ready = pi.boot()
     assert (ready.version, ready.slot, ready.confirmed) == ("0.1.0", "A", True)
@@ -69,7 +83,7 @@ def test_it_boots_from_its_card_and_is_confirmed(pi: Node) -> None:
     assert {"disk=/dev/mmcblk0", "data=persistent"} <= set(early), early
     model = pi.succeed("tr -d '\\0' < /proc/device-tree/model").text
     assert model == "Raspberry Pi 3 Model B"
-    pi.wait_console("kubesolo: network usb0 10.0.2.15", since=0)
+    pi.wait_console(rf"kubesolo: network \S+ {re.escape(pi.own_address)}", since=0)
     status = pi.status()
     assert status.environment.boot_success
     # The clock of a Pi has no battery, and this emulation takes its watchdog away.
@@ -88,7 +102,7 @@ def _with_another_config(releases: Releases, folder: Path) -> tuple[Release, str
     return releases.with_overlay("another-config", "0.3.0", folder / "overlay"), text
 
 
-@scenario(arch="aarch64", backend={"qemu"})
+@scenario(arch="aarch64")
 def test_an_update_brings_the_files_of_the_board(
     pi: Node, pi_releases: Releases, serve_pi: Serve, tmp_path: Path
 ) -> None:
@@ -105,7 +119,7 @@ def test_an_update_brings_the_files_of_the_board(
     assert read_data(pi) == "kept"
 
 
-@scenario(arch="aarch64", backend={"qemu"})
+@scenario(arch="aarch64")
 def test_three_failed_boots_roll_back(pi: Node, pi_releases: Releases, serve_pi: Serve) -> None:
     pi.boot()
     serve_pi(pi_releases.panicking_init).stage()
@@ -122,7 +136,7 @@ def test_three_failed_boots_roll_back(pi: Node, pi_releases: Releases, serve_pi:
     assert pi.status().update.phase == "rolled_back"
 
 
-@scenario(arch="aarch64", backend={"qemu"})
+@scenario(arch="aarch64")
 def test_a_power_cut_of_an_unconfirmed_boot_spends_a_try(
     pi: Node, pi_releases: Releases, serve_pi: Serve
 ) -> None:

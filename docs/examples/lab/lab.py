@@ -1,8 +1,8 @@
-"""Run a command in a lab of this host: ``lab.py COMMAND...``.
+"""Run a command in a lab of this host: ``lab.py [--board BOARD] COMMAND...``.
 
 Starts labgrid's coordinator and exporter and the rig of rig.py, makes and acquires the place that
-qemu-board.yaml names, runs COMMAND with the variables that qemu-board.yaml takes, and ends all of
-it. The exit status is that of COMMAND.
+the environment files here name, runs COMMAND with the variables that they take, and ends all of it.
+BOARD is one of rig.py's. The exit status is that of COMMAND.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def lab(folder: Path) -> Iterator[dict[str, str]]:
+def lab(folder: Path, board: str) -> Iterator[dict[str, str]]:
     """A lab with its place acquired; yields the environment of its users."""
     serial, ssh, coordinator = free_port(), free_port(), free_port()
     address = f"127.0.0.1:{coordinator}"
-    rig = [sys.executable, str(HERE / "rig.py"), str(folder / "rig")]
+    rig = [sys.executable, str(HERE / "rig.py"), "--board", board, str(folder / "rig")]
     environment = {
         **os.environ,
         "LG_RIG": shlex.join(rig),
@@ -130,12 +130,19 @@ def lab(folder: Path) -> Iterator[dict[str, str]]:
 
 def main() -> int:
     """Run the command."""
-    if not sys.argv[1:]:
+    command = sys.argv[1:]
+    board = "pc"
+    if command[:1] == ["--board"]:
+        board, command = "".join(command[1:2]), command[2:]
+    if not command:
         raise SystemExit(__doc__)
     # Whoever ends it ends the lab, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder, lab(Path(folder)) as environment:
-        return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
+    with (
+        tempfile.TemporaryDirectory(prefix="lab-") as folder,
+        lab(Path(folder), board) as environment,
+    ):
+        return subprocess.run(command, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":
