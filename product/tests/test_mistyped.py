@@ -24,7 +24,7 @@ def run(*command: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("word", "there"),
     [
-        ("scenarios/bot/test_menu.py", "/scenarios has boot/, cloudinit/, conformance/, demo/, "),
+        ("scenarios/bot/test_menu.py", "/scenarios has boot/, cloudinit/, conformance/, crash/, "),
         ("scenarios/boot/test_men.py", "/boot has test_environment.py, test_first_boot.py, "),
         ("scenario/boot", " has harness/, kubesolo_os/, product/, scenarios/"),
         (
