@@ -15,22 +15,27 @@ SECTOR = 512
 _PIECE = 1 << 20
 
 
+def copy_image(image: Path, size: int, into: Path) -> None:
+    """``into`` becomes a sparse copy of ``image`` with ``size`` bytes. Raises HarnessError."""
+    done = subprocess.run(
+        ["cp", "--sparse=always", "--reflink=auto", str(image), str(into)],
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        raise HarnessError(f"cannot copy {image}: {done.stderr.decode().strip()}")
+    os.truncate(into, size)
+
+
 class Disk:
     """A raw image of our own; beyond what it was made from it is zero."""
 
     def __init__(self, image: Path, size: int, into: Path) -> None:
         """``into`` becomes a copy of ``image`` with ``size`` bytes. Raises HarnessError."""
-        done = subprocess.run(
-            ["cp", "--sparse=always", "--reflink=auto", str(image), str(into)],
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            raise HarnessError(f"cannot copy {image}: {done.stderr.decode().strip()}")
+        copy_image(image, size, into)
         self.path = into
         self.size = size
         self._file = os.open(into, os.O_RDWR | os.O_CLOEXEC)
-        os.ftruncate(self._file, size)
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of it."""

@@ -6,13 +6,12 @@ the many that there are. Sectors are written whole, so a cut within a request co
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from harness.crash.disk import copy_image
 from harness.crash.log import Write
-from harness.errors import HarnessError
 
 SECTOR = 512
 # Of a request of more sectors four places count, since all in between are alike.
@@ -34,15 +33,7 @@ class Replay:
 
     def __init__(self, image: Path, size: int, into: Path) -> None:
         """``into`` becomes a copy of ``image`` with ``size`` bytes. Raises HarnessError."""
-        done = subprocess.run(
-            ["cp", "--sparse=always", "--reflink=auto", str(image), str(into)],
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode:
-            raise HarnessError(f"cannot copy {image}: {done.stderr.decode().strip()}")
-        with into.open("r+b") as stream:
-            stream.truncate(size)
+        copy_image(image, size, into)
         self.path = into
 
     def each(

@@ -101,6 +101,7 @@ def test_a_disk_that_is_held_answers_once_it_is_let_go_of(machine: Machine) -> N
     with HeldDisk(machine) as fault:
         for number in range(4):
             ask(machine, f"write {number}M 64k")
+        # What is held shows as time: longer than any disk that answers takes.
         time.sleep(1.5)
     assert fault.count >= 3
 
