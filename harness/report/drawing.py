@@ -31,6 +31,10 @@ class Drawing:
     def __init__(self, seconds: float) -> None:
         self._span = max(seconds, 0.001)
         self._root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
+        # Over all else: a page that scrolls the picture sideways can keep the names in sight.
+        self._names = ET.Element("g", {"class": "names"})
+        self._names_from: float | None = None
+        self._names_to = 0.0
         self._y = 0.0
 
     def _close(self, paper: ET.Element, label: str) -> ET.Element:
@@ -45,6 +49,7 @@ class Drawing:
         return self._root
 
     def _axis(self, grid: ET.Element, top: float) -> None:
+        """Below all lanes, whose names now go over what was drawn in them."""
         step = tick_step(self._span)
         digits = max(0, -math.floor(math.log10(step)))
         for number in range(int(self._span / step + 1e-9) + 1):
@@ -52,6 +57,14 @@ class Drawing:
             self._add("line", "grid", grid, x1=x, x2=x, y1=top, y2=self._y + 3)
             text = self._add("text", "tick", x=x, y=self._y + 15)
             text.text = f"{number * step:.{digits}f}" + (" s" if number == 0 else "")
+        if self._names_from is not None:
+            ground = self._add(
+                "rect", "paper", self._names,
+                x=1, y=self._names_from, width=LEFT - 1, height=self._names_to - self._names_from,
+            )  # fmt: skip
+            self._names.remove(ground)
+            self._names.insert(0, ground)  # behind the names
+            self._root.append(self._names)
         self._y += 22
 
     def _x(self, seconds: float) -> float:
@@ -98,14 +111,17 @@ class Drawing:
         ground = self._add("rect", "lane", x=LEFT, y=self._y, width=WIDTH - LEFT - 4)
         self._root.remove(ground)
         self._root.insert(1, ground)  # below the grid
-        text = self._add("text", "lane-name", x=8, y=self._y + PAD + 10)
+        text = self._add("text", "lane-name", self._names, x=8, y=self._y + PAD + 10)
         text.text = clean(name)
+        if self._names_from is None:
+            self._names_from = self._y
         return ground
 
     def _row_name(self, name: str, y: float) -> None:
-        text = self._add("text", "row-name", x=LEFT - 6, y=y)
+        text = self._add("text", "row-name", self._names, x=LEFT - 6, y=y)
         text.text = name
 
     def _end_lane(self, ground: ET.Element, height: float) -> None:
         ground.set("height", f"{height:.0f}")
+        self._names_to = self._y + height
         self._y += height + 4

@@ -1,4 +1,10 @@
 "use strict";
+// A picture that scrolls sideways keeps the names of its lanes in sight.
+for (const picture of document.querySelectorAll(".picture")) {
+  const names = picture.querySelector(".names");
+  if (names) picture.addEventListener("scroll", () =>
+    names.setAttribute("transform", `translate(${picture.scrollLeft},0)`), { passive: true });
+}
 // Search and filters. It reads the page and hides parts of it; it writes text alone, never HTML.
 (() => {
   const form = document.getElementById("filter");
