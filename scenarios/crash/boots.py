@@ -128,9 +128,11 @@ def _tries(example: Example) -> int:
 
 def _watch(node: Node, example: Example, expected: list[str]) -> Booted:
     kind = example.kind
-    with node.expect_boots(len(expected)) as boots, node.tolerating(Pattern.INIT_EXITED):
+    with node.expect_boots(len(expected)) as boots:
         node.power_on()
-        ready = node.wait_ready()
+        # Only a machine that was started can be told what is no failure of it.
+        with node.tolerating(Pattern.INIT_EXITED):
+            ready = node.wait_ready()
     status = node.status()
     slots = tuple(boots.slots)
     found = f"{ready}; update {status.update.phase}, data {status.boot.data}"
