@@ -60,7 +60,7 @@ class Drawing:
         if self._names_from is not None:
             ground = self._add(
                 "rect", "paper", self._names,
-                x=1, y=self._names_from, width=LEFT - 1, height=self._names_to - self._names_from,
+                x=0, y=self._names_from, width=LEFT, height=self._names_to - self._names_from,
             )  # fmt: skip
             self._names.remove(ground)
             self._names.insert(0, ground)  # behind the names

@@ -3,7 +3,7 @@
 for (const picture of document.querySelectorAll(".picture")) {
   const names = picture.querySelector(".names");
   if (names) picture.addEventListener("scroll", () =>
-    names.setAttribute("transform", `translate(${picture.scrollLeft},0)`), { passive: true });
+    names.setAttribute("transform", `translate(${Math.max(0, picture.scrollLeft - 1)},0)`), { passive: true });
 }
 // Search and filters. It reads the page and hides parts of it; it writes text alone, never HTML.
 (() => {
