@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
 from harness.abilities import Ability
 from harness.errors import ChannelError, HarnessError
@@ -10,7 +11,8 @@ from harness.faults.fault import Fault
 from harness.target.protocols import Pending, Target
 
 _COMMAND_SECONDS = 60.0
-_MIB = 1 << 20
+# Seconds between two questions: what asks takes memory, too.
+_LOOK = 0.5
 
 # In the guest, with the MiB that shall be left: take all the others and keep them. What takes them
 # is the last that the kernel would end. It says when it has them, and leaves with its input.
@@ -67,6 +69,7 @@ class MemoryPressure(Fault):
         deadline = self._target.deadline(_COMMAND_SECONDS)
         while b"taken" not in self._hog.output():
             self.look()
+            time.sleep(_LOOK)
             if deadline.passed:
                 raise HarnessError(f"{self}: the guest's memory was not taken: {self._left} MiB")
 
