@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +35,6 @@ class Booted:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StateImage:
-    """An example's disk, as a raw image of so many MiB."""
-
-    example: Example
-    image: Path
-    mib: int
-
-
 def boot_all(
     bench: Bench,
     recording: Recording,
@@ -57,52 +47,38 @@ def boot_all(
     at_once: int,
 ) -> list[Booted]:
     """Boot every example, ``at_once`` machines beside each other, in the order of the recording."""
+    waiting = sorted(examples, key=lambda example: example.cut.epoch)
+    disk = Disk(recording.disk, recording.disk_bytes, scratch / "carried")
     # A state takes room: none is written out before a machine is free for it.
     free = threading.Semaphore(at_once)
+    numbers = itertools.count(1)
     ended = itertools.count(1)
 
-    def boot(state: StateImage, number: int) -> Booted:
-        example = state.example
+    def boot(example: Example, image: Path, size: int, number: int) -> Booted:
         try:
-            result = _boot(bench, state, out / f"boot-{number}")
+            result = _boot(bench, example, image, size, out / f"boot-{number}")
         finally:
-            state.image.unlink()
+            image.unlink()
             free.release()
         verdict = result.problem or "as foretold"
         say(f"{next(ended)} of {len(examples)}: {example.kind}: {verdict}")
         return result
 
-    made = states(recording, layout, examples, scratch)
-    with contextlib.closing(made), ThreadPoolExecutor(at_once) as pool:
-        begun = []
-        for number in range(1, len(examples) + 1):
-            free.acquire()
-            begun.append(pool.submit(boot, next(made), number))
-        return [future.result() for future in begun]
-
-
-def states(
-    recording: Recording, layout: Layout, examples: Sequence[Example], scratch: Path
-) -> Generator[StateImage, None, None]:
-    """Write out the disk of each example, in the order of the recording.
-
-    The images are the caller's to delete.
-    """
-    waiting = sorted(examples, key=lambda example: example.cut.epoch)
-    numbers = itertools.count(1)
-    disk = Disk(recording.disk, recording.disk_bytes, scratch / "carried")
     try:
-        for epoch, (phase, writes) in enumerate(_all_epochs(recording), 1):
-            while waiting and waiting[0].cut.epoch == epoch:
-                example = waiting.pop(0)
-                image = scratch / f"state-{next(numbers)}"
-                materialise(disk, writes, layout, example.cut, image)
-                size = recording.sizes[phase.log]
-                with image.open("r+b") as stream:
-                    stream.truncate(size)
-                yield StateImage(example, image, size // MIB)
-            for write in writes:
-                disk.write(write)
+        with ThreadPoolExecutor(at_once) as pool:
+            begun = []
+            for epoch, (phase, writes) in enumerate(_all_epochs(recording), 1):
+                while waiting and waiting[0].cut.epoch == epoch:
+                    free.acquire()
+                    number = next(numbers)
+                    image = scratch / f"state-{number}"
+                    example = waiting.pop(0)
+                    materialise(disk, writes, layout, example.cut, image)
+                    size = recording.sizes[phase.log]
+                    begun.append(pool.submit(boot, example, image, size, number))
+                for write in writes:
+                    disk.write(write)
+            return [future.result() for future in begun]
     finally:
         disk.close()
         (scratch / "carried").unlink()
@@ -126,13 +102,20 @@ def materialise(disk: Disk, writes: Sequence[Write], layout: Layout, cut: Cut, i
         state.close()
 
 
-def _boot(bench: Bench, state: StateImage, artefacts: Path) -> Booted:
+def _boot(bench: Bench, example: Example, image: Path, size: int, artefacts: Path) -> Booted:
+    with image.open("r+b") as stream:
+        stream.truncate(size)
+    kind = example.kind
+    tries = _tries(example)
+    expected = [kind.slot] * tries
+    if kind.version == PANICS:
+        expected.append("B" if kind.slot == "A" else "A")
     try:
-        with bench.session(f"crash {state.example.kind}", artefacts, "./noxw -s crash") as session:
-            node = session.node(image=state.image, disk_size_mib=state.mib)
-            return watch(node, state.example)
+        with bench.session(f"crash {kind}", artefacts, "./noxw -s crash") as session:
+            node = session.node(image=image, disk_size_mib=size // MIB)
+            return _watch(node, example, expected)
     except HarnessError as error:
-        return Booted(state.example, (), "", f"it did not come up: {error.message}")
+        return Booted(example, (), "", f"it did not come up: {error.message}")
 
 
 def _tries(example: Example) -> int:
@@ -143,12 +126,8 @@ def _tries(example: Example) -> int:
     return max(counter, 1)
 
 
-def watch(node: Node, example: Example) -> Booted:
-    """Boot the node that has the example's disk, and compare with what was foretold."""
+def _watch(node: Node, example: Example, expected: list[str]) -> Booted:
     kind = example.kind
-    expected = [kind.slot] * _tries(example)
-    if kind.version == PANICS:
-        expected.append("B" if kind.slot == "A" else "A")
     with node.expect_boots(len(expected)) as boots:
         node.power_on()
         # Only a machine that was started can be told what is no failure of it.
