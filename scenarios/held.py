@@ -6,7 +6,7 @@ from harness.faults.http import Fault
 from harness.target.protocols import Pending
 from scenarios.steps import APPLY_SECONDS, Update
 
-# Into what is asked for of the largest artifact (22 MiB), far enough to have something to resume,
+# Into what is asked for of the largest artifact (40 MiB), far enough to have something to resume,
 # several times over.
 HELD_AFTER = 5 << 20
 # Until then much else is fetched and checked.

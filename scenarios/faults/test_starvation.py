@@ -20,7 +20,7 @@ Serve = Callable[..., Update]
 Begin = Callable[..., Update]
 
 STARVED_SECONDS = 600.0
-# Less than the files of a release have (42 MB), and enough for the programs that run.
+# Less than the largest file of a release has (42 MB), and enough for the programs that run.
 SHORT_MIB = 32
 
 

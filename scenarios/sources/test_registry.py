@@ -73,7 +73,7 @@ def test_an_update_goes_on_where_the_registry_broke_off(
     node.at(State.READY, slot="A")
     release = releases.good
     _push(registry, release)
-    # Slow enough to be cut off in the middle of 22 MiB.
+    # Slow enough to be cut off in the middle of 40 MiB.
     _offer(node, release, registry, rate_limit="2M")
     assert node.run(["kubesolo-update", "check"]).exit == AVAILABLE
     running = node.start(["kubesolo-update", "apply"], seconds=APPLY_SECONDS)

@@ -18,7 +18,7 @@ from scenarios.releases import Release, Releases
 from scenarios.set_up import set_up
 from scenarios.steps import APPLY_SECONDS, CONF_PATH, KEY_PATH
 
-# Bytes a second: a stick that is pulled out while the largest file (22 MiB and more) is read.
+# Bytes a second: a stick that is pulled out while the largest file (40 MiB and more) is read.
 SLOW = 4 << 20
 
 MakeStick = Callable[..., Stick]

@@ -394,6 +394,18 @@ class TestPicture:
         assert [word for word in words if word in parts][: len(parts)] == parts
         assert {"slot A", "slot B", "firmware", "kernel", "services and agent"} <= set(words)
 
+    def test_names_lie_together_over_the_lanes(self) -> None:
+        root = ET.fromstring(svg(recorded("two-updates")))
+        (names,) = (one for one in root if one.get("class") == "names")
+        ground, *words = names
+        assert (ground.tag, ground.get("x")) == (_NS + "rect", "0")
+        everywhere = [one for one in root.iter() if one.get("class") in ("lane-name", "row-name")]
+        assert words == everywhere
+        before = list(root)[: list(root).index(names)]
+        assert [one for one in root if one.get("class") == "lane"] == [
+            one for one in before if one.get("class") == "lane"
+        ]
+
     def test_equal_input_gives_equal_bytes(self) -> None:
         assert svg(recorded("two-updates")) == svg(recorded("two-updates"))
 
