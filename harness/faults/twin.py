@@ -1,6 +1,8 @@
 """A second disk that carries the labels of the boot disk.
 
-It is plugged in on USB; the machine needs ``extra=CONTROLLER`` of ``harness.faults.stick``.
+It is plugged in on USB, where the machine needs ``extra=CONTROLLER`` of ``harness.faults.stick``,
+or into a slot of PCI Express, where it needs ``extra=SLOT``. At the next boot a USB disk comes
+late, after the boot disk was found; one in a slot comes at the same moment as it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ from harness.faults.disk import device_stats
 from harness.faults.fault import Fault
 from harness.faults.stick import BUS, wait_unplugged
 from harness.qemu import storage
+from harness.qemu.devices import DiskBus
 from harness.qemu.machine import Machine
+
+_PORT = "twins"
+SLOT = ("-device", f"pcie-root-port,id={_PORT},chassis=100,slot=100")
 
 
 class SecondDisk(Fault):
@@ -27,11 +33,19 @@ class SecondDisk(Fault):
     ability = Ability.SECOND_DISK
     _numbers = itertools.count(1)
 
-    def __init__(self, machine: Machine, image: Path | None = None) -> None:
+    def __init__(
+        self, machine: Machine, image: Path | None = None, *, bus: DiskBus = DiskBus.USB
+    ) -> None:
+        """``bus`` is USB or VIRTIO, which is the slot."""
+        if bus not in (DiskBus.USB, DiskBus.VIRTIO):
+            raise HarnessError(
+                f"a second disk cannot be plugged in on {bus}", hint="take USB or VIRTIO"
+            )
         whose = f"the image {image.name}" if image else "the boot disk"
         super().__init__(machine.journal, f"a second disk is a copy of {whose}")
         self._machine = machine
         self._image = image
+        self._bus = bus
         self.name = ""
         self._reads = self._writes = 0
 
@@ -62,9 +76,9 @@ class SecondDisk(Fault):
         machine.qmp(
             "blockdev-add", node_name=self.node, driver="qcow2", file=own, backing=base,
         )  # fmt: skip
-        machine.qmp(
-            "device_add", driver="usb-storage", id=self.name, bus=f"{BUS}.0", drive=self.node
-        )
+        usb = self._bus is DiskBus.USB
+        driver, bus = ("usb-storage", f"{BUS}.0") if usb else ("virtio-blk-pci", _PORT)
+        machine.qmp("device_add", driver=driver, id=self.name, bus=bus, drive=self.node)
 
     def _copy(self) -> Path:
         """A copy of what the disk's overlay holds; the machine stands still meanwhile."""
@@ -92,8 +106,10 @@ class SecondDisk(Fault):
     def look(self) -> tuple[int, str]:
         """Reads that QEMU counted for its device."""
         if self._machine.running and self.name:
+            device = f"/machine/peripheral/{self.name}"
             # USB storage is a SCSI disk on a bus of its own.
-            disk = f"/machine/peripheral/{self.name}/{self.name}.0/legacy[0]"
+            usb = self._bus is DiskBus.USB
+            disk = f"{device}/{self.name}.0/legacy[0]" if usb else f"{device}/virtio-backend"
             stats = device_stats(self._machine, disk)
             self._reads, self._writes = stats["rd_operations"], stats["wr_operations"]
         return self._reads, f"it was read {self._reads} times and written {self._writes} times"

@@ -98,7 +98,7 @@ def judge(
     say: Callable[[str], None],
     all_phases: bool = True,
 ) -> Outcome:
-    """Judge the states of each wanted phase; unless of all, then up to the first with a fault."""
+    """Judge the states of each wanted phase; unless of all, then up to the first faults of one."""
     disk = Disk(recording.disk, recording.disk_bytes, scratch / "disk")
     seen: set[Fingerprints] = set()
     known: set[Kind] = set()
@@ -129,13 +129,15 @@ def judge(
                         if verdict.kind is not None and verdict.kind not in known:
                             known.add(verdict.kind)
                             examples.append(Example(verdict.kind, phase.name, cut))
+                        if len(tally.faults) == MAX_FAULTS and not all_phases:
+                            # Where everything is wrong, each state has other content to read.
+                            break
+                if tally.faults and not all_phases:
+                    break
                 now = epoch.end(now)
                 for write in writes:
                     disk.write(write)
             tally.seconds = time.monotonic() - begun
-            if tally.faults and not all_phases:
-                tallies.append(tally)
-                break
             if tally.epochs:
                 tallies.append(tally)
                 say(
@@ -145,6 +147,8 @@ def judge(
                 )
                 for where, what in tally.faults[:3]:
                     say(f"  {where}: {what}")
+            if tally.faults and not all_phases:
+                break
     finally:
         disk.close()
         (scratch / "disk").unlink()
@@ -171,7 +175,7 @@ def memory() -> str | None:
 def judge_recording(
     recording: Recording, tools: HostTools, scratch: Path, *, bound: int
 ) -> Outcome:
-    """Phase by phase up to the first with a fault, without a word."""
+    """Flush by flush up to the first with a fault, without a word."""
     layout = layout_of(recording)
     survey(recording, layout, scratch)
     with tempfile.TemporaryDirectory(prefix="crash-", dir=memory()) as copies:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from harness.faults.stick import CONTROLLER
-from harness.faults.twin import SecondDisk
+from harness.faults.twin import SLOT, SecondDisk
 from harness.pytest_plugin.image import ImageUnderTest
 from harness.pytest_plugin.scenario import scenario
 from harness.qemu.arch import Arch
+from harness.qemu.devices import DiskBus
 from harness.target.node import Node, State
 from scenarios.releases import Releases
 from scenarios.steps import FAILED, Update, read_data, write_data
@@ -21,7 +22,7 @@ until [ $(cat /sys/class/block/*/uevent | grep -c PARTNAME=KSOLOEFI) = 2 ]; do s
 """
 
 
-@scenario(extra=CONTROLLER)
+@scenario(extra=SLOT)
 def test_a_disk_with_the_same_labels_is_left_alone(
     node: Node,
     images: Mapping[str, ImageUnderTest],
@@ -29,11 +30,11 @@ def test_a_disk_with_the_same_labels_is_left_alone(
     releases: Releases,
     serve: Serve,
 ) -> None:
-    """The node updates and boots its own, be the other there or not."""
+    """The node updates and boots its own, though the other is there as soon as it."""
     node.at(State.READY, slot="A")
     write_data(node, "kept")
     update = serve(releases.good)
-    with SecondDisk(node.machine, images[arch].disk) as other:
+    with SecondDisk(node.machine, images[arch].disk, bus=DiskBus.VIRTIO) as other:
         node.succeed(_FOUND)
         ready = update.install()
         assert (ready.version, ready.slot, ready.confirmed) == ("0.2.0", "B", True)
