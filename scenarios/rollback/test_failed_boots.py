@@ -93,6 +93,15 @@ def test_a_trial_whose_record_is_lost(node: Node, releases: Releases, begin_afte
     node.fail(["kubesolo-update", "apply"], exit=REFUSED)
 
 
+@scenario()
+def test_a_start_whose_stages_are_lost(node: Node, releases: Releases, begin_after: Begin) -> None:
+    """runit has nothing left to run then, and ends the machine: with a restart, never without."""
+    update = begin_after(Update.stage, releases.broken("lost-stages"))
+    boots = _rolls_back(node, update)
+    lost = r"unable to start child: /etc/runit/1: file does not exist"
+    assert boots.saying(lost) == [True, True, True, False]
+
+
 @scenario(tier="core")
 def test_hang_is_ended_by_the_watchdog(node: Node, releases: Releases, begin_after: Begin) -> None:
     update = begin_after(Update.stage, releases.hanging_init)
