@@ -23,7 +23,16 @@ from scenarios.command_line import guarded
 from scenarios.mutations import document
 from scenarios.mutations.copies import all_scenarios
 from scenarios.mutations.digests import Sources
-from scenarios.mutations.freshness import Job, Standing, State, jobs, standings, summary, to_renew
+from scenarios.mutations.freshness import (
+    Job,
+    Standing,
+    State,
+    jobs,
+    require_judged_on,
+    standings,
+    summary,
+    to_renew,
+)
 from scenarios.mutations.results import Result, Store, now
 from scenarios.mutations.run import Bench, Ran
 from scenarios.mutations.table import ROOT, Case, Mutation, MutationError, choose, load
@@ -94,6 +103,8 @@ def main(
 
 def _jobs(chosen: Sequence[Mutation], store: Store, arch: Arch | None, stale: bool) -> list[Job]:
     found = standings(chosen, store.results(), Sources())
+    if arch is not None:
+        require_judged_on(found, arch)
     return jobs(to_renew(found) if stale else found, arch=arch)
 
 
@@ -191,7 +202,7 @@ def _require_fit(mutation: Mutation, copy: Path) -> None:
 def _run(chosen: Sequence[Job], store: Store, minutes: float | None) -> bool:
     """Whether every mutation was caught; each result is kept as soon as it is there."""
     if not chosen:
-        print("nothing to run")
+        print("nothing to run: every result that was asked for is fresh")
         return True
     began = time.monotonic()
     until = None if minutes is None else began + minutes * 60

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from scenarios.mutations.digests import Sources
 from scenarios.mutations.results import Result
-from scenarios.mutations.table import Case, Mutation
+from scenarios.mutations.table import Case, Mutation, MutationError
 
 
 class State(enum.StrEnum):
@@ -110,6 +110,17 @@ def jobs(found: Iterable[Standing], *, arch: str | None = None) -> list[Job]:
         Job(group[0].mutation, group[0].case.arch, tuple(s.case.scenario for s in group))
         for group in grouped.values()
     ]
+
+
+def require_judged_on(found: Iterable[Standing], arch: str) -> None:
+    """Something of ``found`` is judged on ``arch``. Raises MutationError: to run nothing is no
+    answer to who asks for a run."""
+    needed = sorted({standing.case.arch for standing in found})
+    if arch not in needed:
+        raise MutationError(
+            f"nothing that was asked for is judged on {arch}, but on {' and '.join(needed)}",
+            hint="leave --arch out",
+        )
 
 
 def to_renew(found: Iterable[Standing]) -> list[Standing]:

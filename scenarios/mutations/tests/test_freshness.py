@@ -11,7 +11,15 @@ import pytest
 from product.image.recipe import Arch
 from scenarios.mutate import report, require_all_fresh, require_kept
 from scenarios.mutations.digests import Sources
-from scenarios.mutations.freshness import Job, State, count, jobs, standings, to_renew
+from scenarios.mutations.freshness import (
+    Job,
+    State,
+    count,
+    jobs,
+    require_judged_on,
+    standings,
+    to_renew,
+)
 from scenarios.mutations.results import Result
 from scenarios.mutations.table import ROOT, Case, Edit, Mutation, MutationError, load
 from scenarios.mutations.tests.samples import (
@@ -273,6 +281,14 @@ def test_a_job_is_a_mutation_on_one_architecture(root: Path) -> None:
     found = standings([first], {}, Sources(root))
     assert jobs(found) == [Job(first, arch.value, first.scenarios) for arch in Arch]
     assert jobs(found, arch="aarch64") == [Job(first, "aarch64", first.scenarios)]
+
+
+def test_an_architecture_that_nothing_is_judged_on_is_refused(root: Path) -> None:
+    [first, *_] = MUTATIONS
+    found = [s for s in standings([first], {}, Sources(root)) if s.case.arch == "aarch64"]
+    require_judged_on(found, "aarch64")
+    with pytest.raises(MutationError, match="judged on x86_64, but on aarch64"):
+        require_judged_on(found, "x86_64")
 
 
 def test_the_age_is_in_words(root: Path) -> None:
