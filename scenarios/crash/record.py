@@ -196,13 +196,17 @@ def record(
 
 
 def record_update(node: Node, releases: Releases, image: Path, folder: Path) -> Recording:
-    """A first boot, and one update that brings another boot loader. Raises RecordingError."""
+    """A first boot, and one update that brings another boot loader, which is then installed once
+    more while nothing else writes. Raises RecordingError."""
     slot = with_another_loader(releases, folder)
     into = _begin(releases, [slot], image, folder, node.spec.disk_size_mib * MIB)
     recorder = Recorder(node, into)
     node.boot()
     recorder.mark("data creation")
     _loader(node, recorder, releases.sign("crash", slot))
+    with progress.step("the boot loader once more, alone"):
+        node.succeed(["python3", "-ISB", "-c", _ALONE], seconds=60)
+        recorder.mark("boot loader, alone")
     return _end(node, recorder, into)
 
 
@@ -271,6 +275,26 @@ fill(b"c")
 payload(34)
 print("settled:", settle(Node(paths), config))
 print("now", open(f"{store}/db", "rb").read(1))
+"""
+
+# A flush is of the whole disk: one that the boot loader's installation lacks would be made by
+# whatever else is written meanwhile. So the data partition stands still (FIFREEZE, FITHAW of
+# linux/fs.h).
+_ALONE = """
+import fcntl, os, sys
+sys.path += ["/usr/lib/kubesolo/python", "/usr/lib/python3/dist-packages"]
+from product.agent.node import Node
+from product.agent.system.paths import Paths
+from product.agent.update.loader import install_loader, read_installed
+
+node = Node(Paths())
+wanted = read_installed(node)
+data = os.open("/mnt/data", os.O_RDONLY)
+fcntl.ioctl(data, 0xC0045877, 0)
+try:
+    install_loader(node, wanted)
+finally:
+    fcntl.ioctl(data, 0xC0045878, 0)
 """
 
 

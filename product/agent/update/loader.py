@@ -58,6 +58,12 @@ def follow_loader(node: Node) -> bool:
         installed.files == wanted.files or _is_older(wanted.version, installed.version)
     ):
         return False
+    install_loader(node, wanted)
+    return True
+
+
+def install_loader(node: Node, wanted: Loader) -> None:
+    """Install the running release's boot loader, be it there already; raises as follow_loader."""
     if secure_boot(node.paths) == "on":
         _require_signed(node, wanted)
     if BIOS_CORE in wanted.files:
@@ -70,7 +76,6 @@ def follow_loader(node: Node) -> bool:
             f"{found.version if found else 'nobody'}",
             code="loader-not-installed",
         )
-    return True
 
 
 def read_installed(node: Node) -> Loader | None:
