@@ -214,9 +214,7 @@ class Oracle:
         core = ""
         if self._cores:
             core = self.memory.get("bios", (prints[table], prints[bios]), lambda: self._bios(state))
-        # What is written beside the files in use changes nothing.
-        parts = self.memory.get("folders", prints[Part.ESP], lambda: self._esp_parts(state))
-        key = tuple(prints[part] for part in parts)
+        key = self._esp_key(prints, state)
         env, loader = self.memory.get("esp", key, lambda: self._esp(prints, state))
         decision = decide(env)
         slots = {name: self._slot(prints, state, name) for name in SLOTS}
@@ -302,18 +300,32 @@ class Oracle:
 
     # EFI partition
 
-    def _esp_parts(self, state: State) -> tuple[int, ...]:
-        """The parts that the files in use lie in, and the folders."""
+    def _esp_key(self, prints: Fingerprints, state: State) -> tuple[object, ...]:
+        """What the judgement of the EFI partition depends on: what is written beside the files in
+        use, or in the folders' parts that none of them lies in, changes nothing."""
+        used = self.memory.get("folders", prints[Part.ESP], lambda: self._esp_sectors(state))
+        if used is None:
+            return tuple(prints[part] for part in ESP_PARTS)
+        sectors, parts = used
+        overlay = state.view(1, Part.ESP_OLD, Part.ESP_NEW).overlay
+        if overlay and overlay.keys().isdisjoint(sectors):
+            return (prints[Part.ESP], "as before", state.cut.epoch)
+        return (prints[Part.ESP], *(prints[part] for part in parts))
+
+    def _esp_sectors(self, state: State) -> tuple[frozenset[int], tuple[int, ...]] | None:
+        """Those that the files in use lie in, and their parts; None where the folders cannot be
+        read."""
         view = state.view(1, Part.ESP)
-        found = {int(Part.ESP)}
+        found: set[int] = set()
         try:
             fat = Fat32(view.read)
             for name in (ENVIRONMENT, *fat.walk("EFI")):
                 for at in fat.places(name) or ():
-                    found.add(self._layout.part((view.begin + at) // SECTOR))
+                    first = (view.begin + at) // SECTOR
+                    found.update(range(first, first + fat.cluster // SECTOR))
         except FatError:
-            return ESP_PARTS
-        return tuple(sorted(found))
+            return None
+        return frozenset(found), tuple(sorted({self._layout.part(sector) for sector in found}))
 
     def _esp(self, prints: Fingerprints, state: State) -> tuple[Env, str]:
         """The environment, and the loader's release."""
