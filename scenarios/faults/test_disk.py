@@ -65,7 +65,9 @@ def _fails_once(node: Node, update: Update, failure: Failure, code: str, said: s
     errors = [line for line in done.stderr.decode().splitlines() if said in line]
     assert any("root.squashfs" in line for line in errors), done
     not_offered(node)
-    assert slot_digests(node)["A"] == before["A"]
+    # Slot B is read as the failed writes have left it, without its journal.
+    with node.tolerating(Pattern.EXT4):
+        assert slot_digests(node)["A"] == before["A"]
     update.apply()
     update.activate()
     node.reboot()
