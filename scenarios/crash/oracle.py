@@ -141,6 +141,10 @@ class Memory:
         self._known: dict[tuple[object, ...], object] = {}
         self.asked: dict[str, int] = {}
 
+    def knows(self, what: str, key: object) -> bool:
+        """Whether this was judged before."""
+        return (what, key) in self._known
+
     def get(self, what: str, key: object, make: Callable[[], T]) -> T:
         """What ``make`` returns, called once for each key."""
         place = (what, key)
@@ -307,10 +311,14 @@ class Oracle:
         if used is None:
             return tuple(prints[part] for part in ESP_PARTS)
         sectors, parts = used
+        exact = (prints[Part.ESP], *(prints[part] for part in parts))
+        if self.memory.knows("esp", exact):
+            # Most states leave the partition alone: what they have of it need not be gathered.
+            return exact
         overlay = state.view(1, Part.ESP_OLD, Part.ESP_NEW).overlay
         if overlay and overlay.keys().isdisjoint(sectors):
             return (prints[Part.ESP], "as before", state.cut.epoch)
-        return (prints[Part.ESP], *(prints[part] for part in parts))
+        return exact
 
     def _esp_sectors(self, state: State) -> tuple[frozenset[int], tuple[int, ...]] | None:
         """Those that the files in use lie in, and their parts; None where the folders cannot be
