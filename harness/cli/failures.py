@@ -243,5 +243,7 @@ def _line(event: Mapping[str, Any]) -> str:
         text = f"{depth}{text}" + (f": {seconds:.1f} s" if seconds is not None else " ...")
     elif event["kind"] == "command":
         text = f"{text}: exit {event['data'].get('exit')}"
+    elif event["kind"] == "failure" and (why := event["data"].get("disbelieved")):
+        text = f"{text} (not believed: {why})"
     who = event["kind"] if event["source"] in ("harness", "fault") else event["source"]
     return f"[{float(event['time']):10.3f}] {who:<8} {text}"

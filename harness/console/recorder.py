@@ -1,7 +1,8 @@
 """Records a machine's serial console.
 
 Every byte goes to a raw log; every line, without terminal control sequences and with the host's
-time, goes to the readable log and the journal, and is scanned for failures.
+time, goes to the readable log and the journal, and is scanned for failures. One that the kernel's
+clock cannot have measured is a remark (harness.journal.clock).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from harness.journal.clock import disbelieved
 from harness.journal.journal import Journal, Source
 from harness.journal.patterns import classify
 from harness.profile import LINUX, Profile
@@ -124,4 +126,5 @@ class Recorder:
             self._log.write(f"[{stamp:10.3f}] {text}\n")
             self._journal.append(Source.CONSOLE, "line", text)
             if (pattern := classify(text, self._profile)) is not None:
-                self._journal.failure(pattern, text)
+                why = disbelieved(pattern, self._journal.events())
+                self._journal.failure(pattern, text, disbelieved=why)

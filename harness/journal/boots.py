@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
-from harness.journal.journal import Event, Source, is_reset
+from harness.journal.journal import Event, Source, is_failure, is_reset
 from harness.profile import Profile, facts
 
 
@@ -159,4 +159,4 @@ def _cause(event: Event, profile: Profile) -> str | None:
     if event.source is not Source.CONSOLE:
         return None
     given_up = event.kind == "line" and facts(profile.given_up, event.text) is not None
-    return event.text if given_up or event.kind == "failure" else None
+    return event.text if given_up or is_failure(event) else None

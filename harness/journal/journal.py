@@ -10,7 +10,7 @@ Written out, the journal is ``timeline.json``::
 those of the system's profile (harness.profile.Profile.words). Sources and kinds:
 
 =========  ================================================================================
-console    line; failure (data: pattern, allowed)
+console    line; failure (data: pattern, allowed, disbelieved: why it did not happen, or "")
 qmp        event (text: its name, data: its data); command (text: its name, data: arguments,
            seconds)
 lab        event (text: RESET, or what was done to the board)
@@ -94,6 +94,12 @@ def is_reset(event: Event) -> bool:
     return event.source in (Source.QMP, Source.LAB) and event.text == "RESET"
 
 
+def is_failure(event: Event) -> bool:
+    """A failure on the console, expected or not, that is believed to have happened."""
+    seen = event.source is Source.CONSOLE and event.kind == "failure"
+    return seen and not event.data.get("disbelieved")
+
+
 class Journal:
     """An ordered, thread-safe list of events with waits that lose none.
 
@@ -134,14 +140,18 @@ class Journal:
             self._condition.notify_all()
             return event
 
-    def failure(self, pattern: Named, line: str) -> Event:
-        """Record a failure on the console; an unexpected one ends the present or next wait."""
+    def failure(self, pattern: Named, line: str, *, disbelieved: str = "") -> Event:
+        """Record a failure on the console; an unexpected one ends the present or next wait.
+
+        With ``disbelieved``, why it did not happen, it is a remark and ends nothing.
+        """
         with self._condition:
             allowed = any(pattern in patterns for patterns in self._allowed)
             event = self.append(
-                Source.CONSOLE, "failure", line, pattern=pattern.name, allowed=allowed
-            )
-            if not allowed:
+                Source.CONSOLE, "failure", line, pattern=pattern.name, allowed=allowed,
+                disbelieved=disbelieved,
+            )  # fmt: skip
+            if not allowed and is_failure(event):
                 self._failures.append(event)
             return event
 
@@ -272,7 +282,7 @@ class Journal:
     def _require(self, patterns: Sequence[Named], times: int, since: int) -> None:
         """Raise MissingFailureError unless each pattern came ``times`` times after ``since``."""
         with self._condition:
-            failures = [event for event in self._events[since:] if event.kind == "failure"]
+            failures = [event for event in self._events[since:] if is_failure(event)]
         came = Counter(str(event.data["pattern"]) for event in failures)
         if all(came[pattern.name] >= times for pattern in patterns):
             return

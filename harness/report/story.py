@@ -416,8 +416,10 @@ def _faults(events: Sequence[Mapping[str, Any]]) -> Iterator[Mark]:
             last = seen.get(name, -_SAME_FAILURE)
             seen[name] = time
             if time - last >= _SAME_FAILURE:
-                tone = Tone.WARNING if data.get("allowed") else Tone.FAILURE
-                yield Mark(time, name.lower().replace("_", " "), tone, text)
+                why = str(data.get("disbelieved") or "")
+                tone = Tone.WARNING if data.get("allowed") or why else Tone.FAILURE
+                label = name.lower().replace("_", " ")
+                yield Mark(time, label, tone, f"{text} (not believed: {why})" if why else text)
         elif _is(event, Source.QMP, "event", "WATCHDOG"):
             watchdog = time
             yield Mark(time, "watchdog", Tone.WARNING, f"watchdog: {data.get('action', '')}")

@@ -33,6 +33,7 @@ def harness_images():
     if disk:
         build_image.MODULES = ("virtio_pci", "virtio_console", "virtio_blk", "ext4")
     image = build_image.build("x86_64")
+    image = dataclasses.replace(image, append=image.append + {append!r})
     if disk:
         fields = {{**image.fields, "disk_size_mib": 64}}
         image = dataclasses.replace(image, disk=Path(disk), fields=fields)
@@ -40,12 +41,14 @@ def harness_images():
 """
 
 
-def make_project(folder: Path, tests: str, disk: Path | None = None) -> Path:
+def make_project(folder: Path, tests: str, disk: Path | None = None, append: str = "") -> Path:
     """A folder with a profile, an image and ``tests``, the text of test_it.py; ``disk`` of 64 MiB
-    at most, with ext4, is the machine's /dev/vda."""
+    at most, with ext4, is the machine's /dev/vda; ``append`` are more words for its kernel."""
     folder.mkdir(exist_ok=True)
     (folder / "small.py").write_text(_PROFILE.format(example=str(EXAMPLE)))
-    (folder / "conftest.py").write_text(_CONFTEST.format(disk=str(disk) if disk else ""))
+    (folder / "conftest.py").write_text(
+        _CONFTEST.format(disk=str(disk) if disk else "", append=f" {append}")
+    )
     (folder / "test_it.py").write_text(tests)
     (folder / "pytest.ini").write_text(
         "[pytest]\nharness_profile = small:SMALL\npythonpath = .\naddopts = -p no:cacheprovider\n"

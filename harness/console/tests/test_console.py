@@ -11,7 +11,8 @@ import pytest
 
 from harness.console.expect import ConsoleExpect
 from harness.console.recorder import Recorder, clean
-from harness.journal.journal import Journal
+from harness.errors import GuestFailureError
+from harness.journal.journal import Journal, Source
 from harness.journal.patterns import Pattern, classify
 
 STREAM = (
@@ -167,3 +168,24 @@ def test_expect_sees_the_past_from_its_position_and_the_future(
     recorder.close()
     for end in line_pair:
         end.close()
+
+
+@pytest.mark.parametrize(("stamp", "believed"), [(0.5, True), (65.108352, False)])
+def test_a_stall_of_a_clock_that_ran_ahead_is_a_remark(
+    tmp_path: Path, stamp: float, believed: bool
+) -> None:
+    journal = Journal()
+    recorder = Recorder(tmp_path, journal)
+    journal.append(Source.HARNESS, "start")
+    stall = f"[{stamp:12.6f}] rcu: INFO: rcu_preempt self-detected stall on CPU"
+    recorder.feed(f"{stall}\n".encode())
+    recorder.close()
+    (failure,) = (event for event in journal.events() if event.kind == "failure")
+    assert (failure.text, failure.data["pattern"]) == (stall, "RCU_STALL")
+    if believed:
+        assert failure.data["disbelieved"] == ""
+        with pytest.raises(GuestFailureError, match="RCU_STALL"):
+            journal.check("the end")
+    else:
+        assert failure.data["disbelieved"] == "the guest's clock had gained 65 s on the host's"
+        journal.check("the end")

@@ -43,6 +43,7 @@ def test_each_boot_has_the_causes_of_its_own_failure() -> None:
         journal.append(Source.CONSOLE, "line", "kubesolo: boot slot=B counter=2 success=0")
         journal.append(Source.CONSOLE, "line", "[ 3.1] Attempted to kill init!")
         journal.failure(Pattern.INIT_EXITED, "[ 3.1] Attempted to kill init!")
+        journal.failure(Pattern.RCU_STALL, "rcu: INFO: stall", disbelieved="the clock leapt")
     for text in (
         "kubesolo: boot slot=B counter=1 success=0",
         "kubesolo: stage initramfs slot=B confirmed=0",

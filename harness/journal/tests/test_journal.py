@@ -121,6 +121,19 @@ def test_only_the_named_failure_is_expected_and_only_in_its_scope() -> None:
         journal.check("the next boot")
 
 
+def test_a_failure_that_did_not_happen_ends_nothing_and_is_not_the_expected_one() -> None:
+    journal = Journal()
+    journal.failure(Pattern.RCU_STALL, "rcu: INFO: stall", disbelieved="the clock leapt")
+    say(journal, "ready")
+    assert journal.wait(is_line, "ready", Deadline.after(LONG), since=0).text == "ready"
+    journal.check("the scenario's end")
+    with (
+        pytest.raises(MissingFailureError, match="expected RCU_STALL: no failure came"),
+        journal.expecting(Pattern.RCU_STALL),
+    ):
+        journal.failure(Pattern.RCU_STALL, "rcu: INFO: stall", disbelieved="the clock leapt")
+
+
 def test_an_expected_failure_that_does_not_come_is_missed() -> None:
     journal = Journal()
     journal.reproduce = "python -m pytest x"

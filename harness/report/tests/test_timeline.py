@@ -260,6 +260,13 @@ class TestMarks:
         tones = {mark.label: mark.tone for mark in made.story.faults if "reset" not in mark.label}
         assert tones == {"panic": Tone.WARNING, "oops": Tone.FAILURE}
 
+    def test_a_failure_that_did_not_happen_is_a_warning_with_the_reason(self) -> None:
+        made = Made().add(0, "harness", "start")
+        stall = {"pattern": "RCU_STALL", "allowed": False, "disbelieved": "the clock leapt"}
+        (mark,) = made.add(3, "console", "failure", "a stall", **stall).story.faults
+        assert (mark.tone, mark.label) == (Tone.WARNING, "rcu stall")
+        assert mark.detail == "a stall (not believed: the clock leapt)"
+
     def test_a_panic_of_several_lines_is_one_mark(self) -> None:
         made = Made().add(0, "harness", "start")
         for time in (3, 3.1, 4.9, 30):
@@ -369,6 +376,8 @@ class TestDeciding:
 
     def test_the_first_failure_that_nobody_expected(self) -> None:
         made = panicking_update()
+        stall = {"pattern": "RCU_STALL", "allowed": False, "disbelieved": "the clock leapt"}
+        made.add(39, "console", "failure", "a stall", **stall)
         made.add(41, "console", "failure", "Oops: 0", pattern="OOPS", allowed=False)
         made.add(44, "console", "failure", "BUG", pattern="KERNEL_BUG", allowed=False)
         mark = made.story.deciding("oops: Oops: 0")
