@@ -1,9 +1,9 @@
 """Failures that a kernel measures by its own clock, and whether that clock could be believed.
 
 An emulated processor's time stamp counter has no frequency of its own. The kernel measures it
-against another timer, and on a busy host gets a value up to 60 times too small: until the
-kernel's watchdog of clocks finds out, its seconds are that much too short, and what took a second
-counts as a minute (docs/decisions/0052-clock-that-ran-ahead.md).
+against another timer, and on a busy host may get a value several times too small: until the
+kernel's watchdog of clocks finds out, its seconds are that much too short, and a few of them count
+as a stall (docs/decisions/0052-clock.md).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 
 from harness.tests.small_system import environment, make_project, pytest_command
 
-# The kernel takes the processor for 60 times slower than it is, as it does by itself at times.
+# The kernel takes the processor for many times slower than it is, as it may by itself.
 LEAPS = "tsc_early_khz=40000"
 STALLS = """
 from harness.pytest_plugin.scenario import scenario
